@@ -1,0 +1,89 @@
+"""Atomic, complete checkpoints: a folder that either holds a whole training state or is not there.
+
+A run's random numbers are all derived from (seed, step, purpose), and so are its problems, so the step is the state of
+the generators and of the data: `generator(seed, step, purpose)` gives the same draws after a resume.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+
+def derived_seed(seed: int, step: int, purpose: str) -> int:
+    """A 63-bit seed that is the same on every machine and differs by seed, step and purpose."""
+    digest = hashlib.blake2b(f"{seed}/{step}/{purpose}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+def generator(seed: int, step: int, purpose: str) -> torch.Generator:
+    """A fresh CPU generator for one use in one step."""
+    return torch.Generator().manual_seed(derived_seed(seed, step, purpose))
+
+
+def save_checkpoint(run_dir: Path, step: int, lm, optimizer, scheduler, rows: list[dict]) -> Path:
+    """Write `run_dir/checkpoints/step-000123` (model, optimiser, schedule, log so far), then forget all but two.
+
+    Everything is written and flushed under another name first and then renamed, so a kill leaves no half checkpoint.
+    """
+    folder = run_dir / "checkpoints" / f"step-{step:06d}"
+    new = folder.with_suffix(".new")
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir(parents=True)
+    lm.save_pretrained(new / "model")
+    tensors, plain = _flatten(optimizer.state_dict())
+    save_file(tensors, new / "optimizer.safetensors")
+    state = {"step": step, "optimizer": plain, "scheduler": scheduler.state_dict(), "rows": rows}
+    (new / "state.json").write_text(json.dumps(state))
+    for path in [*new.rglob("*"), new]:
+        handle = os.open(path, os.O_RDONLY)
+        os.fsync(handle)
+        os.close(handle)
+    shutil.rmtree(folder, ignore_errors=True)
+    new.rename(folder)
+    for old in complete_checkpoints(run_dir)[:-2]:
+        shutil.rmtree(old)
+    return folder
+
+
+def complete_checkpoints(run_dir: Path) -> list[Path]:
+    """The finished checkpoint folders of a run, oldest first."""
+    return sorted(p for p in (run_dir / "checkpoints").glob("step-*") if p.suffix == "")
+
+
+def load_checkpoint(folder: Path, lm, optimizer, scheduler) -> tuple[int, list[dict]]:
+    """Restore everything in place; returns (step, log rows).
+
+    Raises ValueError naming the folder and what to do where a file is missing, truncated or of another model.
+    """
+    try:
+        weights = load_file(folder / "model" / "model.safetensors")
+        lm.backbone.load_state_dict(weights, strict=True)
+        state = json.loads((folder / "state.json").read_text())
+        optimizer.load_state_dict(_unflatten(load_file(folder / "optimizer.safetensors"), state["optimizer"]))
+        scheduler.load_state_dict(state["scheduler"])
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise ValueError(f"the checkpoint {folder} is damaged ({type(error).__name__}: {str(error)[:200]}); delete this "
+                         "folder to resume from the one before it") from error
+    return state["step"], state["rows"]
+
+
+def _flatten(state: dict) -> tuple[dict[str, torch.Tensor], dict]:
+    """An optimiser state as named tensors and plain json."""
+    tensors = {f"{i}.{k}": v.contiguous() for i, slot in state["state"].items() for k, v in slot.items()}
+    return tensors, {"param_groups": state["param_groups"]}
+
+
+def _unflatten(tensors: dict[str, torch.Tensor], plain: dict) -> dict:
+    state: dict[int, dict] = {}
+    for name, value in tensors.items():
+        i, k = name.split(".", 1)
+        state.setdefault(int(i), {})[k] = value
+    return {"state": state, "param_groups": plain["param_groups"]}

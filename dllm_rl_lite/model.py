@@ -1,0 +1,142 @@
+"""A masked diffusion LM on a stock Hugging Face causal LM whose attention is made bidirectional.
+
+The same wrapper carries the tiny model and an 8B one: what differs is the configuration, not the code.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+from .tokenizer import build_tokenizer
+
+TINY = Path(__file__).parent / "tiny"
+
+
+class MaskedDiffusionLM(nn.Module):
+    """A mask predictor p(token | prompt, partly masked text), with logits aligned to the positions they score.
+
+    Args:
+        backbone: `LlamaForCausalLM`, `Qwen2ForCausalLM` or a sibling; its attention is switched to bidirectional.
+        tokenizer: must name a mask, an end-of-sequence and a padding token.
+        shifted: True where the checkpoint predicts token i from the hidden state i - 1 (the Dream family).
+    Raises:
+        ValueError: if the tokenizer lacks one of the three tokens.
+    """
+
+    def __init__(self, backbone: nn.Module, tokenizer, shifted: bool = False):
+        super().__init__()
+        self.backbone, self.tokenizer, self.shifted = backbone, tokenizer, shifted
+        for name in ("mask_token_id", "eos_token_id", "pad_token_id"):
+            if getattr(tokenizer, name, None) is None:
+                raise ValueError(f"the tokenizer has no {name}: set it before wrapping the model")
+        self.mask_id, self.eos_id = tokenizer.mask_token_id, tokenizer.eos_token_id
+        self.pad_id = tokenizer.pad_token_id
+        for layer in backbone.model.layers:  # stock Llama is causal when it gets no mask: switch that off
+            layer.self_attn.is_causal = False
+
+    @property
+    def device(self) -> torch.device:
+        return self.backbone.device
+
+    @property
+    def max_length(self) -> int:
+        """Prompt plus completion, in tokens."""
+        return self.backbone.config.max_position_embeddings
+
+    def forward(self, ids: Tensor, attention_mask: Tensor, where: Tensor) -> Tensor:
+        """Aligned logits at the asked positions only; the (rows, positions, vocabulary) tensor is never built.
+
+        Args:
+            ids: (N, S) int64, masked positions hold `mask_id`.
+            attention_mask: (N, S) bool, False on padding (left padding; padding is never attended to).
+            where: (N, S) bool, the K positions to score.
+        Returns:
+            (K, V) float32 in row-major order of `where`; the mask token's logit is -inf: it is never an output.
+        Raises:
+            ValueError: if S exceeds `max_length`, shapes differ, or `where` asks what a shifted model cannot score.
+        """
+        if ids.shape[1] > self.max_length:
+            raise ValueError(f"prompt + completion is {ids.shape[1]} tokens, the model holds {self.max_length}: shorten")
+        if not (ids.shape == attention_mask.shape == where.shape):
+            raise ValueError(f"ids {tuple(ids.shape)}, attention_mask {tuple(attention_mask.shape)} and where "
+                             f"{tuple(where.shape)} must have one shape")
+        keys = attention_mask.bool()
+        arguments = {}
+        if not bool(keys.all()):
+            # An explicit (N, 1, S, S) mask: query i may see every real token. Padding queries see themselves too, so
+            # that no softmax is empty. Positions count real tokens, so a row does not depend on its padding.
+            own = torch.eye(ids.shape[1], dtype=torch.bool, device=ids.device)
+            allowed = keys[:, None, None, :] | own
+            dtype = self.backbone.dtype
+            arguments["attention_mask"] = torch.zeros(allowed.shape, dtype=dtype, device=ids.device).masked_fill(
+                ~allowed, torch.finfo(dtype).min)
+            arguments["position_ids"] = (keys.long().cumsum(1) - 1).clamp(min=0)
+        hidden = self.backbone.model(ids, use_cache=False, **arguments).last_hidden_state  # (N, S, D)
+        if self.shifted:
+            if bool(where[:, 0].any()):
+                raise ValueError("a shifted model predicts token i from position i - 1: position 0 has no logits")
+            where = torch.cat([where[:, 1:], torch.zeros_like(where[:, :1])], 1)
+        logits = self.backbone.lm_head(hidden[where]).float()  # (K, V)
+        forbidden = torch.zeros(logits.shape[-1], dtype=torch.bool, device=logits.device)
+        forbidden[self.mask_id] = True
+        return logits.masked_fill(forbidden, float("-inf"))
+
+    logits = forward
+
+    def save_pretrained(self, folder: str | os.PathLike) -> None:
+        """Write config, safetensors weights and tokenizer to `folder`; `load_lm(folder)` reads them back."""
+        self.backbone.config.shifted = self.shifted
+        self.backbone.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+
+
+def new_tiny_lm(hidden: int = 128, layers: int = 5, heads: int = 4, feed_forward: int = 384,
+                max_length: int = 256, seed: int = 0) -> MaskedDiffusionLM:
+    """An untrained tiny model (1.1 M parameters at the defaults) with the tiny tokenizer; weights drawn from `seed`."""
+    tokenizer = build_tokenizer()
+    config = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=hidden, intermediate_size=feed_forward, num_hidden_layers=layers,
+        num_attention_heads=heads, num_key_value_heads=heads, max_position_embeddings=max_length,
+        tie_word_embeddings=False, pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id,
+        bos_token_id=None,
+    )
+    with torch.random.fork_rng(devices=[]):  # initialisation reads the global generator: leave it as it was
+        torch.manual_seed(seed)
+        return MaskedDiffusionLM(LlamaForCausalLM(config), tokenizer)
+
+
+def load_lm(name: str | os.PathLike = "tiny", device: str | torch.device = "cpu",
+            dtype: torch.dtype = torch.float32) -> MaskedDiffusionLM:
+    """Load a masked diffusion LM, offline and without remote code.
+
+    Args:
+        name: "tiny" (shipped in the package) or a folder written by `save_pretrained`.
+        device: where the weights go.
+        dtype: of the weights; logits are float32 whatever it is.
+    Returns:
+        the model in evaluation mode (no dropout).
+    Raises:
+        ValueError: for an unknown name (with the nearest match), or weights that are truncated, missing or unexpected.
+    """
+    folder = TINY if str(name) == "tiny" else Path(name)
+    if not (folder / "config.json").is_file():
+        near = difflib.get_close_matches(str(name), ["tiny"], 1, 0.5)
+        raise ValueError(f"no model {str(name)!r}: neither 'tiny' nor a folder with config.json"
+                         + (f"; did you mean {near[0]!r}?" if near else ""))
+    try:
+        backbone, info = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=dtype, use_safetensors=True, local_files_only=True, output_loading_info=True)
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (SafetensorError, OSError, RuntimeError) as error:
+        raise ValueError(f"the model in {folder} cannot be read ({error}); restore the folder or delete it") from error
+    for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+        if info[kind]:
+            raise ValueError(f"the weights in {folder} do not fit their config.json: {kind} {sorted(info[kind])[:4]}")
+    return MaskedDiffusionLM(backbone, tokenizer, getattr(backbone.config, "shifted", False)).to(device).eval()

@@ -1,0 +1,216 @@
+"""Denoising: start from a masked canvas, fill it in a few forward passes, remember when each token appeared."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from .rules import Rule, Seen
+from .tokenizer import encode_prompts
+
+EOS_POLICIES = ("free", "stop", "forbid")
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """N finished texts and how they came about. A step is one forward pass of a row, counted from 0."""
+
+    prompt: Tensor  # (N, P) int64, left-padded
+    prompt_mask: Tensor  # (N, P) bool, False on padding
+    tokens: Tensor  # (N, L) int64
+    unmask_step: Tensor  # (N, L) int64, the step that revealed the token; -1 where it was anchored
+    logprob: Tensor  # (N, L) float32 nats, of the token when it was revealed: temperature 1, unfiltered
+    entropy: Tensor  # (N, L) float32 nats, of the law it was drawn from: likewise temperature 1, unfiltered
+    n_forwards: Tensor  # (N,) int64, forward passes the row took
+    mask_id: int
+    eos_id: int
+    history: Tensor | None = None  # (T, N, L) int64 canvases before each step; only where a rule re-masks
+
+    def canvas_at(self, step: int | Tensor) -> Tensor:
+        """The (N, L) canvas that the model saw at `step`, an int or one int64 per row (N,)."""
+        n = self.tokens.shape[0]
+        steps = torch.as_tensor(step, device=self.tokens.device).expand(n)
+        if self.history is None:
+            return torch.where(self.unmask_step >= steps[:, None], self.mask_id, self.tokens)
+        seen = self.history[steps.clamp(max=len(self.history) - 1), torch.arange(n, device=steps.device)]
+        return torch.where((steps < self.n_forwards)[:, None], seen, self.tokens)
+
+    @property
+    def until_eos(self) -> Tensor:
+        """(N, L) bool: True up to and including the first end-of-sequence token, everywhere if there is none."""
+        is_eos = (self.tokens == self.eos_id).long()
+        return is_eos.cumsum(1) - is_eos == 0
+
+    def select(self, rows: Tensor) -> Rollout:
+        """The rollout of some rows: `rows` is bool (N,) or int64 indices."""
+        picked = {f: getattr(self, f)[rows] for f in
+                  ("prompt", "prompt_mask", "tokens", "unmask_step", "logprob", "entropy", "n_forwards")}
+        return replace(self, **picked, history=None if self.history is None else self.history[:, rows])
+
+
+@dataclass
+class _State:
+    """The rows still being denoised: `row` says where each belongs in the result."""
+
+    row: Tensor  # (n,)
+    prompt: Tensor  # (n, P)
+    prompt_mask: Tensor  # (n, P)
+    canvas: Tensor  # (n, L)
+    running: Tensor  # (n, L) running confidence of the tokens written so far; inf where anchored or not yet written
+    block: Tensor  # (n,) block being filled
+    step_in_block: Tensor  # (n,)
+    masked_at_start: Tensor  # (n,) masked positions when the block began
+
+    def keep(self, rows: Tensor) -> _State:
+        kept = {name: value[rows] for name, value in vars(self).items()}
+        width = int(kept["prompt_mask"].any(0).long().argmax()) if len(kept["row"]) else 0  # all-padding columns go
+        kept["prompt"], kept["prompt_mask"] = kept["prompt"][:, width:], kept["prompt_mask"][:, width:]
+        return _State(**kept)
+
+
+@torch.no_grad()
+def denoise(lm, prompts: list[str] | tuple[Tensor, Tensor], length: int, rule: Rule, block_length: int | None = None,
+            temperature: float = 0.0, top_k: int = 0, top_p: float = 1.0, eos: str = "free",
+            anchor: Tensor | None = None, generator: torch.Generator | None = None) -> Rollout:
+    """Fill a canvas of `length` masked tokens after each prompt.
+
+    Rows are independent: each has its own block and step counters, leaves the batch when it is finished, and never
+    attends to padding. Only the masked positions of a row's current block are scored. Confidence is always the
+    candidate's probability at temperature 1 before any filter, whatever temperature it was drawn at.
+
+    Args:
+        lm: a `MaskedDiffusionLM`.
+        prompts: N user messages, or (ids, mask) of shape (N, P) as `encode_prompts` returns them.
+        length: L, tokens of the completion canvas; it is never shortened.
+        rule: which of the masked positions to reveal at each forward pass; see `rules.py`.
+        block_length: tokens of a semi-autoregressive block; must divide `length`. None: one block.
+        temperature: of the candidates; 0 takes the likeliest token. top_k (0: off) and top_p (1: off) filter them.
+        eos: "free" treats end-of-sequence like any token (LLaDA); "stop" ends a row when everything before an
+            end-of-sequence token is written, and fills the rest with it without a forward pass (those positions have
+            log-probability 0 and the unmask step after the last); "forbid" never writes it.
+        anchor: (N, L) int64, `mask_id` where free; the other tokens are given, and never masked.
+        generator: all chance comes from it; noise is float32 (in bfloat16 the tail could never be drawn).
+    Returns:
+        a `Rollout` on the model's device.
+    Raises:
+        ValueError: for a canvas that does not fit the model, a bad block length, temperature, eos or anchor, or
+            missing generator.
+    """
+    ids, prompt_mask = encode_prompts(lm.tokenizer, prompts) if isinstance(prompts, list) else prompts
+    block_length = length if block_length is None else block_length
+    _check(lm, ids, length, rule, block_length, temperature, eos, anchor, generator)
+    device = lm.device
+    ids, prompt_mask = ids.to(device), prompt_mask.to(device).bool()
+    n = ids.shape[0]
+    start = torch.full((n, length), lm.mask_id, device=device) if anchor is None else anchor.to(device).clone()
+    given = start != lm.mask_id
+    out = Rollout(ids, prompt_mask, start.clone(), torch.where(given, -1, 0), torch.zeros(n, length, device=device),
+                  torch.zeros(n, length, device=device), torch.zeros(n, dtype=torch.long, device=device), lm.mask_id,
+                  lm.eos_id)
+    zeros = torch.zeros(n, dtype=torch.long, device=device)
+    state = _State(torch.arange(n, device=device), ids, prompt_mask, start,
+                   torch.full((n, length), float("inf"), device=device), zeros - 1, zeros, zeros)
+    history: list[Tensor] = []
+    while True:
+        state = _advance(state, lm.mask_id, block_length)
+        if not len(state.row):
+            break
+        if rule.remasks:
+            history.append(out.tokens.clone())
+        _step(lm, state, out, rule, length // block_length, block_length, temperature, top_k, top_p, eos, generator)
+    return replace(out, history=torch.stack(history) if history else None)
+
+
+def _check(lm, ids, length, rule, block_length, temperature, eos, anchor, generator) -> None:
+    if length < 1 or ids.shape[1] + length > lm.max_length:
+        raise ValueError(f"prompt of {ids.shape[1]} tokens + completion of {length} must fit in 1..{lm.max_length}: "
+                         "shorten the prompt or the length")
+    if block_length < 1 or length % block_length:
+        raise ValueError(f"block_length {block_length} must divide length {length}")
+    rule.check(length // block_length)
+    if temperature < 0:
+        raise ValueError(f"temperature must be 0 or more, got {temperature}")
+    if eos not in EOS_POLICIES:
+        raise ValueError(f"unknown eos policy {eos!r}: one of {EOS_POLICIES}")
+    if anchor is not None and (anchor.shape != (ids.shape[0], length) or anchor.dtype != torch.long):
+        raise ValueError(f"anchor must be int64 of shape {(ids.shape[0], length)}, got {anchor.dtype} "
+                         f"{tuple(anchor.shape)}")
+    if generator is None and (temperature > 0 or rule.random):
+        raise ValueError("this needs chance: pass generator=torch.Generator(...).manual_seed(...)")
+
+
+def _advance(state: _State, mask_id: int, block_length: int) -> _State:
+    """Drop finished rows; move rows whose blocks so far are full on to the next block with a masked position."""
+    masked = state.canvas == mask_id
+    state = state.keep(masked.any(1))
+    masked = state.canvas == mask_id
+    block = torch.maximum(state.block, masked.long().argmax(1) // block_length)
+    new = block > state.block
+    in_block = torch.arange(masked.shape[1], device=masked.device) // block_length == block[:, None]
+    state.block = block
+    state.step_in_block = torch.where(new, 0, state.step_in_block)
+    state.masked_at_start = torch.where(new, (masked & in_block).sum(1), state.masked_at_start)
+    return state
+
+
+def _step(lm, state: _State, out: Rollout, rule: Rule, n_blocks: int, block_length: int, temperature: float,
+          top_k: int, top_p: float, eos: str, generator) -> None:
+    """One forward pass of the rows in `state`: candidates, choice, write-back into `state` and `out`."""
+    canvas, row = state.canvas, state.row
+    position = torch.arange(canvas.shape[1], device=canvas.device)
+    active = (canvas == lm.mask_id) & (position < (state.block[:, None] + 1) * block_length)
+    where = torch.cat([torch.zeros_like(state.prompt_mask), active], 1)
+    seen_keys = torch.cat([state.prompt_mask, torch.ones_like(active)], 1)
+    logits = lm(torch.cat([state.prompt, canvas], 1), seen_keys, where)  # (K, V)
+    if eos == "forbid":
+        logits[:, lm.eos_id] = float("-inf")
+    token, logprob, entropy, margin = _candidates(logits, temperature, top_k, top_p, generator)
+    dense = [torch.zeros(canvas.shape, dtype=v.dtype, device=v.device).masked_scatter(active, v)
+             for v in (token, logprob, entropy, margin)]
+    seen = Seen(active, *dense[1:], state.step_in_block, state.masked_at_start, n_blocks, generator)
+    reveal = rule.reveal(seen)
+    step = out.n_forwards[row]
+    canvas[reveal] = dense[0][reveal]
+    for target, value in ((out.logprob, dense[1]), (out.entropy, dense[2]), (out.unmask_step, step[:, None])):
+        target[row] = torch.where(reveal, value, target[row])
+    if rule.remasks:
+        state.running = rule.update(state.running, dense[1], reveal)
+        canvas[rule.remask(state.running, seen)] = lm.mask_id
+    state.step_in_block += 1
+    out.n_forwards[row] += 1
+    if eos == "stop":
+        masked, ends = canvas == lm.mask_id, canvas == lm.eos_id
+        first_masked = torch.where(masked.any(1), masked.long().argmax(1), canvas.shape[1])
+        first_end = torch.where(ends.any(1), ends.long().argmax(1), canvas.shape[1])
+        fill = masked & (first_end < first_masked)[:, None]
+        canvas[fill] = lm.eos_id
+        out.unmask_step[row] = torch.where(fill, step[:, None] + 1, out.unmask_step[row])
+    out.tokens[row] = canvas
+
+
+def _candidates(logits: Tensor, temperature: float, top_k: int, top_p: float, generator):
+    """A candidate token for each of K positions: ids, and log-probability, entropy and top-two margin at temperature 1."""
+    logp = logits.log_softmax(-1)
+    p = logp.exp()
+    entropy = torch.special.entr(p).sum(-1)
+    top2 = p.topk(2, -1).values
+    token = logits.argmax(-1) if temperature == 0 else draw(logits / temperature, top_k, top_p, generator)
+    return token, logp.gather(-1, token[:, None])[:, 0], entropy, top2[:, 0] - top2[:, 1]
+
+
+def draw(logits: Tensor, top_k: int, top_p: float, generator: torch.Generator) -> Tensor:
+    """One token per row of (K, V) float32 logits, exactly from their softmax (after the filters): Gumbel-max.
+
+    The noise is -log E with E exponential, float32, drawn on the generator's own device.
+    """
+    if top_k > 0:
+        logits = logits.masked_fill(logits < logits.topk(min(top_k, logits.shape[-1]), -1).values[:, -1:], float("-inf"))
+    if top_p < 1:
+        ordered, index = logits.sort(-1, descending=True)
+        p = ordered.softmax(-1)
+        ordered = ordered.masked_fill(p.cumsum(-1) - p >= top_p, float("-inf"))
+        logits = torch.empty_like(logits).scatter(-1, index, ordered)
+    noise = torch.empty(logits.shape, dtype=torch.float32, device=generator.device).exponential_(generator=generator)
+    return (logits - noise.clamp(min=torch.finfo(torch.float32).tiny).log().to(logits.device)).argmax(-1)

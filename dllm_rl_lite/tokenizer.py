@@ -1,0 +1,64 @@
+"""The tiny tokenizer: one token a character, plus the few special tokens that real dLLM tokenizers have."""
+
+from __future__ import annotations
+
+import torch
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+SPECIAL = ["<pad>", "<eos>", "<mask>", "<unk>", "<user>", "<assistant>"]
+TAGS = ["<answer>", "</answer>"]  # whole tokens, yet ordinary text: decoding keeps them
+CHARACTERS = [chr(c) for c in range(32, 127)] + ["\n"]
+CHAT_TEMPLATE = (
+    "{% for m in messages %}{{ '<' + m['role'] + '>' + m['content'] }}"
+    "{% if m['role'] == 'assistant' %}<eos>{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<assistant>{% endif %}"
+)
+
+
+def build_tokenizer() -> PreTrainedTokenizerFast:
+    """The character tokenizer of the tiny world: 104 tokens, ids fixed by the order of the three lists above."""
+    vocabulary = {token: i for i, token in enumerate(SPECIAL + TAGS + CHARACTERS)}
+    backend = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    backend.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), behavior="isolated")
+    backend.decoder = decoders.Fuse()
+    backend.add_tokens([AddedToken(t, special=False, normalized=False) for t in TAGS])
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend, pad_token="<pad>", eos_token="<eos>", mask_token="<mask>", unk_token="<unk>",
+        additional_special_tokens=["<user>", "<assistant>"], padding_side="left", clean_up_tokenization_spaces=False,
+    )
+    tokenizer.chat_template = CHAT_TEMPLATE
+    return tokenizer
+
+
+def encode_prompts(tokenizer, prompts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Chat-template, tokenise and left-pad prompts.
+
+    Args:
+        tokenizer: any Hugging Face tokenizer with a chat template.
+        prompts: N user messages.
+    Returns:
+        ids (N, P) int64 and mask (N, P) bool, False on the padding at the left.
+    Raises:
+        ValueError: for an empty list, or a character the tokenizer does not know.
+    """
+    if not prompts:
+        raise ValueError("no prompts: pass at least one string")
+    rows = []
+    for prompt in prompts:
+        text = tokenizer.apply_chat_template(
+            [{"role": "user", "content": prompt}], add_generation_prompt=True, tokenize=False
+        )
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        if tokenizer.unk_token_id is not None and tokenizer.unk_token_id in ids:
+            raise ValueError(f"prompt {prompt!r} has a character the tokenizer does not know; use printable ASCII")
+        rows.append(ids)
+    width = max(len(ids) for ids in rows)
+    mask = torch.tensor([[False] * (width - len(ids)) + [True] * len(ids) for ids in rows])
+    padded = torch.tensor([[tokenizer.pad_token_id] * (width - len(ids)) + ids for ids in rows])
+    return padded, mask
+
+
+def decode(tokenizer, tokens: torch.Tensor) -> list[str]:
+    """Completions as text: (N, L) int64 -> N strings, end-of-sequence and masks dropped."""
+    return tokenizer.batch_decode(tokens, skip_special_tokens=True)

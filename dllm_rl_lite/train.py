@@ -1,0 +1,283 @@
+"""One plain training loop: rollouts, rewards, credit, inner updates, evaluation, log, checkpoint.
+
+It knows no method by name: a `Method` record says what to do. `python -m dllm_rl_lite.train --help` starts it from a shell.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import csv
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from .checkpoint import complete_checkpoints, derived_seed, generator, load_checkpoint, save_checkpoint
+from .evaluate import evaluate
+from .methods import METHODS, Method, Numbers
+from .model import MaskedDiffusionLM, load_lm
+from .names import lookup
+from .sampler import Rollout, denoise
+from .tasks import Example, Task, load_task, score
+from .tokenizer import decode
+from .update import accumulate_gradients, score_views
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One run. The same configuration with the same `run_dir` resumes where it stopped."""
+
+    method: str = "agrpo"  # a key of METHODS
+    model: str = "tiny"  # what load_lm takes
+    task: str = "chain"  # a key of TASKS
+    run_dir: str = "runs/train"  # everything the run writes goes here
+    steps: int = 30  # rollout batches
+    seed: int = 0  # of problems, rollouts and views
+    numbers: dict = field(default_factory=dict)  # overrides of the method's Numbers, by field name
+    eval_every: int = 10  # steps between evaluations; 0: only before and after
+    eval_problems: int = 256  # held-out problems an evaluation, at temperature 0
+    eval_split: str = "validation"  # of the evaluations while it trains; the last one is the caller's business
+    checkpoint_every: int = 10  # steps between checkpoints; one more at the end
+    micro_batch: int = 0  # rows of one forward-backward pass; 0: all
+    device: str = "cpu"  # "cpu", or "auto" for what accelerate finds
+    tensorboard: bool = False  # also write TensorBoard files (needs the tensorboard extra)
+
+    def __post_init__(self):
+        lookup("method", self.method, METHODS)
+        load_task(self.task)
+        for name in ("steps", "eval_problems", "checkpoint_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.device not in ("cpu", "auto"):
+            raise ValueError(f"device must be 'cpu' or 'auto', got {self.device!r}")
+        METHODS[self.method].numbers(self.model, **self.numbers)  # unknown or bad numbers end here
+
+
+@dataclass(frozen=True)
+class Run:
+    """What the steps of one run share."""
+
+    config: TrainConfig
+    method: Method
+    numbers: Numbers
+    task: Task
+    reward: Callable[..., list[float]]
+    lm: MaskedDiffusionLM
+    wrapped: torch.nn.Module  # lm as accelerate prepared it
+    reference: MaskedDiffusionLM | None  # the starting model, where a KL penalty needs it
+    accelerator: Accelerator
+    optimizer: torch.optim.Optimizer
+    schedule: torch.optim.lr_scheduler.LRScheduler
+
+
+@dataclass
+class TrainResult:
+    """What a run returns: its log, and the trained model."""
+
+    rows: list[dict]  # one per step, as in log.csv
+    lm: MaskedDiffusionLM
+    run_dir: Path
+
+    def curve(self, column: str) -> tuple[list[int], list[float]]:
+        """(steps, values) of a log column, rows without a value left out."""
+        pairs = [(r["step"], r[column]) for r in self.rows if r.get(column) is not None]
+        return [s for s, _ in pairs], [v for _, v in pairs]
+
+
+def train(config: TrainConfig, reward: Callable[..., list[float]] | None = None,
+          say: Callable[[str], None] = print) -> TrainResult:
+    """Train, or resume, one run.
+
+    Args:
+        reward: a reward function of TRL's signature in place of the task's own. say: gets a line per step.
+    Returns:
+        a `TrainResult`; log.csv, config.json and checkpoints are in `run_dir`.
+    Raises:
+        ValueError: bad names or values, or a `run_dir` that holds another configuration or a damaged checkpoint.
+        FloatingPointError, ValueError, RuntimeError: a non-finite loss or reward, or a reward function that fails;
+            the message names the step, the method and the last good checkpoint.
+    """
+    run_dir = claim(config)
+    run = prepare(config, reward)
+    rows, start, saved = [], 0, complete_checkpoints(run_dir)
+    if saved:
+        done, rows = load_checkpoint(saved[-1], run.lm, run.optimizer, run.schedule)
+        start = done + 1
+        say(f"resuming {run_dir} after step {done}")
+    board = _tensorboard(run_dir) if config.tensorboard else None
+    for step in range(start, config.steps + 1):  # step 0 is the base model, before any update
+        row: dict = {"step": step}
+        try:
+            if step > 0:
+                row |= one_step(run, step)
+            if step in (0, config.steps) or (config.eval_every and step % config.eval_every == 0):
+                row |= held_out(run)
+        except (FloatingPointError, ValueError, RuntimeError) as error:
+            good = complete_checkpoints(run_dir)
+            raise type(error)(f"step {step} of {config.method} on {config.task}: {error}\nlast good checkpoint: "
+                              f"{good[-1] if good else 'none yet, the run starts from the base model'}") from error
+        rows.append(row)
+        write_log(run_dir / "log.csv", rows)
+        say(describe(row))
+        for name, value in row.items() if board else ():
+            board.add_scalar(name, value, step)
+        if step > 0 and (step % config.checkpoint_every == 0 or step == config.steps):
+            save_checkpoint(run_dir, step, run.lm, run.optimizer, run.schedule, rows)
+    return TrainResult(rows, run.lm, run_dir)
+
+
+def claim(config: TrainConfig) -> Path:
+    """Make `run_dir` this configuration's own, or check that it already is; only `steps` may differ (to go on longer)."""
+    run_dir = Path(config.run_dir)
+    run_dir.mkdir(parents=True, exist_ok=True)
+    path, wanted = run_dir / "config.json", asdict(config) | {"run_dir": ""}
+    if path.exists():
+        try:
+            found = json.loads(path.read_text())
+        except ValueError as error:
+            raise ValueError(f"{path} is not readable ({error}): delete {run_dir} or choose another run_dir") from error
+        changed = sorted(k for k in wanted if k != "steps" and found.get(k) != wanted[k])
+        if changed:
+            both = ", ".join(f"{k} {found.get(k)!r} -> {wanted[k]!r}" for k in changed)
+            raise ValueError(f"{run_dir} holds another run ({both}): choose another run_dir, or delete it to start afresh")
+    new = path.with_suffix(".new")
+    new.write_text(json.dumps(wanted, indent=1) + "\n")
+    new.replace(path)
+    return run_dir
+
+
+def prepare(config: TrainConfig, reward: Callable[..., list[float]] | None) -> Run:
+    """Model, optimiser and schedule on the chosen device."""
+    method, task = METHODS[config.method], load_task(config.task)
+    numbers = method.numbers(config.model, **config.numbers)
+    accelerator = Accelerator(cpu=config.device == "cpu")
+    lm = load_lm(config.model, accelerator.device)
+    reference = copy.deepcopy(lm).requires_grad_(False) if numbers.kl > 0 else None
+    optimizer = torch.optim.AdamW(lm.parameters(), numbers.lr, (0.9, 0.99), weight_decay=numbers.weight_decay)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda n: min(1.0, (n + 1) / max(numbers.warmup, 1)))
+    wrapped = accelerator.prepare_model(lm)
+    return Run(config, method, numbers, task, reward or task.reward, lm, wrapped, reference, accelerator, optimizer,
+               schedule)
+
+
+def one_step(run: Run, step: int) -> dict[str, float]:
+    """Rollouts, rewards, credit and inner updates; returns the row of the log."""
+    n, seed = run.numbers, run.config.seed
+    clock = [time.perf_counter()]
+    examples, rollout = roll_out(run, step)
+    clock.append(time.perf_counter())
+    texts = decode(run.lm.tokenizer, rollout.tokens)
+    rewards = torch.tensor(score(run.reward, examples, texts)).view(n.prompts, n.group)
+    advantage = run.method.advantage(rewards).flatten().to(rollout.tokens.device)
+    clock.append(time.perf_counter())
+    stats, forwards = update(run, rollout, advantage, [generator(seed, step, f"views {i}") for i in range(n.inner_updates)])
+    clock.append(time.perf_counter())
+    spread = rewards.max(1).values - rewards.min(1).values
+    seconds = [b - a for a, b in zip(clock, clock[1:], strict=False)]
+    return {
+        "reward": rewards.mean().item(), "dead_groups": (spread == 0).float().mean().item(),
+        "dead_wrong": ((spread == 0) & (rewards[:, 0] <= 0)).float().mean().item(),
+        "entropy": rollout.entropy.mean().item(), **stats, "lr": run.optimizer.param_groups[0]["lr"],
+        "forwards_rollout": int(rollout.n_forwards.sum()), "forwards_update": forwards,
+        "seconds_rollout": seconds[0], "seconds_reward": seconds[1], "seconds_update": seconds[2],
+        "tokens_per_second": rollout.tokens.numel() / seconds[0],
+    }
+
+
+def roll_out(run: Run, step: int) -> tuple[list[Example], Rollout]:
+    """The step's problems, each repeated for its group, and a rollout of each."""
+    n, seed, length = run.numbers, run.config.seed, run.task.length
+    problems = run.task.sample(n.prompts, "train", derived_seed(seed, step, "problems"))
+    examples = [e for e in problems for _ in range(n.group)]
+    rollout = denoise(run.lm, [e.prompt for e in examples], length, n.rule(length), n.block_length or None, n.temperature,
+                      n.top_k, n.top_p, n.eos, generator=generator(seed, step, "rollout"))
+    return examples, rollout
+
+
+def update(run: Run, rollout: Rollout, advantage: Tensor, generators: list) -> tuple[dict[str, float], int]:
+    """The inner updates of one step; old and reference scores of all of them are taken before the first.
+
+    Returns the log columns, averaged over the inner updates, and the forward passes spent (rows times views).
+    """
+    batches = [score_views(run.lm, run.reference, run.method, run.numbers, rollout, advantage, g) for g in generators]
+    logs = []
+    for batch in batches:
+        stats = accumulate_gradients(run.wrapped, run.method, run.numbers, batch, run.accelerator.backward,
+                                     run.config.micro_batch)
+        norm = run.accelerator.clip_grad_norm_(run.lm.parameters(), run.numbers.grad_clip)
+        stats["grad_norm"] = float(norm)
+        if not torch.isfinite(torch.tensor(stats["grad_norm"])):
+            raise FloatingPointError("the gradient is not finite: lower lr or grad_clip")
+        run.optimizer.step()
+        run.schedule.step()
+        run.optimizer.zero_grad()
+        logs.append(stats)
+    passes = sum(len(b.advantage) * (1 + (o is not None) + (r is not None))
+                 for b in batches for o, r in zip(b.old, b.ref, strict=True))
+    return {k: sum(log[k] for log in logs) / len(logs) for k in logs[0]}, passes
+
+
+def held_out(run: Run) -> dict[str, float]:
+    """Greedy accuracy on held-out problems, with its 95 % interval."""
+    c, n = run.config, run.numbers
+    report = evaluate(run.lm, run.task, n.rule(run.task.length), c.eval_problems, split=c.eval_split,
+                      block_length=n.block_length or None, eos=n.eos)
+    return {"eval_accuracy": report.accuracy, "eval_low": report.low, "eval_high": report.high,
+            "eval_forwards": report.mean_forwards, "seconds_eval": report.seconds}
+
+
+def write_log(path: Path, rows: list[dict]) -> None:
+    """Write the whole log, atomically: one row per step, the union of all columns."""
+    columns = list(dict.fromkeys(k for row in rows for k in row))
+    new = path.with_suffix(".new")
+    with open(new, "w", newline="") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)
+    os.replace(new, path)
+
+
+def describe(row: dict) -> str:
+    """One line for a person."""
+    parts = [f"step {row['step']:3d}"]
+    if "reward" in row:
+        seconds = row["seconds_rollout"] + row["seconds_reward"] + row["seconds_update"]
+        parts.append(f"reward {row['reward']:.3f}  dead groups {row['dead_groups']:.2f}  clipped {row['clip_fraction']:.3f}"
+                     f"  grad {row['grad_norm']:.2f}  {seconds:.1f} s")
+    if "eval_accuracy" in row:
+        parts.append(f"held-out {100 * row['eval_accuracy']:.1f} % "
+                     f"[{100 * row['eval_low']:.1f}, {100 * row['eval_high']:.1f}]")
+    return "  ".join(parts)
+
+
+def _tensorboard(run_dir: Path):
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise ValueError("tensorboard=True needs the extra: pip install -e .[tensorboard]") from error
+    return SummaryWriter(run_dir / "tensorboard")
+
+
+def main() -> None:
+    """The command line: one option per field of `TrainConfig`; `--numbers` takes JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    defaults = TrainConfig()
+    for f in fields(TrainConfig):
+        value = getattr(defaults, f.name)
+        kind = {bool: lambda t: {"true": True, "false": False}[t.lower()], dict: json.loads}.get(type(value), type(value))
+        parser.add_argument("--" + f.name.replace("_", "-"), type=kind, default=value, help=" ")
+    try:
+        train(TrainConfig(**vars(parser.parse_args())))
+    except (ValueError, RuntimeError, FloatingPointError) as error:
+        parser.exit(1, f"{error}\n")
+
+
+if __name__ == "__main__":
+    main()
