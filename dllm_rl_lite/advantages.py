@@ -12,7 +12,8 @@ def group_mean(rewards: Tensor) -> Tensor:
     Raises ValueError for an empty group or a reward that is not finite. Source: d1, AGRPO, AG-GRPO (all without std).
     """
     check_rewards(rewards)
-    return rewards - rewards.mean(1, keepdim=True)
+    exact = rewards.double()  # the mean of equal float32 rewards is exact in float64: a dead group gets exactly zero
+    return (exact - exact.mean(1, keepdim=True)).to(rewards.dtype)
 
 
 def check_rewards(rewards: Tensor) -> None:

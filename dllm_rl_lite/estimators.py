@@ -78,7 +78,7 @@ def visited_steps(rollout: Rollout, generator: torch.Generator, k: int = 4, stra
     Source: AGRPO (arXiv 2510.04019), uniform law; its objective averages over steps, here the sum over steps is the
     estimate and the objective divides by T_i.
     Error: unbiased for the log-probability of the visited path given its order of positions (and exact, noise-free,
-    where k is a multiple of N * T): `tests/test_estimators.py`. The order itself is not scored.
+    for a single row where k is a multiple of T): `tests/test_estimators.py`. The order itself is not scored.
     """
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k}")

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from . import advantages, estimators, objectives
 from .estimators import View
-from .names import unknown
+from .names import lookup, unknown
 from .rules import Rule, Schedule
 from .sampler import Rollout
 
@@ -67,14 +67,17 @@ class Method:
     paper: Numbers  # what the paper's main experiment ran
     tiny: Numbers  # what the tiny world runs; how it was tuned is said where the runs are recorded
 
-    def numbers(self, model: str, **overrides) -> Numbers:
-        """The numbers for a model ("tiny" or any other), some of them overridden; unknown names are errors."""
-        base = self.tiny if model == "tiny" else self.paper
+    def numbers(self, preset: str, **overrides) -> Numbers:
+        """The "tiny" or the "paper" numbers, some of them overridden; unknown names are errors with the nearest match."""
+        base = lookup("preset", preset, {"tiny": self.tiny, "paper": self.paper})
         known = [f.name for f in fields(Numbers)]
         for name in overrides:
             if name not in known:
                 raise ValueError(unknown("number", name, known))
         if "views" in overrides:
+            for name in overrides["views"]:
+                if name not in base.views:
+                    raise ValueError(unknown(f"view number of {self.name}", name, base.views))
             overrides = {**overrides, "views": {**base.views, **overrides["views"]}}
         return replace(base, **overrides)
 
@@ -99,7 +102,7 @@ METHODS = {
         token_loss=objectives.clipped_weighted_k3, reduction="row_mean", tempered=True,
         paper=Numbers(prompts=16, group=8, inner_updates=1, clip=0.2, kl=0.0, lr=5e-6, weight_decay=0.01,
                       temperature=0.6, top_k=150, top_p=0.99, tokens_per_step=3, block_length=12, order="random",
-                      views={"k": 24}),
-        tiny=Numbers(prompts=16, group=8, inner_updates=1, clip=0.2, kl=0.0, lr=1e-4, views={"k": 4}),
+                      views={"k": 24, "stratified": True}),
+        tiny=Numbers(prompts=16, group=8, inner_updates=1, clip=0.2, kl=0.0, lr=1e-4, views={"k": 4, "stratified": True}),
     ),
 }

@@ -5,6 +5,7 @@ The same wrapper carries the tiny model and an 8B one: what differs is the confi
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import os
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
+from transformers.utils import logging as transformers_logging
 
 from .tokenizer import build_tokenizer
 
@@ -69,7 +71,7 @@ class MaskedDiffusionLM(nn.Module):
                              f"{tuple(where.shape)} must have one shape")
         keys = attention_mask.bool()
         arguments = {}
-        if not bool(keys.all()):
+        if not bool(keys.all()) or self.backbone.config._attn_implementation == "eager":  # eager ignores is_causal
             # An explicit (N, 1, S, S) mask: query i may see every real token. Padding queries see themselves too, so
             # that no softmax is empty. Positions count real tokens, so a row does not depend on its padding.
             own = torch.eye(ids.shape[1], dtype=torch.bool, device=ids.device)
@@ -93,19 +95,33 @@ class MaskedDiffusionLM(nn.Module):
     def save_pretrained(self, folder: str | os.PathLike) -> None:
         """Write config, safetensors weights and tokenizer to `folder`; `load_lm(folder)` reads them back."""
         self.backbone.config.shifted = self.shifted
-        self.backbone.save_pretrained(folder)
+        with _no_progress_bars():
+            self.backbone.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
+
+
+@contextlib.contextmanager
+def _no_progress_bars():
+    """transformers draws a bar for every file, which floods logs and notebooks."""
+    shown = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            transformers_logging.enable_progress_bar()
 
 
 def new_tiny_lm(hidden: int = 128, layers: int = 5, heads: int = 4, feed_forward: int = 384,
                 max_length: int = 256, seed: int = 0) -> MaskedDiffusionLM:
     """An untrained tiny model (1.1 M parameters at the defaults) with the tiny tokenizer; weights drawn from `seed`."""
     tokenizer = build_tokenizer()
+    # 0.06 is near 1/sqrt(128): with the stock 0.02, digit tables take thousands of steps to learn, not hundreds
     config = LlamaConfig(
         vocab_size=len(tokenizer), hidden_size=hidden, intermediate_size=feed_forward, num_hidden_layers=layers,
         num_attention_heads=heads, num_key_value_heads=heads, max_position_embeddings=max_length,
-        tie_word_embeddings=False, pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id,
-        bos_token_id=None,
+        initializer_range=0.06, tie_word_embeddings=False, pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id, bos_token_id=None,
     )
     with torch.random.fork_rng(devices=[]):  # initialisation reads the global generator: leave it as it was
         torch.manual_seed(seed)
@@ -131,8 +147,9 @@ def load_lm(name: str | os.PathLike = "tiny", device: str | torch.device = "cpu"
         raise ValueError(f"no model {str(name)!r}: neither 'tiny' nor a folder with config.json"
                          + (f"; did you mean {near[0]!r}?" if near else ""))
     try:
-        backbone, info = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=dtype, use_safetensors=True, local_files_only=True, output_loading_info=True)
+        with _no_progress_bars():
+            backbone, info = AutoModelForCausalLM.from_pretrained(
+                folder, dtype=dtype, use_safetensors=True, local_files_only=True, output_loading_info=True)
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except (SafetensorError, OSError, RuntimeError) as error:
         raise ValueError(f"the model in {folder} cannot be read ({error}); restore the folder or delete it") from error

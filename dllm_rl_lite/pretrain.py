@@ -27,14 +27,14 @@ from .tokenizer import encode_prompts
 class PretrainConfig:
     """The recipe of the shipped model."""
 
-    steps: int = 4000  # optimiser steps
-    decay_steps: int = 800  # of these, the last ones with a learning rate that falls to zero
+    steps: int = 2000  # optimiser steps
+    decay_steps: int = 500  # of these, the last ones with a learning rate that falls to zero
     warmup_steps: int = 100
     lr: float = 2e-3  # AdamW, peak
     weight_decay: float = 0.02
     seed: int = 0
     rows: dict = field(default_factory=lambda: {  # texts a step, by task
-        "chain1": 48, "chain2": 24, "chain": 40, "chain4": 24, "sudoku4": 48, "countdown": 48, "python": 40})
+        "chain1": 48, "chain2": 16, "chain": 32, "chain4": 24, "sudoku4": 40, "countdown": 40, "python": 32})
     habit: dict = field(default_factory=lambda: {  # share of the habit in the demonstrations, by task
         "chain1": 0.6, "chain2": 0.6, "chain": 0.6, "chain4": 0.6, "sudoku4": 0.6, "countdown": 0.6, "python": 0.6})
 
@@ -58,6 +58,24 @@ def encode_completions(tokenizer, completions: list[str], length: int) -> Tensor
     return torch.tensor([r + [tokenizer.eos_token_id] * (length - len(r)) for r in rows])
 
 
+def masked_loss(lm: MaskedDiffusionLM, prompt: Tensor, prompt_mask: Tensor, completion: Tensor, t: Tensor,
+                masked: Tensor) -> Tensor:
+    """Cross-entropy of the masked completion tokens, each divided by its row's time t, in nats a token of the text.
+
+    Args:
+        prompt, prompt_mask: (N, P) int64 and bool; completion: (N, L) int64.
+        t: (N, 1) float32 in (0, 1]; masked: (N, L) bool, the tokens to hide and to pay for.
+    Returns:
+        scalar float32: the sum over masked tokens, divided by all N * L tokens (not by the masked ones).
+    """
+    canvas = torch.where(masked, lm.mask_id, completion)  # (N, L)
+    where = torch.cat([torch.zeros_like(prompt_mask), masked], 1)
+    seen = torch.cat([prompt_mask, torch.ones_like(masked)], 1)
+    logits = lm(torch.cat([prompt, canvas], 1), seen, where)  # (K, V)
+    nll = torch.nn.functional.cross_entropy(logits, completion[masked], reduction="none")  # (K,)
+    return (nll / t.expand_as(masked)[masked]).sum() / masked.numel()
+
+
 def diffusion_loss(lm: MaskedDiffusionLM, prompt: Tensor, prompt_mask: Tensor, completion: Tensor,
                    generator: torch.Generator) -> Tensor:
     """The masked diffusion training loss: an upper bound on -log p(completion | prompt), in nats a token.
@@ -69,18 +87,13 @@ def diffusion_loss(lm: MaskedDiffusionLM, prompt: Tensor, prompt_mask: Tensor, c
     Args:
         prompt, prompt_mask: (N, P) int64 and bool; completion: (N, L) int64; generator: the only source of chance.
     Returns:
-        scalar float32. Source: LLaDA (arXiv 2502.09992), equation 3.
+        scalar float32. Source: LLaDA (arXiv 2502.09992), equation 3 (5 with a prompt).
     """
     n, length = completion.shape
     t = (torch.randperm(n, generator=generator) + torch.rand(n, generator=generator)) / n
     t = t.clamp(min=1e-3)[:, None]  # (N, 1)
     masked = torch.rand(n, length, generator=generator) < t  # (N, L)
-    canvas = torch.where(masked, lm.mask_id, completion)
-    where = torch.cat([torch.zeros_like(prompt_mask), masked], 1)
-    seen = torch.cat([prompt_mask, torch.ones_like(masked)], 1)
-    logits = lm(torch.cat([prompt, canvas], 1), seen, where)  # (K, V)
-    nll = torch.nn.functional.cross_entropy(logits, completion[masked], reduction="none")  # (K,)
-    return (nll / t.expand_as(masked)[masked]).sum() / (n * length)
+    return masked_loss(lm, prompt, prompt_mask, completion, t, masked)
 
 
 def lr_at(step: int, config: PretrainConfig) -> float:

@@ -32,10 +32,11 @@ class Rollout:
         """The (N, L) canvas that the model saw at `step`, an int or one int64 per row (N,)."""
         n = self.tokens.shape[0]
         steps = torch.as_tensor(step, device=self.tokens.device).expand(n)
+        rebuilt = torch.where(self.unmask_step >= steps[:, None], self.mask_id, self.tokens)
         if self.history is None:
-            return torch.where(self.unmask_step >= steps[:, None], self.mask_id, self.tokens)
+            return rebuilt
         seen = self.history[steps.clamp(max=len(self.history) - 1), torch.arange(n, device=steps.device)]
-        return torch.where((steps < self.n_forwards)[:, None], seen, self.tokens)
+        return torch.where((steps < self.n_forwards)[:, None], seen, rebuilt)
 
     @property
     def until_eos(self) -> Tensor:
@@ -95,12 +96,12 @@ def denoise(lm, prompts: list[str] | tuple[Tensor, Tensor], length: int, rule: R
     Returns:
         a `Rollout` on the model's device.
     Raises:
-        ValueError: for a canvas that does not fit the model, a bad block length, temperature, eos or anchor, or
-            missing generator.
+        ValueError: for a canvas that does not fit the model, a bad block length, temperature, filter, eos or anchor,
+            or a missing generator.
     """
     ids, prompt_mask = encode_prompts(lm.tokenizer, prompts) if isinstance(prompts, list) else prompts
     block_length = length if block_length is None else block_length
-    _check(lm, ids, length, rule, block_length, temperature, eos, anchor, generator)
+    _check(lm, ids, length, rule, block_length, temperature, top_k, top_p, eos, anchor, generator)
     device = lm.device
     ids, prompt_mask = ids.to(device), prompt_mask.to(device).bool()
     n = ids.shape[0]
@@ -123,7 +124,7 @@ def denoise(lm, prompts: list[str] | tuple[Tensor, Tensor], length: int, rule: R
     return replace(out, history=torch.stack(history) if history else None)
 
 
-def _check(lm, ids, length, rule, block_length, temperature, eos, anchor, generator) -> None:
+def _check(lm, ids, length, rule, block_length, temperature, top_k, top_p, eos, anchor, generator) -> None:
     if length < 1 or ids.shape[1] + length > lm.max_length:
         raise ValueError(f"prompt of {ids.shape[1]} tokens + completion of {length} must fit in 1..{lm.max_length}: "
                          "shorten the prompt or the length")
@@ -132,6 +133,8 @@ def _check(lm, ids, length, rule, block_length, temperature, eos, anchor, genera
     rule.check(length // block_length)
     if temperature < 0:
         raise ValueError(f"temperature must be 0 or more, got {temperature}")
+    if top_k < 0 or not 0 < top_p <= 1:
+        raise ValueError(f"need top_k >= 0 (0: off) and 0 < top_p <= 1 (1: off), got {top_k} and {top_p}")
     if eos not in EOS_POLICIES:
         raise ValueError(f"unknown eos policy {eos!r}: one of {EOS_POLICIES}")
     if anchor is not None and (anchor.shape != (ids.shape[0], length) or anchor.dtype != torch.long):

@@ -40,7 +40,9 @@ class TrainConfig:
     run_dir: str = "runs/train"  # everything the run writes goes here
     steps: int = 30  # rollout batches
     seed: int = 0  # of problems, rollouts and views
+    preset: str = "auto"  # whose numbers to start from: "tiny", "paper", or "auto": tiny for the tiny model, else paper
     numbers: dict = field(default_factory=dict)  # overrides of the method's Numbers, by field name
+    forwards: int = 0  # stop once this many forward passes (of one row, rollouts and views) are spent; 0: no limit
     eval_every: int = 10  # steps between evaluations; 0: only before and after
     eval_problems: int = 256  # held-out problems an evaluation, at temperature 0
     eval_split: str = "validation"  # of the evaluations while it trains; the last one is the caller's business
@@ -57,7 +59,12 @@ class TrainConfig:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.device not in ("cpu", "auto"):
             raise ValueError(f"device must be 'cpu' or 'auto', got {self.device!r}")
-        METHODS[self.method].numbers(self.model, **self.numbers)  # unknown or bad numbers end here
+        self.resolved()  # unknown or bad numbers end here
+
+    def resolved(self) -> Numbers:
+        """The method's numbers for this run, overrides applied."""
+        preset = ("tiny" if self.model == "tiny" else "paper") if self.preset == "auto" else self.preset
+        return METHODS[self.method].numbers(preset, **self.numbers)
 
 
 @dataclass(frozen=True)
@@ -113,28 +120,45 @@ def train(config: TrainConfig, reward: Callable[..., list[float]] | None = None,
         say(f"resuming {run_dir} after step {done}")
     board = _tensorboard(run_dir) if config.tensorboard else None
     for step in range(start, config.steps + 1):  # step 0 is the base model, before any update
-        row: dict = {"step": step}
-        try:
-            if step > 0:
-                row |= one_step(run, step)
-            if step in (0, config.steps) or (config.eval_every and step % config.eval_every == 0):
-                row |= held_out(run)
-        except (FloatingPointError, ValueError, RuntimeError) as error:
-            good = complete_checkpoints(run_dir)
-            raise type(error)(f"step {step} of {config.method} on {config.task}: {error}\nlast good checkpoint: "
-                              f"{good[-1] if good else 'none yet, the run starts from the base model'}") from error
-        rows.append(row)
+        if step > 0 and is_over(config, rows):
+            break
+        rows.append(guarded_step(run, step, rows))
         write_log(run_dir / "log.csv", rows)
-        say(describe(row))
-        for name, value in row.items() if board else ():
+        say(describe(rows[-1]))
+        for name, value in rows[-1].items() if board else ():
             board.add_scalar(name, value, step)
-        if step > 0 and (step % config.checkpoint_every == 0 or step == config.steps):
+        if step > 0 and (step % config.checkpoint_every == 0 or is_over(config, rows)):
             save_checkpoint(run_dir, step, run.lm, run.optimizer, run.schedule, rows)
     return TrainResult(rows, run.lm, run_dir)
 
 
+def is_over(config: TrainConfig, rows: list[dict]) -> bool:
+    """Are the steps or the forward passes spent?"""
+    spent = sum(r.get("forwards_rollout", 0) + r.get("forwards_update", 0) for r in rows)
+    return rows[-1]["step"] >= config.steps or 0 < config.forwards <= spent
+
+
+def guarded_step(run: Run, step: int, rows: list[dict]) -> dict:
+    """The log row of one step, evaluation included where it is due; errors name the step and the last good checkpoint."""
+    row, c = {"step": step}, run.config
+    try:
+        if step > 0:
+            row |= one_step(run, step)
+        if step == 0 or is_over(c, [*rows, row]) or (c.eval_every and step % c.eval_every == 0):
+            row |= held_out(run)
+    except (FloatingPointError, ValueError, RuntimeError) as error:
+        good = complete_checkpoints(Path(c.run_dir))
+        kind = next(k for k in (FloatingPointError, ValueError, RuntimeError) if isinstance(error, k))
+        raise kind(f"step {step} of {c.method} on {c.task}: {error}\nlast good checkpoint: "
+                   f"{good[-1] if good else 'none yet, the run starts from the base model'}") from error
+    return row
+
+
 def claim(config: TrainConfig) -> Path:
-    """Make `run_dir` this configuration's own, or check that it already is; only `steps` may differ (to go on longer)."""
+    """Make `run_dir` this configuration's own, or check that it already is.
+
+    Only `steps` and `forwards` may differ from what the folder holds: a run may go on for longer.
+    """
     run_dir = Path(config.run_dir)
     run_dir.mkdir(parents=True, exist_ok=True)
     path, wanted = run_dir / "config.json", asdict(config) | {"run_dir": ""}
@@ -142,8 +166,8 @@ def claim(config: TrainConfig) -> Path:
         try:
             found = json.loads(path.read_text())
         except ValueError as error:
-            raise ValueError(f"{path} is not readable ({error}): delete {run_dir} or choose another run_dir") from error
-        changed = sorted(k for k in wanted if k != "steps" and found.get(k) != wanted[k])
+            raise ValueError(f"{path} is not readable ({error}): delete {run_dir} or choose another") from error
+        changed = sorted(k for k in wanted if k not in ("steps", "forwards") and found.get(k) != wanted[k])
         if changed:
             both = ", ".join(f"{k} {found.get(k)!r} -> {wanted[k]!r}" for k in changed)
             raise ValueError(f"{run_dir} holds another run ({both}): choose another run_dir, or delete it to start afresh")
@@ -155,8 +179,7 @@ def claim(config: TrainConfig) -> Path:
 
 def prepare(config: TrainConfig, reward: Callable[..., list[float]] | None) -> Run:
     """Model, optimiser and schedule on the chosen device."""
-    method, task = METHODS[config.method], load_task(config.task)
-    numbers = method.numbers(config.model, **config.numbers)
+    method, task, numbers = METHODS[config.method], load_task(config.task), config.resolved()
     accelerator = Accelerator(cpu=config.device == "cpu")
     lm = load_lm(config.model, accelerator.device)
     reference = copy.deepcopy(lm).requires_grad_(False) if numbers.kl > 0 else None

@@ -1,0 +1,35 @@
+# `make help` lists the targets. Everything runs in .venv, offline once it is set up, on two CPU cores.
+PYTHON ?= python3
+BIN := .venv/bin
+NBVAL := --nbval-lax --nbval-current-env --nbval-cell-timeout=300 --nbval-sanitize-with tests/nbval_sanitize.cfg
+NOTEBOOKS := $(wildcard notebooks/[0-9]*.ipynb) $(wildcard notebooks/solutions/*.ipynb)
+ARGS ?=
+
+.PHONY: help setup train test notebooks lab base
+help:  ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: .venv/.done  ## create .venv and install everything (again only when the requirements change)
+
+.venv/.done: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all]'
+	touch $@
+
+train: setup  ## train on the tiny world in notebooks/20_train.ipynb; ARGS="seed=1 task=sudoku4" changes parameters
+	$(BIN)/python -m dllm_rl_lite.run notebooks/20_train.ipynb $(ARGS)
+
+test: setup  ## unit tests, then every notebook: does it run, and are its checked outputs the same?
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m pytest -n 2 --dist loadfile tests
+	$(BIN)/python -m pytest $(NBVAL) -p no:cacheprovider notebooks
+
+notebooks: setup  ## execute every notebook again and save it with its outputs
+	cd notebooks && for n in $(NOTEBOOKS:notebooks/%=%); do echo $$n; ../$(BIN)/python -m nbconvert --to notebook \
+		--execute --inplace --ExecutePreprocessor.record_timing=False --log-level=WARN $$n || exit 1; done
+
+lab: setup  ## open JupyterLab on the notebooks
+	$(BIN)/python -m jupyterlab --notebook-dir notebooks
+
+base: setup  ## pretrain the shipped base model again, into runs/base (an hour)
+	$(BIN)/python -m dllm_rl_lite.pretrain --out runs/base

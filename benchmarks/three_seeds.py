@@ -1,0 +1,57 @@
+"""Three seeds of each method at equal forward passes: `python benchmarks/three_seeds.py [--task chain] [--seeds 3]`.
+
+Each run's log and held-out test accuracy (greedy, before and after) go to notebooks/results/train_TASK.json. A run that is
+already recorded with the same settings is not run again.
+"""
+
+import argparse
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from dllm_rl_lite.evaluate import evaluate
+from dllm_rl_lite.methods import METHODS
+from dllm_rl_lite.model import load_lm
+from dllm_rl_lite.train import TrainConfig, train
+
+ROOT = Path(__file__).parents[1]
+COLUMNS = ("step", "reward", "dead_groups", "dead_wrong", "entropy", "clip_fraction", "ratio_spread", "kl", "grad_norm",
+           "forwards_rollout", "forwards_update", "seconds_rollout", "seconds_reward", "seconds_update", "seconds_eval",
+           "tokens_per_second", "eval_accuracy", "eval_low", "eval_high")
+
+
+def one_run(method: str, task: str, seed: int, steps: int, budget: int, problems: int) -> dict:
+    """Train in runs/, evaluate on the test split, return the record."""
+    run_dir = ROOT / "runs" / "three_seeds" / f"{task}-{method}-{seed}"
+    config = TrainConfig(method=method, task=task, seed=seed, steps=steps, run_dir=str(run_dir), forwards=budget)
+    base = evaluate(load_lm("tiny"), task, n=problems)
+    result = train(config)
+    after = evaluate(result.lm, task, n=problems)
+    print(f"{method} seed {seed}: {base.accuracy:.3f} -> {after}", flush=True)
+    rows = [{k: round(r[k], 5) for k in COLUMNS if r.get(k) is not None} for r in result.rows]
+    return {"method": method, "task": task, "seed": seed, "numbers": asdict(METHODS[method].tiny), "rows": rows,
+            "before": base.summary(), "after": after.summary()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--task", default="chain")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--methods", nargs="+", default=list(METHODS))
+    parser.add_argument("--problems", type=int, default=512, help="test problems, greedy")
+    parser.add_argument("--budget", type=int, default=150_000, help="forward passes of one row, rollouts and updates")
+    a = parser.parse_args()
+    path = ROOT / "notebooks" / "results" / f"train_{a.task}.json"
+    record = json.loads(path.read_text()) if path.exists() else []
+    for seed in range(a.seeds):
+        for method in a.methods:
+            numbers = json.loads(json.dumps(asdict(METHODS[method].tiny)))
+            done = [r for r in record if (r["method"], r["seed"], r["numbers"]) == (method, seed, numbers)]
+            if not done:
+                record = [r for r in record if (r["method"], r["seed"]) != (method, seed)]
+                record.append(one_run(method, a.task, seed, 1000, a.budget, a.problems))
+                path.write_text(json.dumps(sorted(record, key=lambda r: (r["method"], r["seed"])), indent=0) + "\n")
+
+
+if __name__ == "__main__":
+    main()

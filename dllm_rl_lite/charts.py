@@ -1,0 +1,207 @@
+"""Charts and tables: learning curves with intervals, dots with error bars, logs, plain-text tables.
+
+Nothing here computes a result: what is drawn was handed in. Notebooks reach these through `show`.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import statistics
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+
+from .names import unknown
+
+CYCLE = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]  # Okabe and Ito's, colour-blind safe
+METHOD_COLOURS = {"base": "#6B6B6B", "diffu-grpo": "#D55E00", "agrpo": "#0072B2", "other": "#009E73"}  # other: fallback
+T95 = (12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 2.2622, 2.2281)  # Student's t, df 1 to 10
+
+
+def t_interval(values: list[float]) -> tuple[float, float]:
+    """(mean, half width) of the 95 % interval t * s / sqrt(n) of n >= 2 values, s with n - 1 below the line."""
+    n = len(values)
+    if n < 2:
+        raise ValueError(f"an interval over seeds needs at least 2 of them, got {n}")
+    df = n - 1  # beyond the table the series in 1 / df is right to 2e-4
+    t = T95[df - 1] if df <= len(T95) else 1.95996 + 2.37227 / df + 2.82250 / df ** 2 + 2.55585 / df ** 3
+    return statistics.fmean(values), t * statistics.stdev(values) / math.sqrt(n)
+
+
+def curves(runs: dict[str, list[list[dict]]], column: str, x: str = "step", ax=None, ylabel: str | None = None,
+           percent: bool = False, title: str | None = None) -> plt.Axes:
+    """Learning curves: each seed thin, their mean thick, a 95 % interval as a band; returns the axes.
+
+    runs: label -> one list of log rows per seed; rows without a value (None, "", missing) are skipped; a label that
+    METHOD_COLOURS knows gets its colour. column, x: names of log columns. percent: show 100 times the value.
+    With two seeds or more the band is Student's t interval of the mean over seeds, at the x that all seeds have. A
+    single run has a band only for "eval_accuracy": its eval_low and eval_high, over problems. A band much taller than
+    the curves runs off the picture. Raises ValueError for no runs, a run without values, or seeds that share no x.
+    """
+    if not runs or not all(runs.values()):
+        raise ValueError("nothing to draw: runs must map each label to a list of at least one run")
+    ax = ax or plt.subplots(layout="constrained")[1]
+    free = [c for c in CYCLE if c not in {METHOD_COLOURS.get(label) for label in runs}]
+    scale, over = 100 if percent else 1, set()
+    for label, seeds in runs.items():
+        colour = METHOD_COLOURS.get(label) or (free.pop(0) if free else METHOD_COLOURS["other"])
+        points = [_points(label, rows, column, x, scale) for rows in seeds]
+        name, mean, band = label, points[0], {}
+        if len(seeds) > 1:
+            for seed in points:
+                ax.plot(list(seed), list(seed.values()), color=colour, linewidth=0.7, alpha=0.5)
+            mean, band = _over_seeds(label, points, x)
+            name = f"{label} (mean of {len(seeds)} seeds)"
+        elif column == "eval_accuracy":
+            band = _own_interval(seeds[0], x, scale)
+        over |= {"seeds" if len(seeds) > 1 else "problems"} if band else set()
+        ax.plot(list(mean), list(mean.values()), color=colour, linewidth=2.2, label=name, markersize=4,
+                marker="o" if len(mean) < 25 else None)
+        if band:
+            ax.fill_between(list(band), *zip(*band.values(), strict=True), color=colour, alpha=0.18, linewidth=0)
+    _view(ax, percent)
+    ax.set(xlabel=x.replace("_", " "), ylabel=ylabel or column.replace("_", " ") + (" (%)" if percent else ""))
+    ax.set_title(title or "", loc="left")
+    ax.legend(title=f"band: 95 % interval over {' or '.join(sorted(over))}" if over else None)
+    return ax
+
+
+def _over_seeds(label: str, points: list[dict[float, float]], x: str) -> tuple[dict, dict]:
+    """x -> mean, and x -> (low, high) of its interval, where every seed has a value."""
+    found = {v: t_interval([p[v] for p in points]) for v in points[0] if all(v in p for p in points)}
+    if not found:
+        raise ValueError(f"the seeds of {label!r} share no value of {x!r}, so they have no mean")
+    return {v: m for v, (m, _) in found.items()}, {v: (m - half, m + half) for v, (m, half) in found.items()}
+
+
+def _view(ax, percent: bool) -> None:
+    """Let no band be more than half as high again as the curves, and show no share beyond 0 and 100."""
+    values = [v for line in ax.lines for v in line.get_ydata()]
+    low, high = min(values), max(values)
+    room = (high - low) / 2 or max(abs(high), 1.0)
+    bottom, top = max(ax.get_ylim()[0], low - room), min(ax.get_ylim()[1], high + room)
+    ax.set_ylim(max(bottom, -2) if percent else bottom, min(top, 102) if percent else top)
+
+
+def _points(label: str, rows: list[dict], column: str, x: str, scale: float) -> dict[float, float]:
+    """x -> scale * value of the rows that have both."""
+    points = {float(r[x]): scale * float(r[column]) for r in rows if _has(r, x, column)}
+    if not points:
+        known = {name for row in rows for name in row if _has(row, name)}
+        wanted = next((name for name in (column, x) if name not in known), column)
+        raise ValueError(f"no row of {label!r} has a value: " + unknown("column", wanted, known))
+    return dict(sorted(points.items()))
+
+
+def _own_interval(rows: list[dict], x: str, scale: float) -> dict[float, tuple[float, float]]:
+    return {float(r[x]): (scale * float(r["eval_low"]), scale * float(r["eval_high"])) for r in rows
+            if _has(r, x, "eval_accuracy", "eval_low", "eval_high")}
+
+
+def _has(row: dict, *columns: str) -> bool:
+    return all(row.get(c) not in (None, "") for c in columns)
+
+
+def intervals(points: dict[str, tuple[float, float, float]], ax=None, xlabel: str | None = None) -> plt.Axes:
+    """Horizontal dots with error bars, top to bottom: label -> (value, low, high), all in the unit of the axis.
+
+    Raises ValueError for no points, or one whose value is not within its interval.
+    """
+    if not points:
+        raise ValueError("nothing to draw: points is empty")
+    ax = ax or plt.subplots(figsize=(6.4, 0.9 + 0.45 * len(points)), layout="constrained")[1]
+    for y, (label, (value, low, high)) in enumerate(points.items()):
+        if not low <= value <= high:
+            raise ValueError(f"{label!r}: need low <= value <= high, got value {value}, low {low}, high {high}")
+        ax.errorbar(value, y, xerr=[[value - low], [high - value]], fmt="o", markersize=7, capsize=4, linewidth=2,
+                    color=METHOD_COLOURS.get(label, METHOD_COLOURS["other"]))
+    ax.set(yticks=range(len(points)), yticklabels=list(points), ylim=(len(points) - 0.5, -0.5),
+           xlabel=xlabel or "value and its interval")
+    ax.grid(False, axis="y")
+    return ax
+
+
+def read_log(path: str | Path) -> list[dict]:
+    """The rows of a log.csv: ints and floats, None where a cell is empty.
+
+    Raises FileNotFoundError for a missing file, ValueError naming file and line for a malformed one.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no training log at {path}: train with this run_dir first, or correct the path")
+    with open(path, newline="") as file:
+        reader = csv.reader(file)
+        names = next(reader, [])
+        if not names or len(set(names)) < len(names) or "" in names:
+            raise ValueError(f"{path} line 1: column names must be given, and each once, got {names}")
+        rows = []
+        for values in reader:
+            where = f"{path} line {reader.line_num}"
+            if len(values) != len(names):
+                raise ValueError(f"{where}: {len(values)} values for {len(names)} columns; delete the line")
+            rows.append({name: _number(text, name, where) for name, text in zip(names, values, strict=True)})
+    return rows
+
+
+def _number(text: str, name: str, where: str) -> int | float | None:
+    try:
+        return None if text == "" else float(text) if not text.lstrip("-").isdigit() else int(text)
+    except ValueError as error:
+        raise ValueError(f"{where}: column {name!r} holds {text!r}, which is not a number") from error
+
+
+def shorten(text: str, width: int) -> str:
+    """The text on one line; where it is longer than `width`, its middle becomes an ellipsis."""
+    text = str(text).strip().replace("\n", "↵")
+    return text if len(text) <= width else text[:width // 2] + "…" + text[len(text) - (width - width // 2 - 1):]
+
+
+def table(rows: list[dict], columns: list[str] | None = None) -> str:
+    """Rows as aligned plain text: floats to 3 decimals (smaller ones to 3 digits), numbers right, text left, None as –.
+
+    columns: which, in order; None: all, in order of appearance. Raises ValueError for no rows or an unknown column.
+    """
+    if not rows:
+        raise ValueError("a table needs at least one row")
+    known = list(dict.fromkeys(name for row in rows for name in row))
+    for name in columns or ():
+        if name not in known:
+            raise ValueError(unknown("column", name, known))
+    columns = columns or known
+    cells = [[_plain(row.get(name)) for name in columns] for row in rows]
+    widths = [max(len(c) for c in column) for column in zip(columns, *cells, strict=True)]
+    text = [any(isinstance(row.get(name), str) for row in rows) for name in columns]
+
+    def line(values) -> str:
+        return "  ".join(v.ljust(w) if left else v.rjust(w)
+                         for v, w, left in zip(values, widths, text, strict=True)).rstrip()
+
+    return "\n".join([line(columns), line("-" * w for w in widths), *map(line, cells)])
+
+
+def _plain(value) -> str:
+    if isinstance(value, float):
+        return f"{value:.3g}" if 0 < abs(value) < 0.0005 else f"{value:.3f}"
+    return "–" if value is None else str(value).replace("\n", "↵")
+
+
+def before_after(examples, before: list[str], after: list[str], rewards_before, rewards_after, n: int = 6) -> str:
+    """The first n problems as plain text: prompt, a right answer, texts before and after, ✓ where the reward is 1.
+
+    examples: records with prompt and answer; the four lists are as long as it. Raises ValueError where they are not,
+    for no examples, or n < 1.
+    """
+    lists = {"before": before, "after": after, "rewards_before": rewards_before, "rewards_after": rewards_after}
+    for name, values in lists.items():
+        if len(values) != len(examples):
+            raise ValueError(f"{name} has {len(values)} entries for {len(examples)} examples")
+    if n < 1:
+        raise ValueError(f"n must be at least 1, got {n}")
+
+    def marked(text: str, reward: float) -> str:
+        return f"{'✓' if reward == 1 else '✗'} {shorten(text, 44)}"
+
+    every = zip(examples, before, after, rewards_before, rewards_after, strict=True)
+    return table([{"prompt": shorten(e.prompt, 32), "right answer": shorten(e.answer, 20), "before": marked(b, rb),
+                   "after": marked(a, ra)} for e, b, a, rb, ra in list(every)[:n]])

@@ -1,0 +1,115 @@
+"""Small models whose numbers are known, shared by the tests."""
+
+import itertools
+
+import pytest
+import torch
+from torch import nn
+
+from dllm_rl_lite.model import MaskedDiffusionLM, new_tiny_lm
+
+torch.set_num_threads(1)
+
+
+def sharpen(lm: MaskedDiffusionLM, layers: float = 12.0, embedding: float = 2.0, head: float = 25.0):
+    """Scale an untrained model's weights so that its predictions differ by position and context, and are confident."""
+    with torch.no_grad():
+        for name, p in lm.named_parameters():
+            if "norm" not in name:
+                p.mul_(head if "lm_head" in name else embedding if "embed" in name else layers)
+    return lm.eval()
+
+
+class Spy:
+    """A model that notes what it is asked: `calls` holds (ids, attention_mask, where) of each forward pass."""
+
+    def __init__(self, lm):
+        self.lm, self.calls = lm, []
+
+    def __getattr__(self, name):
+        return getattr(self.lm, name)
+
+    def __call__(self, ids, attention_mask, where):
+        self.calls.append((ids.clone(), attention_mask.clone(), where.clone()))
+        return self.lm(ids, attention_mask, where)
+
+
+class Biased(nn.Module):
+    """A model with some logits raised, to make a token (end-of-sequence, say) as likely as a test needs."""
+
+    def __init__(self, lm, bias: dict[int, float]):
+        super().__init__()
+        self.lm = lm
+        for name in ("tokenizer", "mask_id", "eos_id", "pad_id", "device", "max_length"):
+            setattr(self, name, getattr(lm, name))
+        self.register_buffer("bias", torch.zeros(len(lm.tokenizer)))
+        for token, value in bias.items():
+            self.bias[token] = value
+
+    def forward(self, ids, attention_mask, where):
+        return self.lm(ids, attention_mask, where) + self.bias
+
+
+class TableLM:
+    """A model so small that every path can be enumerated: its logits are a table over all canvases.
+
+    Tokens 0, 1, 2 are text, 3 is the mask. Without `eos` no token ends a text.
+    """
+
+    mask_id, pad_id, tokenizer, device, max_length = 3, 0, None, torch.device("cpu"), 16
+
+    def __init__(self, length: int = 3, seed: int = 1, scale: float = 1.0, eos: int = -1):
+        self.length, self.eos_id = length, eos
+        g = torch.Generator().manual_seed(seed)
+        self.table = scale * torch.randn(4**length, length, 4, generator=g)
+        self.table[..., self.mask_id] = float("-inf")
+        self.place = 4 ** torch.arange(length)
+
+    def __call__(self, ids, attention_mask, where):
+        canvas = ids[:, -self.length:]
+        return self.table[(canvas * self.place).sum(1)][where[:, -self.length:]].clone()
+
+    def logits(self, canvas: tuple[int, ...]) -> torch.Tensor:
+        """(L, 4) float64 logits of one canvas."""
+        return self.table[int((torch.tensor(canvas) * self.place).sum())].double()
+
+    def prompts(self, n: int):
+        return torch.zeros(n, 1, dtype=torch.long), torch.ones(n, 1, dtype=torch.bool)
+
+    def texts(self) -> list[tuple[int, ...]]:
+        return list(itertools.product(range(3), repeat=self.length))
+
+
+@pytest.fixture(scope="session")
+def new_lm():
+    """A function that builds a small, sharp, untrained model from a seed."""
+    def build(seed: int = 0):
+        return sharpen(new_tiny_lm(hidden=32, layers=2, heads=2, feed_forward=64, max_length=64, seed=seed))
+    return build
+
+
+@pytest.fixture(scope="session")
+def lm(new_lm):
+    """One such model, shared: tests must leave it as it is."""
+    return new_lm(seed=1)
+
+
+@pytest.fixture(scope="session")
+def spy():
+    return Spy
+
+
+@pytest.fixture(scope="session")
+def biased():
+    return Biased
+
+
+@pytest.fixture(scope="session")
+def table_lm():
+    return TableLM
+
+
+@pytest.fixture
+def rng():
+    """A function: seed -> generator."""
+    return lambda seed=0: torch.Generator().manual_seed(seed)

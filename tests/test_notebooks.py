@@ -1,0 +1,164 @@
+"""Every notebook: saved from one clean run, its markers exact, its from-scratch functions the package's own."""
+
+import ast
+import importlib
+import inspect
+import json
+import re
+import textwrap
+from pathlib import Path
+
+import nbformat
+import pytest
+import torch
+
+ROOT = Path(__file__).parents[1]
+NOTEBOOKS = sorted([*ROOT.glob("notebooks/*.ipynb"), *ROOT.glob("notebooks/solutions/*.ipynb")])
+CHAPTERS = [p for p in NOTEBOOKS if p.parent.name == "notebooks"]
+MARKER = re.compile(r"NBVAL_\w+")
+EXACT = re.compile(r"\s*#\s*NBVAL_(CHECK_OUTPUT|IGNORE_OUTPUT|SKIP|RAISES_EXCEPTION)\s*")
+
+
+def read(path):
+    return nbformat.read(path, as_version=4)
+
+
+def code(path):
+    return [c for c in read(path).cells if c.cell_type == "code" and c.source.strip()]
+
+
+def name(path):
+    return path.stem
+
+
+def test_there_are_notebooks_and_each_chapter_has_solutions():
+    assert len(CHAPTERS) >= 4
+    solutions = {p.name[:2] for p in NOTEBOOKS if p.parent.name == "solutions"}
+    assert {p.name[:2] for p in CHAPTERS} == solutions
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=name)
+def test_it_was_saved_from_one_clean_run(path):
+    cells = code(path)
+    assert [c.execution_count for c in cells] == list(range(1, len(cells) + 1)), "restart, run all, then save"
+    outputs = [o for c in cells for o in c.outputs]
+    assert not [o for o in outputs if o.output_type == "error"], "a saved error"
+    assert not [o for o in outputs if o.get("name") == "stderr"], "something on stderr: a warning or a progress bar"
+    assert read(path).metadata.kernelspec.name == "python3"
+    assert not [c for c in cells if "raises-exception" in c.metadata.get("tags", [])]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=name)
+def test_it_is_small_and_plain(path):
+    assert path.stat().st_size < 600_000
+    for cell in code(path):
+        lines = cell.source.splitlines()
+        assert len(lines) <= 25, f"a code cell of {len(lines)} lines: {lines[0]}"
+        assert not [x for x in lines if x.lstrip().startswith(("!", "%pip", "pip "))]
+    assert not re.search(r"/(work|farm|root|home/\w+)/", path.read_text()), "a path of somebody's machine"
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=name)
+def test_nbval_markers_count(path):
+    cells = code(path)
+    bad = [x for c in cells for x in c.source.splitlines() if MARKER.search(x) and not EXACT.fullmatch(x)]
+    assert not bad, "nbval ignores a marker with anything else on its line"
+    checked = [c for c in cells if "NBVAL_CHECK_OUTPUT" in c.source]
+    assert all(c.outputs for c in checked), "a checked cell without stored output checks nothing"
+    if path in CHAPTERS:
+        assert len(checked) >= 3
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=name)
+def test_parameters_are_one_cell_of_commented_literals(path):
+    cells = [c for c in code(path) if "parameters" in c.metadata.get("tags", [])]
+    assert len(cells) == 1
+    for node in ast.parse(cells[0].source).body:
+        assert isinstance(node, (ast.Assign, ast.AnnAssign))
+        ast.literal_eval(node.value)  # raises on anything computed
+    assert all("#" in x for x in cells[0].source.splitlines() if "=" in x), "each parameter says what it is"
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=name)
+def test_the_header_says_question_need_and_time(path):
+    first = read(path).cells[0].source
+    assert first.startswith(f"# {path.name[:2]} ")
+    for phrase in ("You will", "You need", "Time and machine"):
+        assert phrase in first
+
+
+class Bare(ast.NodeTransformer):
+    """A definition without docstring and annotations (comments are gone with parsing)."""
+
+    def visit_FunctionDef(self, node):
+        self.generic_visit(node)
+        node.returns = None
+        if ast.get_docstring(node) is not None:
+            node.body = node.body[1:] or [ast.Pass()]
+        return node
+
+    def visit_arg(self, node):
+        node.annotation = None
+        return node
+
+
+def bare(source, wanted):
+    for node in ast.parse(textwrap.dedent(source)).body:
+        if getattr(node, "name", None) == wanted:
+            return ast.unparse(ast.fix_missing_locations(Bare().visit(node)))
+    raise AssertionError(f"no definition of {wanted}")
+
+
+def tagged(prefix):
+    return [(p, c.source, t.removeprefix(prefix)) for p in NOTEBOOKS for c in read(p).cells
+            for t in c.metadata.get("tags", []) if t.startswith(prefix)]
+
+
+def test_mirrored_cells_hold_the_package_code():
+    found = tagged("mirrors:")
+    assert found, "no chapter mirrors the package: the test would prove nothing"
+    for path, source, target in found:
+        module, function = target.rsplit(".", 1)
+        package = inspect.getsource(getattr(importlib.import_module(module), function))
+        assert bare(source, function) == bare(package, function), f"{path.name}: {target} has drifted"
+
+
+def agrees_with_denoise(scope):
+    """The chapter's sampler and the package's give the same tokens at temperature 0 on real problems."""
+    from dllm_rl_lite.model import load_lm
+    from dllm_rl_lite.rules import Schedule
+    from dllm_rl_lite.sampler import denoise
+    from dllm_rl_lite.tasks import load_task
+    from dllm_rl_lite.tokenizer import encode_prompts
+
+    lm, task = load_lm("tiny"), load_task("chain")
+    prompts = [e.prompt for e in task.sample(4, "validation", 3)]
+    sample = next(v for k, v in scope.items() if callable(v) and k in ("sample", "naive_denoise", "simple_denoise"))
+    for steps in (24, 12, 6):
+        wanted = denoise(lm, prompts, task.length, Schedule(steps)).tokens
+        ids, mask = encode_prompts(lm.tokenizer, prompts)
+        assert torch.equal(sample(lm, ids, mask, task.length, steps), wanted)
+
+
+AGREES = {"dllm_rl_lite.sampler.denoise": agrees_with_denoise}
+
+
+def test_slower_versions_agree_with_the_package():
+    found = tagged("agrees:")
+    assert found, "no chapter agrees with the package: the test would prove nothing"
+    for path, source, target in found:
+        scope = {"torch": torch}
+        for cell in code(path):  # what the cell needs: the chapter's imports
+            imports = [n for n in ast.parse(cell.source).body if isinstance(n, (ast.Import, ast.ImportFrom))]
+            exec(ast.unparse(ast.Module(imports, [])), scope)
+        exec(source, scope)
+        assert target in AGREES, f"{path.name}: say in AGREES how to compare with {target}"
+        AGREES[target](scope)
+
+
+def test_recorded_results_are_readable():
+    """What the chapters draw from: real runs, with their settings."""
+    files = sorted((ROOT / "notebooks" / "results").glob("*.json"))
+    assert files
+    for path in files:
+        assert json.loads(path.read_text())

@@ -1,0 +1,82 @@
+"""The repository keeps its promises: README, Makefile, environment and pins say the same thing."""
+
+import re
+import tomllib
+from importlib.metadata import version
+from pathlib import Path
+
+import nbformat
+import pytest
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PINS = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().split() if "==" in line)
+
+
+def requirements():
+    extras = PROJECT["optional-dependencies"]
+    return [Requirement(r) for r in [*PROJECT["dependencies"], *extras["notebooks"], *extras["tests"]]]
+
+
+def test_every_requirement_is_pinned_within_its_range():
+    assert PINS["torch"] == "2.13.0"
+    for requirement in requirements():
+        pins = {k.lower(): v for k, v in PINS.items()}
+        assert pins[requirement.name.lower()] in requirement.specifier, requirement
+
+
+def test_this_environment_is_the_pinned_one():
+    for requirement in requirements():
+        assert version(requirement.name).split("+")[0] == PINS[requirement.name], requirement.name
+
+
+def test_conda_users_get_the_same():
+    text = (ROOT / "environment.yml").read_text()
+    assert "-c constraints.txt" in text and "-e .[all]" in text
+    assert re.search(r"python=(\d+\.\d+)", text).group(1) == "3.11"
+
+
+def test_the_chapter_table_is_the_notebooks():
+    rows = re.findall(r"^\| \[(\d\d) ([^\]]+)\]\(notebooks/([^)]+)\)", README, re.M)
+    found = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
+    assert [r[2] for r in rows] == [p.name for p in found]
+    for (number, title, file), path in zip(rows, found, strict=True):
+        assert nbformat.read(path, as_version=4).cells[0].source.splitlines()[0] == f"# {number} {title}", file
+
+
+def test_the_file_tree_names_every_file():
+    for path in [*sorted((ROOT / "dllm_rl_lite").glob("*.py")), *sorted((ROOT / "benchmarks").glob("*.py"))]:
+        if path.name != "__init__.py":
+            assert re.search(rf"^\s+{re.escape(path.name)}\s+\S", README, re.M), f"README's tree lacks {path.name}"
+
+
+def test_every_make_command_in_the_readme_exists():
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M))
+    used = set(re.findall(r"make ([a-z]+)", README))
+    assert used and used <= targets
+
+
+@pytest.mark.parametrize("line", [x for x in README.splitlines() if x.startswith("python ")])
+def test_every_python_command_in_the_readme_exists(line):
+    words = line.split()
+    target = words[2].replace(".", "/") + ".py" if words[1] == "-m" else words[1]
+    assert (ROOT / target).exists(), line
+
+
+def test_the_shipped_model_is_small():
+    files = list((ROOT / "dllm_rl_lite" / "tiny").iterdir())
+    assert {"model.safetensors", "config.json", "tokenizer.json"} <= {f.name for f in files}
+    assert sum(f.stat().st_size for f in files) < 12e6
+
+
+def test_files_and_functions_fit_in_a_head():
+    import ast
+
+    for path in (ROOT / "dllm_rl_lite").rglob("*.py"):
+        source = path.read_text()
+        assert source.count("\n") <= 320, path.name
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.FunctionDef):
+                assert node.end_lineno - node.lineno < 60, (path.name, node.name)

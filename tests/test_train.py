@@ -1,0 +1,187 @@
+"""The training loop: resume after a real kill, clear errors that lose nothing, budgets, and one small learning test."""
+
+import csv
+import json
+import math
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from dllm_rl_lite.checkpoint import complete_checkpoints, derived_seed
+from dllm_rl_lite.methods import METHODS, Numbers
+from dllm_rl_lite.train import TrainConfig, train
+
+SMALL = {"prompts": 2, "group": 4, "lr": 1e-3}
+
+
+def config(tmp_path, name="run", **changes) -> TrainConfig:
+    settings = {"task": "chain2", "steps": 4, "run_dir": str(tmp_path / name), "eval_problems": 8, "checkpoint_every": 2,
+                "eval_every": 2, "numbers": SMALL}
+    return TrainConfig(**{**settings, **changes})
+
+
+def weights(run_dir):
+    return load_file(complete_checkpoints(run_dir)[-1] / "model" / "model.safetensors")
+
+
+def timeless(path):
+    """The log without its clock columns."""
+    with open(path) as file:
+        return [{k: v for k, v in row.items() if "second" not in k} for row in csv.DictReader(file)]
+
+
+KILLED = """
+import json, os, signal, sys
+from dllm_rl_lite.tasks import load_task
+from dllm_rl_lite.train import TrainConfig, train
+calls = 0
+def reward(prompts, completions, **columns):
+    global calls
+    calls += 1
+    if calls == 4:  # in the fourth step: after the checkpoint of step 2, before that of step 4
+        os.kill(os.getpid(), signal.SIGKILL)
+    return load_task("chain2").reward(prompts, completions, **columns)
+train(TrainConfig(**json.loads(sys.argv[1])), reward)
+"""
+
+
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_a_killed_run_resumes_to_the_same_bits(tmp_path, method):
+    from dataclasses import asdict
+
+    whole = train(config(tmp_path, "whole", method=method, steps=5))
+    killed = config(tmp_path, "killed", method=method, steps=5)
+    process = subprocess.run([sys.executable, "-c", KILLED, json.dumps(asdict(killed))], capture_output=True)
+    assert process.returncode == -signal.SIGKILL
+    assert [p.name for p in complete_checkpoints(tmp_path / "killed")] == ["step-000002"]
+    resumed = train(killed)
+    a, b = weights(tmp_path / "whole"), weights(tmp_path / "killed")
+    assert a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+    assert timeless(tmp_path / "whole" / "log.csv") == timeless(tmp_path / "killed" / "log.csv")
+    assert [r["step"] for r in resumed.rows] == [r["step"] for r in whole.rows] == [0, 1, 2, 3, 4, 5]
+    before = load_file(tmp_path / "whole" / "checkpoints" / "step-000004" / "model" / "model.safetensors")
+    assert any(not torch.equal(a[k], before[k]) for k in a), "the last step must have changed the weights"
+
+
+def test_a_finished_run_is_not_run_again_but_can_go_on(tmp_path):
+    train(config(tmp_path))
+    lines = []
+    again = train(config(tmp_path), say=lines.append)
+    assert lines == [f"resuming {tmp_path / 'run'} after step 4"] and len(again.rows) == 5
+    assert train(config(tmp_path, steps=5)).rows[-1]["step"] == 5
+
+
+def test_a_run_dir_belongs_to_one_configuration(tmp_path):
+    train(config(tmp_path, steps=1))
+    with pytest.raises(ValueError, match=r"seed 0 -> 7.*choose another run_dir"):
+        train(config(tmp_path, steps=1, seed=7))
+
+
+@pytest.mark.parametrize("bad, message", [
+    (lambda **_: 1 / 0, "raised ZeroDivisionError"),
+    (lambda completions, **_: [1.0] * (len(completions) - 1), "returned 7 values for 8 completions"),
+    (lambda completions, **_: [float("nan")] * len(completions), "returned nan for completion 0"),
+    (lambda completions, **_: ["x"] * len(completions), "returned 'x' for completion 0"),
+])
+def test_a_bad_reward_stops_with_everything_named_and_loses_nothing(tmp_path, bad, message):
+    calls = []
+
+    def reward(prompts, completions, **columns):
+        calls.append(1)
+        fine = [float(len(c) % 2) for c in completions]
+        return fine if len(calls) < 4 else bad(prompts=prompts, completions=completions, **columns)
+
+    with pytest.raises((ValueError, RuntimeError), match=message) as caught:
+        train(config(tmp_path, steps=6), reward)
+    assert "step 4 of agrpo on chain2" in str(caught.value)
+    assert str(tmp_path / "run" / "checkpoints" / "step-000002") in str(caught.value)
+    assert [r["step"] for r in timeless(tmp_path / "run" / "log.csv")] == ["0", "1", "2", "3"]
+    assert train(config(tmp_path, steps=3)).rows[-1]["step"] == 3, "the run goes on from the checkpoint"
+
+
+@pytest.mark.parametrize("file", ["model/model.safetensors", "optimizer.safetensors", "state.json"])
+def test_a_truncated_checkpoint_is_named(tmp_path, file):
+    train(config(tmp_path, steps=2))
+    damaged = complete_checkpoints(tmp_path / "run")[-1]
+    data = (damaged / file).read_bytes()
+    (damaged / file).write_bytes(data[:len(data) // 2])
+    with pytest.raises(ValueError, match="damaged.*delete this folder") as caught:
+        train(config(tmp_path, steps=4))
+    assert str(damaged) in str(caught.value)
+
+
+def test_a_half_written_checkpoint_is_ignored(tmp_path):
+    train(config(tmp_path, steps=2))
+    (tmp_path / "run" / "checkpoints" / "step-000003.new").mkdir()
+    assert [p.name for p in complete_checkpoints(tmp_path / "run")] == ["step-000002"]
+    assert train(config(tmp_path, steps=3)).rows[-1]["step"] == 3
+
+
+@pytest.mark.parametrize("changes, message", [
+    ({"method": "agrop"}, "unknown method 'agrop'; did you mean 'agrpo'"),
+    ({"task": "sudoko4"}, "unknown task 'sudoko4'; did you mean 'sudoku4'"),
+    ({"numbers": {"learning_rate": 1}}, "unknown number 'learning_rate'"),
+    ({"numbers": {"views": {"kk": 1}}}, "unknown view number of agrpo 'kk'"),
+    ({"numbers": {"group": 1}}, "group must be at least 2"),
+    ({"numbers": {"lr": 0}}, "need lr > 0"),
+    ({"steps": 0}, "steps must be at least 1"),
+    ({"preset": "papre"}, "did you mean 'paper'"),
+    ({"device": "gpu"}, "device must be"),
+])
+def test_bad_configurations_say_what_is_wrong(tmp_path, changes, message):
+    with pytest.raises(ValueError, match=message):
+        config(tmp_path, **changes)
+    assert not (tmp_path / "run").exists()
+
+
+def test_unknown_model_is_named(tmp_path):
+    with pytest.raises(ValueError, match="no model 'tinny'.*did you mean 'tiny'"):
+        train(config(tmp_path, model="tinny"))
+
+
+def test_the_budget_of_forward_passes_ends_a_run(tmp_path):
+    rows = train(config(tmp_path, steps=100, forwards=200)).rows
+    spent = [r.get("forwards_rollout", 0) + r.get("forwards_update", 0) for r in rows]
+    assert sum(spent) >= 200 > sum(spent[:-1])
+    assert "eval_accuracy" in rows[-1]
+
+
+def test_equal_rewards_change_nothing(tmp_path):
+    """Without a KL penalty a group whose siblings tie carries no gradient, and no weight moves."""
+    train(config(tmp_path, steps=1, checkpoint_every=1), lambda completions, **_: [1.0] * len(completions))
+    from dllm_rl_lite.model import load_lm
+
+    base, after = load_lm("tiny").backbone.state_dict(), weights(tmp_path / "run")
+    assert all(torch.equal(base[k], after[k]) for k in after)
+
+
+def test_derived_seeds_differ_by_seed_step_and_purpose():
+    keys = [(s, t, p) for s in range(5) for t in range(50) for p in ("rollout", "views 0", "views 1")]
+    assert len({derived_seed(*k) for k in keys}) == len(keys)
+
+
+def test_paper_numbers_are_the_cards():
+    """The numbers of the released recipes, from the method cards."""
+    d1, agrpo = METHODS["diffu-grpo"].paper, METHODS["agrpo"].paper
+    assert (d1.group, d1.inner_updates, d1.clip, d1.kl, d1.lr, d1.grad_clip) == (6, 12, 0.5, 0.04, 3e-6, 0.2)
+    assert (agrpo.group, agrpo.inner_updates, agrpo.clip, agrpo.kl, agrpo.views["k"]) == (8, 1, 0.2, 0.0, 24)
+    assert d1.rule(256).steps == 128 and agrpo.rule(384).steps == 128 and agrpo.rule(384).order == "random"
+    with pytest.raises(ValueError, match="tokens_per_step 2 must divide"):
+        Numbers(prompts=1, group=2, inner_updates=1, clip=0.2, kl=0.0, lr=1.0).rule(5)
+
+
+def test_it_learns_to_please_an_arbitrary_reward(tmp_path):
+    """Behaviour, last: the reward is 1 where the answer digit is even; its mean rises by more than four standard errors."""
+    def reward(completions, **_):
+        return [float(c[-10:-9] in "02468" and c.endswith("</answer>")) for c in completions]
+
+    numbers = {"prompts": 8, "group": 8, "lr": 5e-4, "views": {"k": 4}}
+    rows = train(config(tmp_path, steps=16, numbers=numbers, eval_every=0, checkpoint_every=16), reward).rows[1:]
+    before, after = ([r["reward"] for r in part] for part in (rows[:4], rows[-4:]))
+    p, q, n = sum(before) / 4, sum(after) / 4, 4 * 64
+    error = math.sqrt(p * (1 - p) / n + q * (1 - q) / n + 1e-9)
+    assert q - p > 4 * error * math.sqrt(8), (p, q, error)  # siblings share a prompt: at worst 8 rollouts count as one
