@@ -1,13 +1,14 @@
 """Train the tiny base model from nothing: one masked diffusion LM for four tasks, with the habits that RL will unlearn.
 
-`python -m dllm_rl_lite.pretrain --out FOLDER` makes the shipped model again. Two phases: a constant learning rate while
-the model learns to calculate, then a decay to zero.
+`python -m dllm_rl_lite.pretrain --out FOLDER` makes the shipped model again. The record of the run that
+made it is notebooks/results/pretrain.json and pretrain.csv.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import itertools
 import json
 import math
 import random
@@ -27,16 +28,19 @@ from .tokenizer import encode_prompts
 class PretrainConfig:
     """The recipe of the shipped model."""
 
-    steps: int = 2000  # optimiser steps
-    decay_steps: int = 500  # of these, the last ones with a learning rate that falls to zero
-    warmup_steps: int = 100
-    lr: float = 2e-3  # AdamW, peak
+    steps: int = 2700  # optimiser steps
+    # AdamW's learning rate: straight lines between (step, rate). Warm-up, a first decay that was broken off at 1800 when
+    # the habits were set anew, a warm restart, and the final decay: this is what the shipped model was trained with.
+    lr: tuple = ((0, 2e-5), (99, 2e-3), (1500, 2e-3), (1799, 8.04e-4), (1800, 2e-3), (2100, 2e-3), (2700, 0.0))
     weight_decay: float = 0.02
     seed: int = 0
     rows: dict = field(default_factory=lambda: {  # texts a step, by task
         "chain1": 48, "chain2": 16, "chain": 32, "chain4": 24, "sudoku4": 40, "countdown": 40, "python": 32})
     habit: dict = field(default_factory=lambda: {  # share of the habit in the demonstrations, by task
         "chain1": 0.6, "chain2": 0.6, "chain": 0.6, "chain4": 0.6, "sudoku4": 0.6, "countdown": 0.6, "python": 0.6})
+    late_step: int = 1800  # from this step on, once the model can calculate, the shares are those below
+    late_habit: dict = field(default_factory=lambda: {
+        "chain1": 0.5, "chain2": 0.5, "chain": 0.5, "chain4": 0.5, "sudoku4": 0.6, "countdown": 0.5, "python": 0.35})
 
 
 def demonstrations(task: Task, n: int, habit_share: float, rng: random.Random) -> tuple[list[str], list[str]]:
@@ -97,9 +101,11 @@ def diffusion_loss(lm: MaskedDiffusionLM, prompt: Tensor, prompt_mask: Tensor, c
 
 
 def lr_at(step: int, config: PretrainConfig) -> float:
-    """Linear warm-up, constant, linear decay to zero."""
-    left = config.steps - step
-    return config.lr * min(1.0, (step + 1) / config.warmup_steps, left / config.decay_steps)
+    """The learning rate of a step, read off the straight lines of `config.lr`."""
+    for (start, low), (end, high) in itertools.pairwise(config.lr):
+        if start <= step <= end:
+            return low + (high - low) * (step - start) / (end - start)
+    raise ValueError(f"lr says nothing about step {step}: its points end at {config.lr[-1][0]}")
 
 
 def train_step(lm, optimizer, config: PretrainConfig, tasks: dict[str, Task], step: int) -> dict[str, float]:
@@ -109,15 +115,16 @@ def train_step(lm, optimizer, config: PretrainConfig, tasks: dict[str, Task], st
     for group in optimizer.param_groups:
         group["lr"] = lr_at(step, config)
     total, losses = sum(config.rows.values()), {}
+    shares = config.habit if step < config.late_step else config.late_habit
     for name, n in config.rows.items():
-        prompts, completions = demonstrations(tasks[name], n, config.habit[name], rng)
+        prompts, completions = demonstrations(tasks[name], n, shares[name], rng)
         prompt, mask = encode_prompts(lm.tokenizer, prompts)
         completion = encode_completions(lm.tokenizer, completions, tasks[name].length)
         loss = diffusion_loss(lm, prompt, mask, completion, generator)
         (loss * n / total).backward()
         losses[name] = loss.item()
     if not all(math.isfinite(v) for v in losses.values()):
-        raise FloatingPointError(f"pretraining step {step}: loss {losses} is not finite; lower lr ({config.lr})")
+        raise FloatingPointError(f"pretraining step {step}: loss {losses} is not finite; lower lr ({lr_at(step, config)})")
     torch.nn.utils.clip_grad_norm_(lm.parameters(), 1.0)
     optimizer.step()
     optimizer.zero_grad()
@@ -127,11 +134,11 @@ def train_step(lm, optimizer, config: PretrainConfig, tasks: dict[str, Task], st
 def pretrain(config: PretrainConfig, out: Path, log_every: int = 50) -> None:
     """Train, print a line every `log_every` steps, and write the model and a record of the run to `out`.
 
-    Resumable: the state is saved every 200 steps, and before the decay begins, and the same command goes on from there.
+    Resumable: the state is saved every 200 steps, and the same command goes on from there.
     """
     out.mkdir(parents=True, exist_ok=True)
     lm = new_tiny_lm(seed=config.seed).train()
-    optimizer = torch.optim.AdamW(lm.parameters(), config.lr, (0.9, 0.98), weight_decay=config.weight_decay)
+    optimizer = torch.optim.AdamW(lm.parameters(), config.lr[0][1], (0.9, 0.98), weight_decay=config.weight_decay)
     tasks, state, rows, first, seconds = {n: load_task(n) for n in config.rows}, out / "state.pt", [], 0, 0.0
     if state.exists():
         saved = torch.load(state, weights_only=True)
@@ -150,8 +157,6 @@ def pretrain(config: PretrainConfig, out: Path, log_every: int = 50) -> None:
                      "seconds": seconds}
             torch.save(saved, out / "state.new")
             (out / "state.new").replace(state)
-            if step + 1 == config.steps - config.decay_steps:
-                torch.save(saved, out / "before_decay.pt")
     lm.eval().save_pretrained(out / "model")
     with open(out / "pretrain.csv", "w", newline="") as file:
         writer = csv.DictWriter(file, rows[0])
@@ -165,6 +170,5 @@ def pretrain(config: PretrainConfig, out: Path, log_every: int = 50) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder for the model, its record and the resume state")
-    parser.add_argument("--steps", type=int, default=PretrainConfig.steps, help="optimiser steps (default %(default)s)")
     arguments = parser.parse_args()
-    pretrain(PretrainConfig(steps=arguments.steps), arguments.out)
+    pretrain(PretrainConfig(), arguments.out)

@@ -11,12 +11,13 @@ from dllm_rl_lite.model import MaskedDiffusionLM, new_tiny_lm
 torch.set_num_threads(1)
 
 
-def sharpen(lm: MaskedDiffusionLM, layers: float = 12.0, embedding: float = 2.0, head: float = 25.0):
-    """Scale an untrained model's weights so that its predictions differ by position and context, and are confident."""
+def sharpen(lm: MaskedDiffusionLM, layers: float = 0.24, embedding: float = 0.04, head: float = 0.5):
+    """Give an untrained model's matrices these standard deviations, so that its predictions differ by position and
+    context and are confident, whatever the package's own initialisation is."""
     with torch.no_grad():
         for name, p in lm.named_parameters():
             if "norm" not in name:
-                p.mul_(head if "lm_head" in name else embedding if "embed" in name else layers)
+                p.mul_((head if "lm_head" in name else embedding if "embed" in name else layers) / p.std())
     return lm.eval()
 
 

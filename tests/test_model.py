@@ -6,7 +6,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import (
-    LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM,
+    LlamaForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
 )
 
 from dllm_rl_lite.model import MaskedDiffusionLM, load_lm, new_tiny_lm

@@ -145,7 +145,7 @@ def test_rows_without_credit_may_be_left_out(policy, later, rollout, name):
     assert scored.normaliser == norm
     gradient, stats = gradient_of(later, name, n, scored)
     assert_same(gradient, direct_gradient(later, total / norm), 2e-6)
-    assert stats["loss"] == pytest.approx(float(total) / norm, rel=1e-5)
+    assert stats["loss"] == pytest.approx(total.item() / norm, rel=1e-5)
 
 
 @BOTH
@@ -269,7 +269,7 @@ def test_agrpo_over_all_steps_is_its_formula(policy, later, reference, rollout, 
                                         n.clip, kl, True) / last
     loss = total / 6
     assert len(lengths) > 1 and stats["clip_fraction"] > 0
-    assert stats["loss"] == pytest.approx(float(loss), rel=1e-4, abs=1e-5)
+    assert stats["loss"] == pytest.approx(loss.item(), rel=1e-4, abs=1e-5)
     assert_same(gradient, direct_gradient(later, loss), 1e-5)
 
 
@@ -304,7 +304,7 @@ def test_diffu_grpo_is_its_token_mean(policy, later, reference, rollout, kl):
                                     float(ADVANTAGE[i]), n.clip, kl, False)
         count += end
     assert count < 48 and scored.normaliser == count and stats["clip_fraction"] > 0
-    assert stats["loss"] == pytest.approx(float(total / count), rel=1e-4, abs=1e-5)
+    assert stats["loss"] == pytest.approx((total / count).item(), rel=1e-4, abs=1e-5)
     assert_same(gradient, direct_gradient(later, total / count), 1e-5)
 
 
