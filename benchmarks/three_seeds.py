@@ -5,13 +5,19 @@ already recorded with the same settings is not run again.
 """
 
 import argparse
+import io
 import json
 from dataclasses import asdict
 from pathlib import Path
 
+from PIL import Image
+
+from dllm_rl_lite import show
 from dllm_rl_lite.evaluate import evaluate
 from dllm_rl_lite.methods import METHODS
 from dllm_rl_lite.model import load_lm
+from dllm_rl_lite.sampler import denoise
+from dllm_rl_lite.tasks import load_task
 from dllm_rl_lite.train import TrainConfig, train
 
 ROOT = Path(__file__).parents[1]
@@ -28,9 +34,28 @@ def one_run(method: str, task: str, seed: int, steps: int, budget: int, problems
     result = train(config)
     after = evaluate(result.lm, task, n=problems)
     print(f"{method} seed {seed}: {base.accuracy:.3f} -> {after}", flush=True)
+    if (method, task, seed) == ("agrpo", "chain", 0):
+        picture(load_lm("tiny"), result.lm, task)
     rows = [{k: round(r[k], 5) for k in COLUMNS if r.get(k) is not None} for r in result.rows]
     return {"method": method, "task": task, "seed": seed, "numbers": asdict(METHODS[method].tiny), "rows": rows,
             "before": base.summary(), "after": after.summary()}
+
+
+def picture(base, trained, task_name: str) -> None:
+    """notebooks/figures/before_after.png: one test problem that the base model fails and the trained one solves."""
+    task, rule = load_task(task_name), METHODS["agrpo"].tiny.rule(load_task(task_name).length)
+    pair = [evaluate(lm, task, rule, n=64).generations for lm in (base, trained)]
+    prompt = next(b["prompt"] for b, t in zip(*pair, strict=True) if b["reward"] < 1 <= t["reward"])
+    images = []
+    for lm, when in ((base, "before: wrong"), (trained, "after: right")):
+        film = denoise(lm, [prompt], task.length, rule)
+        buffer = io.BytesIO()
+        show.filmstrip(film, lm.tokenizer, title=f"{when}   {prompt}", max_frames=6).savefig(buffer, dpi=110)
+        images.append(Image.open(buffer))
+    both = Image.new("RGB", (max(i.width for i in images), sum(i.height for i in images)), "white")
+    for i, image in enumerate(images):
+        both.paste(image, (0, i * images[0].height))
+    both.save(ROOT / "notebooks" / "figures" / "before_after.png", optimize=True)
 
 
 def main() -> None:

@@ -154,11 +154,11 @@ def test_view_of_step_by_hand():
     assert view.weight.tolist() == [[0.0, 0.5, 0.0], [0.0, 0.0, 2.0]]
 
 
-@pytest.mark.parametrize("rule", [Schedule(4), Schedule(8, "random"), Threshold(0.4), Gate(0.3), RunningConfidence(4, "max")],
-                         ids=repr)
+@pytest.mark.parametrize("rule", [Schedule(4), Schedule(8, "random"), Threshold(0.4), Gate(0.3),
+                                  RunningConfidence(4, "max")], ids=repr)
 @pytest.mark.parametrize("eos", ["free", "stop"])
 def test_all_steps_are_the_log_probability_of_the_path(ending, rng, rule, eos):
-    """Summed over views: each token's own log-probability when it was written, for steps < T_i; later steps count nothing."""
+    """Summed over views: each token's own log-probability when it was written, for steps < T_i only."""
     r = denoise(ending, PROMPTS * 3, 8, rule, temperature=1.0, eos=eos, generator=rng(5))
     total = torch.zeros(12, 8)
     for view in all_steps(r):
@@ -230,7 +230,7 @@ def test_steps_are_drawn_uniformly(rng):
 
 
 def test_stratified_draws_vary_less(rollout, path, rng):
-    """A row alone (k = 3 of 4 steps), and the sum over 8 copies of it (k = 1): at most half the variance of independent draws."""
+    """A row alone (k = 3 of 4 steps), and the sum over 8 copies of it (k = 1): at most half the variance."""
     row = rollout.select((last_scored_step(rollout) == 4).nonzero()[0])
     values = path[(last_scored_step(rollout) == 4).nonzero()[0]]
     for copies, k in ((1, 3), (8, 1)):
@@ -308,7 +308,7 @@ def naive_logprobs(lm, rollout, view, temperature=1.0):
 
 @pytest.mark.parametrize("temperature", [1.0, 0.6])
 def test_token_logprobs_and_their_gradient_equal_the_naive_ones(lm, rng, temperature):
-    """Gathering before the head and padding change nothing: values to 1e-5, every parameter's gradient to 1e-5 of its size."""
+    """Gathering before the head and padding change nothing: values to 1e-5, every gradient to 2e-5 of its size."""
     r = denoise(lm, PROMPTS, 8, Schedule(4, "random"), temperature=1.0, generator=rng(12))
     view = visited_steps(r, rng(13), k=2)[0]
     results = []
@@ -321,7 +321,7 @@ def test_token_logprobs_and_their_gradient_equal_the_naive_ones(lm, rng, tempera
     assert (got[view.scored] < 0).all() and (got[~view.scored] == 0).all() and not view.scored.all()
     for (name, _), x, y in zip(lm.named_parameters(), a, b, strict=True):
         assert y.abs().max() > 0, name
-        torch.testing.assert_close(x, y, rtol=1e-4, atol=2e-5 * float(y.abs().max()), msg=name)
+        torch.testing.assert_close(x, y, rtol=0, atol=2e-5 * float(y.abs().max()), msg=name)
 
 
 def test_chunk_size_does_not_matter(lm, rollout, rng):

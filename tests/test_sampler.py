@@ -199,7 +199,7 @@ def test_draw_is_exactly_its_softmax(rng):
 
 
 def test_filters_renormalise(rng):
-    """top_k = 2 leaves the two likeliest, top_p = 0.7 the smallest set that holds 0.7, each renormalised; top_k comes first."""
+    """top_k leaves the k likeliest, top_p the smallest set that holds p, each renormalised; top_k comes first."""
     n, p = 20_000, torch.tensor([0.1, 0.45, 0.15, 0.3])
     for arguments, kept in (((2, 1.0), [1, 3]), ((0, 0.7), [1, 3]), ((0, 0.76), [1, 2, 3]), ((2, 0.55), [1])):
         got = draw(p.log().expand(n, 4), *arguments, rng(4)).bincount(minlength=4) / n

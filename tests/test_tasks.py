@@ -58,7 +58,8 @@ def test_every_key_is_in_exactly_one_split(key):
 
 def test_the_split_of_a_key_is_fixed_for_ever():
     """Stable across machines and Python versions: values recorded once."""
-    recorded = {"": "train", "6-4+7": "train", "1 2 3=6": "test", "a": "train", "b": "test", "i": "validation", "m": "test", "p": "validation"}
+    recorded = {"": "train", "6-4+7": "train", "1 2 3=6": "test", "a": "train", "b": "test",
+                "i": "validation", "m": "test", "p": "validation"}
     assert {key: split_of(key) for key in recorded} == recorded
 
 

@@ -252,7 +252,7 @@ def rows_of(rollout):
 
 @pytest.mark.parametrize("kl", [0.0, 0.3])
 def test_agrpo_over_all_steps_is_its_formula(policy, later, reference, rollout, kl):
-    """(1/N) sum_i (1/T_i) sum_t sum_j of the clipped ratio (and ratio-weighted k3), written with loops: loss and gradient."""
+    """(1/N) sum_i (1/T_i) sum_t sum_j of the clipped ratio (and weighted k3), in plain loops: loss, gradient."""
     n = numbers("agrpo", kl=kl, inner_updates=2)
     method = replace(METHODS["agrpo"], views=every_step)
     scored = scored_by("agrpo", policy, rollout, n, reference if kl else None, method=method)
