@@ -18,7 +18,7 @@ from dllm_rl_lite.tasks.task import score
 from dllm_rl_lite.tokenizer import decode
 
 OUT = Path(__file__).parents[1] / "notebooks" / "results" / "base_accuracy.json"
-TASKS = {"chain2": 128, "chain": 256, "chain4": 256, "sudoku4": 256, "countdown": 128, "python": 128}  # problems
+TASKS = {"chain2": 128, "chain": 256, "chain4": 256, "sudoku4": 256, "countdown": 56, "python": 128}  # problems
 GROUPS, GROUP, TEMPERATURE = 48, 8, 1.0
 
 

@@ -1,4 +1,4 @@
-"""Three seeds of each method at equal forward passes: `python benchmarks/three_seeds.py [--task chain] [--seeds 3]`.
+"""Three seeds of each method at equal forward passes: `python benchmarks/three_seeds.py [--task chain2] [--seeds 3]`.
 
 Each run's log and held-out test accuracy (greedy, before and after) go to notebooks/results/train_TASK.json. A run that is
 already recorded with the same settings is not run again.
@@ -29,12 +29,13 @@ COLUMNS = ("step", "reward", "dead_groups", "dead_wrong", "entropy", "clip_fract
 def one_run(method: str, task: str, seed: int, steps: int, budget: int, problems: int) -> dict:
     """Train in runs/, evaluate on the test split, return the record."""
     run_dir = ROOT / "runs" / "three_seeds" / f"{task}-{method}-{seed}"
-    config = TrainConfig(method=method, task=task, seed=seed, steps=steps, run_dir=str(run_dir), forwards=budget)
+    config = TrainConfig(method=method, task=task, seed=seed, steps=steps, run_dir=str(run_dir), forwards=budget,
+                         eval_problems=128, checkpoint_every=50)
     base = evaluate(load_lm("tiny"), task, n=problems)
     result = train(config)
     after = evaluate(result.lm, task, n=problems)
     print(f"{method} seed {seed}: {base.accuracy:.3f} -> {after}", flush=True)
-    if (method, task, seed) == ("agrpo", "chain", 0):
+    if (method, task, seed) == ("agrpo", "chain2", 0):
         picture(load_lm("tiny"), result.lm, task)
     rows = [{k: round(r[k], 5) for k in COLUMNS if r.get(k) is not None} for r in result.rows]
     return {"method": method, "task": task, "seed": seed, "numbers": asdict(METHODS[method].tiny), "rows": rows,
@@ -60,11 +61,11 @@ def picture(base, trained, task_name: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--task", default="chain")
+    parser.add_argument("--task", default="chain2")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--methods", nargs="+", default=list(METHODS))
-    parser.add_argument("--problems", type=int, default=512, help="test problems, greedy")
-    parser.add_argument("--budget", type=int, default=150_000, help="forward passes of one row, rollouts and updates")
+    parser.add_argument("--problems", type=int, default=180, help="test problems, greedy")
+    parser.add_argument("--budget", type=int, default=155_000, help="forward passes of one row, rollouts and updates")
     a = parser.parse_args()
     path = ROOT / "notebooks" / "results" / f"train_{a.task}.json"
     record = json.loads(path.read_text()) if path.exists() else []

@@ -90,7 +90,8 @@ def denoise(lm, prompts: list[str] | tuple[Tensor, Tensor], length: int, rule: R
         temperature: of the candidates; 0 takes the likeliest token. top_k (0: off) and top_p (1: off) filter them.
         eos: "free" treats end-of-sequence like any token (LLaDA); "stop" ends a row when everything before an
             end-of-sequence token is written, and fills the rest with it without a forward pass (those positions have
-            log-probability 0 and the unmask step after the last); "forbid" never writes it.
+            log-probability 0 and the unmask step after the last); "forbid" never writes it, and records log-probabilities
+            of the law without it.
         anchor: (N, L) int64, `mask_id` where free; the other tokens are given, and never masked.
         generator: all chance comes from it; noise is float32 (in bfloat16 the tail could never be drawn).
     Returns:

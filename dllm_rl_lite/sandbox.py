@@ -48,14 +48,19 @@ def _limits() -> list[tuple[int, int]]:
 
 @lru_cache(maxsize=65536)
 def _run(expression: str, inputs: tuple[int, ...]) -> tuple | None:
-    """Values of the expression at the inputs, or None if it fails, in a child process of its own."""
+    """Values of the expression at the inputs, or None if it fails, in a child process of its own.
+
+    Raises TimeoutError, so that a program that was slow on a busy machine is not remembered as a failure.
+    """
     job = json.dumps({"expression": expression, "inputs": inputs, "limits": _limits(), "output": OUTPUT + 1})
     child = subprocess.Popen([sys.executable, "-I", "-S", "-c", CHILD], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                              stderr=subprocess.DEVNULL, start_new_session=True, cwd="/", env={})
     try:
         output, _ = child.communicate(job.encode(), timeout=SECONDS + 2)
         values = json.loads(output) if child.returncode == 0 and len(output) <= OUTPUT else None
-    except (subprocess.TimeoutExpired, ValueError):
+    except subprocess.TimeoutExpired:
+        raise TimeoutError from None
+    except ValueError:
         values = None
     finally:
         if child.poll() is None:
@@ -81,7 +86,12 @@ def run_expressions(programs: list[tuple[str, list[int]]]) -> list[list | None]:
             tree = ast.parse(expression, mode="eval")  # not run: most malformed answers end here, without a process
         except (SyntaxError, ValueError, MemoryError, RecursionError):
             return None
-        return None if any(isinstance(node, ast.Attribute) for node in ast.walk(tree)) else _run(expression, inputs)
+        if any(isinstance(node, ast.Attribute) for node in ast.walk(tree)):
+            return None
+        try:
+            return _run(expression, inputs)
+        except TimeoutError:
+            return None
 
     jobs = [(expression, tuple(inputs)) for expression, inputs in programs]
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:

@@ -36,15 +36,15 @@ class TrainConfig:
 
     method: str = "agrpo"  # a key of METHODS
     model: str = "tiny"  # what load_lm takes
-    task: str = "chain"  # a key of TASKS
+    task: str = "chain2"  # a key of TASKS
     run_dir: str = "runs/train"  # everything the run writes goes here
-    steps: int = 30  # rollout batches
+    steps: int = 52  # rollout batches
     seed: int = 0  # of problems, rollouts and views
     preset: str = "auto"  # whose numbers to start from: "tiny", "paper", or "auto": tiny for the tiny model, else paper
     numbers: dict = field(default_factory=dict)  # overrides of the method's Numbers, by field name
     forwards: int = 0  # stop once this many forward passes (of one row, rollouts and views) are spent; 0: no limit
     eval_every: int = 10  # steps between evaluations; 0: only before and after
-    eval_problems: int = 256  # held-out problems an evaluation, at temperature 0
+    eval_problems: int = 128  # held-out problems an evaluation, at temperature 0
     eval_split: str = "validation"  # of the evaluations while it trains; the last one is the caller's business
     checkpoint_every: int = 10  # steps between checkpoints; one more at the end
     micro_batch: int = 0  # rows of one forward-backward pass; 0: all

@@ -127,7 +127,7 @@ def test_a_half_written_checkpoint_is_ignored(tmp_path):
     ({"numbers": {"learning_rate": 1}}, "unknown number 'learning_rate'"),
     ({"numbers": {"views": {"kk": 1}}}, "unknown view number of agrpo 'kk'"),
     ({"numbers": {"group": 1}}, "group must be at least 2"),
-    ({"numbers": {"lr": 0}}, "need lr > 0"),
+    ({"numbers": {"lr": 0}}, "need lr, temperature > 0"),
     ({"steps": 0}, "steps must be at least 1"),
     ({"preset": "papre"}, "did you mean 'paper'"),
     ({"device": "gpu"}, "device must be"),

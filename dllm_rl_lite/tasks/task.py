@@ -35,7 +35,7 @@ class Task:
     habit: str = ""  # the systematic mistake of the base model, in words
 
     def sample(self, n: int, split: str = "train", seed: int = 0) -> list[Example]:
-        """n different problems of a split; the same (n, split, seed) gives the same problems on every machine.
+        """n problems of a split, no two with the same key; the same (n, split, seed) gives the same problems on every machine.
 
         Splits are disjoint by construction: a problem belongs to the split that the hash of its key names.
         Raises ValueError for an unknown split, n < 1, or a split that does not hold n different problems.
@@ -48,11 +48,12 @@ class Task:
         found: dict[str, Example] = {}
         for _ in range(200 * n + 10_000):
             example = self.make(rng)
-            if split_of(self.key(example)) == split:
-                found.setdefault(example.prompt, example)
+            key = self.key(example)
+            if split_of(key) == split:
+                found.setdefault(key, example)
             if len(found) == n:
                 return list(found.values())
-        raise ValueError(f"the {split} split of {self.name!r} does not hold {n} different problems: ask for fewer")
+        raise ValueError(f"the {split} split of {self.name!r} holds {len(found)} different problems, not {n}: ask for fewer")
 
     def score(self, examples: list[Example], completions: list[str]) -> list[float]:
         """The task's own reward of one completion per example."""
