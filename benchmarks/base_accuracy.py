@@ -48,7 +48,7 @@ def main() -> None:
             rows[label] = {k: v for k, v in report.summary().items() if "second" not in k}
             print(label, report, f"habit in {100 * report.habit_share:.0f} % of the errors", flush=True)
         record[name] = rows | groups(lm, name)
-        print(f"  groups of {GROUP}: mixed {record[name]['mixed']:.2f}, all wrong {record[name]['all_wrong']:.2f}", flush=True)
+        print(f"  groups: mixed {record[name]['mixed']:.2f}, all wrong {record[name]['all_wrong']:.2f}", flush=True)
     OUT.write_text(json.dumps(record, indent=1) + "\n")
 
 

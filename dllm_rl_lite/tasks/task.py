@@ -35,7 +35,7 @@ class Task:
     habit: str = ""  # the systematic mistake of the base model, in words
 
     def sample(self, n: int, split: str = "train", seed: int = 0) -> list[Example]:
-        """n problems of a split, no two with the same key; the same (n, split, seed) gives the same problems on every machine.
+        """n problems of a split, no two with the same key; equal (n, split, seed) give the same problems on every machine.
 
         Splits are disjoint by construction: a problem belongs to the split that the hash of its key names.
         Raises ValueError for an unknown split, n < 1, or a split that does not hold n different problems.
