@@ -38,7 +38,7 @@ def ex_01_2(draw: Callable) -> None:
     outcome = attempt(draw, n, length, torch.Generator().manual_seed(0))
     if outcome is None:
         return judge("ex_01_2", None, [])
-    facts = attempt(_facts_01_2, attempt, n, length)  # None where outcome is not a pair of the right shapes
+    facts = attempt(_facts_01_2, outcome, n, length)  # None where outcome is not a pair of the right shapes
 
     def fact(name: str) -> Callable[[], bool]:
         return lambda: raised(facts) or facts[name]
