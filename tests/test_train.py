@@ -175,13 +175,13 @@ def test_paper_numbers_are_the_cards():
 
 
 def test_it_learns_to_please_an_arbitrary_reward(tmp_path):
-    """Behaviour, last: the reward is 1 where the answer digit is even; its mean rises by more than four standard errors."""
+    """Behaviour, last: the reward is 1 where the answer digit is below five; its mean rises by more than four standard errors."""
     def reward(completions, **_):
-        return [float(c[-10:-9] in "02468" and c.endswith("</answer>")) for c in completions]
+        return [float(c[-10:-9] in "01234" and c.endswith("</answer>")) for c in completions]
 
-    numbers = {"prompts": 8, "group": 8, "lr": 5e-4, "views": {"k": 4}}
-    rows = train(config(tmp_path, steps=16, numbers=numbers, eval_every=0, checkpoint_every=16), reward).rows[1:]
+    numbers = {"prompts": 16, "group": 8, "lr": 3e-4, "views": {"k": 4}}
+    rows = train(config(tmp_path, steps=24, numbers=numbers, eval_every=0, checkpoint_every=24), reward).rows[1:]
     before, after = ([r["reward"] for r in part] for part in (rows[:4], rows[-4:]))
-    p, q, n = sum(before) / 4, sum(after) / 4, 4 * 64
+    p, q, n = sum(before) / 4, sum(after) / 4, 4 * 128
     error = math.sqrt(p * (1 - p) / n + q * (1 - q) / n + 1e-9)
     assert q - p > 4 * error * math.sqrt(8), (p, q, error)  # siblings share a prompt: at worst 8 rollouts count as one
