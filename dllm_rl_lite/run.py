@@ -33,9 +33,11 @@ def cast(name: str, value, default):
             raise wrong
         return words[str(value).lower()]
     if kind in (int, float):
+        if kind is int and str(value).lstrip("+-").isdigit():
+            return int(value)  # exact, also beyond the whole numbers that a float can hold
         try:
             number = float(value)
-            whole = int(str(value)) if kind is int and str(value).lstrip("+-").isdigit() else int(number)
+            whole = int(number)
         except (TypeError, ValueError, OverflowError):
             raise wrong from None
         if isinstance(value, bool) or (kind is int and number != whole):

@@ -14,7 +14,8 @@ def notebook(path, last_cell):
     cell = nbformat.v4.new_code_cell
     declare = 'run_dir = ""  # output\nlr = 1e-4  # rate\nsteps = 3  # count\nuse_kl = True\nnumbers = {}\nname = "a"'
     cells = [cell(declare, metadata={"tags": ["parameters"]}), cell(last_cell)]
-    book = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": {"name": "python3", "display_name": "p"}})
+    book = nbformat.v4.new_notebook(cells=cells, metadata={
+        "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}})
     nbformat.write(book, path)
     return path
 
