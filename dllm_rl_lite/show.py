@@ -40,7 +40,7 @@ MASK, END, SYMBOLS = "·", "∎", str.maketrans({" ": "␣", "\n": "↵", "\t": 
 def style() -> None:
     """Set readable matplotlib defaults: sizes, a colour-blind-safe cycle, no top and right spines."""
     plt.rcParams.update({
-        "figure.figsize": (6.4, 3.8), "figure.dpi": 110, "savefig.dpi": 110, "figure.facecolor": "white",
+        "figure.figsize": (6.4, 3.8), "figure.dpi": 92, "savefig.dpi": 92, "figure.facecolor": "white",
         "font.size": 11, "axes.titlesize": 12, "axes.labelsize": 11, "legend.fontsize": 10, "legend.frameon": False,
         "xtick.labelsize": 10, "ytick.labelsize": 10, "lines.linewidth": 1.8, "axes.spines.top": False,
         "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.25, "axes.axisbelow": True,
