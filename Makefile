@@ -31,5 +31,5 @@ notebooks: setup  ## execute every notebook again and save it with its outputs
 lab: setup  ## open JupyterLab on the notebooks
 	$(BIN)/python -m jupyterlab --notebook-dir notebooks
 
-base: setup  ## pretrain the shipped base model again, into runs/base (an hour)
+base: setup  ## pretrain the shipped base model again, into runs/base (half an hour)
 	$(BIN)/python -m dllm_rl_lite.pretrain --out runs/base
