@@ -391,7 +391,7 @@ def test_before_after_marks_right_and_wrong():
 def test_header_names_versions_and_no_path(capsys):
     with matplotlib.rc_context():
         show.header("03", 4.5)
-        assert not plt.rcParams["axes.spines.top"] and plt.rcParams["figure.dpi"] == 110
+        assert not plt.rcParams["axes.spines.top"] and plt.rcParams["figure.dpi"] == 92
         assert plt.rcParams["axes.prop_cycle"].by_key()["color"] == show.CYCLE
     text = capsys.readouterr().out
     assert text.startswith("Notebook 03 · about 4.5 min on two CPU cores\n") and len(text.splitlines()) == 3
