@@ -175,7 +175,7 @@ def test_paper_numbers_are_the_cards():
 
 
 def test_it_learns_to_please_an_arbitrary_reward(tmp_path):
-    """Behaviour, last: the reward is 1 where the answer digit is below five; its mean rises by more than four standard errors."""
+    """Behaviour, last: the reward is 1 where the answer is below five; its mean rises by over four standard errors."""
     def reward(completions, **_):
         return [float(c[-10:-9] in "01234" and c.endswith("</answer>")) for c in completions]
 
