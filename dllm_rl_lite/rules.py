@@ -74,10 +74,13 @@ class Schedule(Rule):
         if self.steps % n_blocks:
             raise ValueError(f"steps {self.steps} must be a multiple of the number of blocks, {n_blocks}")
 
+    def quota(self, step_in_block, masked_at_start, n_blocks: int):
+        """How many positions this step of the block reveals; ints or (n,) int64 tensors."""
+        steps = self.steps // n_blocks
+        return masked_at_start // steps + (step_in_block < masked_at_start % steps)
+
     def reveal(self, seen: Seen) -> Tensor:
-        steps = self.steps // seen.n_blocks
-        m = seen.masked_at_start
-        return top(self._score(seen), seen.active, m // steps + (seen.step_in_block < m % steps))
+        return top(self._score(seen), seen.active, self.quota(seen.step_in_block, seen.masked_at_start, seen.n_blocks))
 
     def _score(self, seen: Seen) -> Tensor:
         if self.order == "random":
@@ -93,9 +96,14 @@ class Threshold(Rule):
     """Reveal every candidate with confidence >= tau, and always the surest one. Source: Fast-dLLM (arXiv 2505.22618)."""
 
     tau: float = 0.9  # probability
+    n_min = 1
+
+    def chance(self, logprob: Tensor) -> Tensor:
+        """Probability, 0 or 1, that a candidate of this log-confidence is revealed on its own account; any shape."""
+        return (logprob.exp() >= self.tau).to(logprob.dtype)
 
     def reveal(self, seen: Seen) -> Tensor:
-        return (seen.active & (seen.logprob.exp() >= self.tau)) | _surest(seen)
+        return (seen.active & (self.chance(seen.logprob) == 1)) | _surest(seen)
 
 
 @dataclass(frozen=True)
@@ -130,8 +138,14 @@ class Gate(Rule):
         if not 0 <= self.tau < 1 or self.kappa <= 0 or self.n_min < 1:
             raise ValueError(f"need 0 <= tau < 1, kappa > 0 and n_min >= 1, got {self}")
 
+    def chance(self, logprob: Tensor) -> Tensor:
+        """Probability that a candidate of this log-confidence passes the gate; any shape, differentiable."""
+        above = (logprob.exp() - self.tau).clamp(min=0) / (1 - self.tau)
+        tiny = torch.finfo(above.dtype).tiny  # at 0 the slope of a power below 1 is infinite, and infinity times 0 is NaN
+        return torch.where(above > 0, above.clamp(min=tiny) ** self.kappa, 0.0)
+
     def reveal(self, seen: Seen) -> Tensor:
-        p = ((seen.logprob.exp() - self.tau).clamp(min=0) / (1 - self.tau)) ** self.kappa
+        p = self.chance(seen.logprob)
         g = seen.generator
         chosen = seen.active & (torch.rand(p.shape, generator=g, device=g.device).to(p.device) < p)
         missing = (self.n_min - chosen.sum(1)).clamp(min=0)
