@@ -1,29 +1,38 @@
 """Likelihood estimators as recipes for masked views: which masked copies of a finished text score its tokens?
 
 A recipe returns `View`s; `token_logprobs` turns any view into log-probabilities. The same views serve the new, the old
-and the reference policy, so the noise of the masks cancels in every ratio.
+and the reference policy, so the noise of the masks cancels in every ratio. The sum over views of weight times
+log-probability estimates log p(text), unless a card says otherwise. Given (anchored) tokens are never masked nor scored.
+All chance comes from the generator passed in.
+
+"Error" in a card names the truth it is held against: the log-likelihood of the random-order decoder, its lower bound
+(ELBO), or the path that was taken; `exact.py` computes all three.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
 
+from .rules import top
 from .sampler import Rollout
+from .views import View, estimate, masked_view, reweighted, token_logprobs, view_of_step
+
+__all__ = ["COUNTS", "ESTIMATORS", "LAWS", "NODES", "View", "all_steps", "complement_pairs", "coupled", "estimate",
+           "last_scored_step", "left_to_right", "masked_view", "one_step", "quadrature", "random_masks", "reweighted",
+           "token_logprobs", "view_of_step", "visited_steps"]
 
 
-@dataclass(frozen=True)
-class View:
-    """One masked copy of N prompts and texts, and the tokens it scores."""
+def random_subset(allowed: Tensor, count: Tensor, generator: torch.Generator) -> Tensor:
+    """(N, L) bool: count[i] of row i's allowed positions, every such set equally likely."""
+    return top(_uniform(allowed.shape, generator, allowed.device), allowed, count)
 
-    tokens: Tensor  # (N, P + L) int64: prompt and completion with masks put in
-    scored: Tensor  # (N, L) bool: the completion tokens whose log-probability this view gives; all are masked in it
-    weight: Tensor  # (N, L) float32: factor of each scored token in the estimate
 
-    def select(self, rows) -> View:
-        return View(self.tokens[rows], self.scored[rows], self.weight[rows])
+def _uniform(shape, generator: torch.Generator, device) -> Tensor:
+    return torch.rand(shape, generator=generator, device=generator.device).to(device)
 
 
 def one_step(rollout: Rollout, generator: torch.Generator, p_mask_prompt: float = 0.15) -> list[View]:
@@ -42,12 +51,149 @@ def one_step(rollout: Rollout, generator: torch.Generator, p_mask_prompt: float 
     """
     if not 0 <= p_mask_prompt <= 1:
         raise ValueError(f"p_mask_prompt must be in [0, 1], got {p_mask_prompt}")
-    noise = torch.rand(rollout.prompt.shape, generator=generator, device=generator.device).to(rollout.prompt.device)
+    noise = _uniform(rollout.prompt.shape, generator, rollout.prompt.device)
     hidden = (noise < p_mask_prompt) & rollout.prompt_mask
     prompt = torch.where(hidden, rollout.mask_id, rollout.prompt)
-    canvas = torch.full_like(rollout.tokens, rollout.mask_id)
-    scored = rollout.until_eos & (rollout.unmask_step >= 0)
+    canvas = torch.where(rollout.sampled, rollout.mask_id, rollout.tokens)
+    scored = rollout.until_eos & rollout.sampled
     return [View(torch.cat([prompt, canvas], 1), scored, scored.float())]
+
+
+COUNTS = ("stratified", "llada", "bernoulli")
+
+
+def random_masks(rollout: Rollout, generator: torch.Generator, n: int = 1, counts: str = "stratified") -> list[View]:
+    """The ELBO by Monte Carlo: n random masks of every sampled token, the end-of-sequence tail included.
+
+    Args:
+        rollout: N rows; generator: draws the masks; n: views, so forward passes.
+        counts: how many of a row's m tokens are masked. "stratified": x = 1..m, spread evenly over the n views from a
+            random start, weight m / x; "llada": the same with the rounding of LLaDA's released likelihood;
+            "bernoulli": each token with chance t, weight 1 / t, t uniform on [0.001, 1] (the training loss of LLaDA).
+    Returns:
+        n views; every masked token is scored, with its weight divided by n.
+    Raises:
+        ValueError: for n < 1 or unknown counts.
+    Source: LLaDA (arXiv 2502.09992), eq. 3, and `get_log_likelihood`; MDLM.
+    Error: unbiased for the ELBO, so biased downwards for log p(text). Noise falls as 1/sqrt(n); "bernoulli" is noisier:
+    1/t, and a random count. "llada" is biased for the ELBO where m j / n is a half: halves round to even, so some counts
+    come up twice as often and some never: `tests/test_elbo_estimators.py`.
+    """
+    if n < 1 or counts not in COUNTS:
+        raise ValueError(f"need n >= 1 and counts one of {COUNTS}, got {n} and {counts!r}")
+    allowed, device = rollout.sampled, rollout.tokens.device
+    m, rows = allowed.sum(1), len(rollout.tokens)
+    start, views = _uniform(rows, generator, device), []
+    for j in range(n):
+        if counts == "bernoulli":
+            t = (1e-3 + (1 - 1e-3) * _uniform(rows, generator, device))[:, None]
+            hidden = allowed & (_uniform(allowed.shape, generator, device) < t)
+            views.append(masked_view(rollout, hidden, hidden, 1 / (n * t)))
+            continue
+        if counts == "llada":
+            x = ((start * m).floor() + 1 + j * m / n).round().long()
+            x = (x - 1) % m.clamp(min=1) + 1
+        else:
+            x = (((start + j / n) % 1) * m).long() + 1
+        hidden = random_subset(allowed, x, generator)
+        views.append(masked_view(rollout, hidden, hidden, (m / (n * x))[:, None]))
+    return views
+
+
+def coupled(rollout: Rollout, generator: torch.Generator, low: float = 0.2, high: float = 0.8) -> list[View]:
+    """DiffuCoder's likelihood: the fully masked canvas, a random mask at rate t, and that mask's complement.
+
+    A token's estimate is half of log p (fully masked) + log p (in the copy that masks it) / its rate: t or 1 - t.
+
+    Args:
+        rollout: N rows; generator: draws one t in [low, high] for the whole batch, and the masks.
+    Returns:
+        three views; tokens after the first end-of-sequence are masked like the others but not scored.
+    Raises:
+        ValueError: unless 0 < low <= high < 1.
+    Source: DiffuCoder (arXiv 2506.20639), eq. 13 with lambda = 1, and its released code (t in [0.2, 0.8]).
+    Error: not a log-probability at all: the weights of a token sum to 1/2 (1 + 1/t), about 1.7 in the mean, so it is too
+    negative by about that factor and ratios are sharper than those of `one_step`. Given t every token is covered exactly
+    once by the pair, which is why it is less noisy than two independent masks: `tests/test_elbo_estimators.py`.
+    """
+    if not 0 < low <= high < 1:
+        raise ValueError(f"need 0 < low <= high < 1, got {low} and {high}")
+    device, allowed = rollout.tokens.device, rollout.sampled
+    t = low + (high - low) * float(_uniform(1, generator, device))
+    first = _uniform(allowed.shape, generator, device) < t
+    scored = rollout.until_eos & allowed
+    return [masked_view(rollout, allowed, scored, 0.5),
+            masked_view(rollout, allowed & first, scored & first, 0.5 / t),
+            masked_view(rollout, allowed & ~first, scored & ~first, 0.5 / (1 - t))]
+
+
+NODES = {  # name -> [(t, weight)] on [0, 1]
+    1: [(0.5, 1.0)],
+    2: [(0.5 - 3**-0.5 / 2, 0.5), (0.5 + 3**-0.5 / 2, 0.5)],
+    3: [(0.5 - 0.15**0.5, 5 / 18), (0.5, 8 / 18), (0.5 + 0.15**0.5, 5 / 18)],
+    "simpson": [(0.1, 1 / 6), (0.5, 4 / 6), (1.0, 1 / 6)],
+}
+
+
+def quadrature(rollout: Rollout, generator: torch.Generator, nodes: int | str = 3, n: int = 1,
+               nominal: bool = True) -> list[View]:
+    """GDPO's likelihood: the ELBO's integral over t by quadrature, an exact number of masked tokens at each node.
+
+    Args:
+        rollout: N rows; generator: draws the masks. nodes: 1, 2 or 3 Gauss-Legendre nodes, or "simpson" (t = 0.1, 0.5, 1).
+        n: independent masks a node. nominal: weigh by 1/t of the node, as published; False: by 1 / the share really masked.
+    Returns:
+        nodes x n views; of the m tokens up to the first end-of-sequence, floor(t m), at least 1, are masked and scored.
+        Later tokens stay as they are.
+    Raises:
+        ValueError: for unknown nodes or n < 1.
+    Source: GDPO (arXiv 2510.08554), semi-deterministic Monte Carlo.
+    Error: biased for the ELBO by the quadrature (none while the integrand, of degree m - 1 in t, has degree <= 2 nodes - 1;
+    "simpson" as published is exact for constants only) and, with nominal weights, by the floor: at m = 9 the weights of
+    three nodes sum to 8.2, not 9, so the estimate is too high. No noise from t, only from the masks:
+    `tests/test_elbo_estimators.py`.
+    """
+    if nodes not in NODES or n < 1:
+        raise ValueError(f"nodes must be one of {list(NODES)} and n >= 1, got {nodes!r} and {n}")
+    allowed = rollout.sampled & rollout.until_eos
+    m, views = allowed.sum(1), []
+    for t, w in NODES[nodes]:
+        count = (t * m + 1e-9).long().clamp(min=1)
+        share = torch.full_like(m, t, dtype=torch.float64) if nominal else count / m
+        for _ in range(n):
+            hidden = random_subset(allowed, count, generator)
+            views.append(masked_view(rollout, hidden, hidden, (w / (n * share))[:, None]))
+    return views
+
+
+def complement_pairs(rollout: Rollout, generator: torch.Generator, n: int = 1, weighting: str = "half") -> list[View]:
+    """GDSD's likelihood: n pairs of a random mask and its complement, the counts spread evenly over the batch's rows.
+
+    Args:
+        rollout: N rows; generator: draws the masks; n: pairs, so 2 n forward passes.
+        weighting: "half": each token's log-probability, from the copy that masks it, counts 1/2 (the paper's main runs);
+            "elbo": it counts (m + 1) / (2 x) with x of m tokens masked (the weights of its TLC variant).
+    Returns:
+        2 n views over all sampled tokens, the end-of-sequence tail included; counts run from 0 to m.
+    Raises:
+        ValueError: for n < 1 or an unknown weighting.
+    Source: GDSD (arXiv 2605.29398). The release rounds the evenly spread counts, here they are exactly uniform.
+    Error: "elbo" is unbiased for the ELBO. "half" is half of a mean over masks of the texts' cross-entropy, so roughly half
+    a log-probability: a scale that the method's step size absorbs. Each token is scored exactly once a pair:
+    `tests/test_elbo_estimators.py`.
+    """
+    if n < 1 or weighting not in ("half", "elbo"):
+        raise ValueError(f"need n >= 1 and weighting 'half' or 'elbo', got {n} and {weighting!r}")
+    allowed, rows = rollout.sampled, len(rollout.tokens)
+    m, device, views = allowed.sum(1), rollout.tokens.device, []
+    row = torch.arange(rows, device=device) / max(rows, 1)
+    for _ in range(n):
+        x = (((_uniform(1, generator, device) + row) % 1) * (m + 1)).long()
+        first = random_subset(allowed, x, generator)
+        for hidden, count in ((first, x), (allowed & ~first, m - x)):
+            weight = torch.full_like(row, 0.5) if weighting == "half" else (m + 1) / (2 * count.clamp(min=1))
+            views.append(masked_view(rollout, hidden, hidden, (weight / n)[:, None]))
+    return views
 
 
 def last_scored_step(rollout: Rollout) -> Tensor:
@@ -56,40 +202,52 @@ def last_scored_step(rollout: Rollout) -> Tensor:
     return steps.max(1).values.clamp(min=0) + 1
 
 
-def view_of_step(rollout: Rollout, step: Tensor, weight: Tensor) -> View:
-    """What each row saw at its `step` (N,), scoring the tokens it then revealed, with `weight` (N,)."""
-    scored = rollout.unmask_step == step[:, None]
-    tokens = torch.cat([rollout.prompt, rollout.canvas_at(step)], 1)
-    return View(tokens, scored, weight[:, None] * scored)
+LAWS = ("uniform", "entropy")
 
 
-def visited_steps(rollout: Rollout, generator: torch.Generator, k: int = 4, stratified: bool = True) -> list[View]:
+def visited_steps(rollout: Rollout, generator: torch.Generator, k: int = 4, stratified: bool = True,
+                  law: str = "uniform") -> list[View]:
     """AGRPO's likelihood: k of the denoising steps that were really taken, each scored on the canvas it was taken from.
 
-    Step t of row i is drawn uniformly from 0..T_i - 1, where T_i ends at the last token that is not end-of-sequence.
+    Step t of row i is drawn from 0..T_i - 1, where T_i ends at the last token that is not end-of-sequence.
 
     Args:
         rollout: N rows; generator: draws the steps; k: views, so forward passes.
         stratified: draw jointly from N * k equal slices of [0, 1) (low discrepancy) rather than independently.
+        law: "uniform", or "entropy": in proportion to the entropy of the tokens revealed at t, plus 1e-8.
     Returns:
-        k views with weight T_i / k, so that their weighted sum estimates the sum over all steps, log p of the path.
+        k views with weight 1 / (k p_i(t)), p_i the law, so that their weighted sum estimates the sum over all steps.
     Raises:
-        ValueError: if k < 1.
-    Source: AGRPO (arXiv 2510.04019), uniform law; its objective averages over steps, here the sum over steps is the
-    estimate and the objective divides by T_i.
-    Error: unbiased for the log-probability of the visited path given its order of positions (and exact, noise-free,
-    for a single row where k is a multiple of T): `tests/test_estimators.py`. The order itself is not scored.
+        ValueError: if k < 1 or the law is unknown.
+    Source: AGRPO (arXiv 2510.04019); its objective averages over steps, here the sum over steps is the estimate and the
+    objective divides by T_i. Entropies here are those of the model at temperature 1, without filters.
+    Error: unbiased for the log-probability of the visited path given its order under both laws (and noise-free under the
+    uniform one for a single row where k is a multiple of T). The path's log-probability given its order exceeds log p(text)
+    on average; its gradient, where the order is random, is on average that of log p(text): `tests/test_exact.py`.
     """
-    if k < 1:
-        raise ValueError(f"k must be at least 1, got {k}")
+    if k < 1 or law not in LAWS:
+        raise ValueError(f"k must be at least 1, got {k}" if k < 1 else f"unknown law {law!r}: one of {LAWS}")
     n, device = rollout.tokens.shape[0], rollout.tokens.device
-    where = {"generator": generator, "device": generator.device}
-    u = torch.rand(n * k, **where)
+    u = torch.rand(n * k, generator=generator, device=generator.device)
     if stratified:
-        u = (torch.randperm(n * k, **where) + u) / (n * k)
-    last = last_scored_step(rollout)
-    steps = (u.to(device).view(n, k) * last[:, None]).long().minimum(last[:, None] - 1)  # (N, k)
-    return [view_of_step(rollout, steps[:, i], last / k) for i in range(k)]
+        u = (torch.randperm(n * k, generator=generator, device=generator.device) + u) / (n * k)
+    u, last = u.to(device).view(n, k), last_scored_step(rollout)
+    p = _step_law(rollout, last, law)  # (N, T)
+    steps = torch.searchsorted(p.cumsum(1), u.double(), right=True).minimum(last[:, None] - 1)  # round-off may pass the end
+    weight = 1 / (k * p.gather(1, steps))
+    return [view_of_step(rollout, steps[:, i], weight[:, i].float()) for i in range(k)]
+
+
+def _step_law(rollout: Rollout, last: Tensor, law: str) -> Tensor:
+    """(N, T) float64: the chance of each step, zero from T_i on."""
+    counted = torch.arange(int(last.max()), device=last.device) < last[:, None]
+    if law == "uniform":
+        return counted / last[:, None].double()
+    value = torch.zeros(counted.shape, dtype=torch.float64, device=last.device)
+    step = rollout.unmask_step.clamp(0, counted.shape[1] - 1)
+    value.scatter_add_(1, step, rollout.entropy.double() * (rollout.unmask_step == step))
+    value = (value + 1e-8) * counted
+    return value / value.sum(1, keepdim=True)
 
 
 def all_steps(rollout: Rollout) -> list[View]:
@@ -98,25 +256,34 @@ def all_steps(rollout: Rollout) -> list[View]:
     return [view_of_step(rollout, torch.full_like(last, t), (t < last).float()) for t in range(int(last.max()))]
 
 
-def token_logprobs(lm, rollout: Rollout, view: View, temperature: float = 1.0, chunk: int = 4096) -> Tensor:
-    """Log-probability of each scored token under a view: (N, L) float32 nats, zero where not scored; differentiable.
+def left_to_right(rollout: Rollout, generator: torch.Generator | None = None) -> list[View]:
+    """JustGRPO's likelihood: the text as a left-to-right decoder would write it, one view a position.
 
-    Hidden states are gathered before the head; log-softmax runs over `chunk` tokens at a time, in float32. Logits are
-    divided by `temperature` (1: the model's own law). Raises ValueError where a scored token is not masked in the view.
+    View j hides everything from position j on and scores token j. Views stop at the last row's first end-of-sequence token;
+    the generator is not used. Source: JustGRPO.
+    Error: exact for the left-to-right decoder with one token a step; for another decoder it is one path of many:
+    `tests/test_elbo_estimators.py`.
     """
-    n, length = rollout.tokens.shape
-    if bool((view.scored & (view.tokens[:, -length:] != rollout.mask_id)).any()):
-        raise ValueError("a view may only score tokens that it masks: the model would see the answer")
-    seen = torch.cat([rollout.prompt_mask, torch.ones_like(view.scored)], 1)
-    where = torch.cat([torch.zeros_like(rollout.prompt_mask), view.scored], 1)
-    logits = lm(view.tokens, seen, where)  # (K, V) float32
-    target = rollout.tokens[view.scored]
-    parts = [(x / temperature).log_softmax(-1).gather(-1, t[:, None])[:, 0]
-             for x, t in zip(logits.split(chunk), target.split(chunk), strict=True)]
-    values = torch.cat(parts) if parts else logits.new_zeros(0)
-    return torch.zeros(n, length, device=values.device).masked_scatter(view.scored, values)
+    scored = rollout.until_eos & rollout.sampled
+    position = torch.arange(scored.shape[1], device=scored.device)
+    return [masked_view(rollout, rollout.sampled & (position >= j), scored & (position == j), 1.0)
+            for j in range(scored.shape[1]) if bool(scored[:, j].any())]
 
 
-def reweighted(views: list[View], factor: Tensor) -> list[View]:
-    """The views with each row's weights multiplied by factor (N,)."""
-    return [replace(v, weight=v.weight * factor[:, None]) for v in views]
+# What `benchmarks/estimators.py` and chapters 04 and 05 compare: (rollout, generator) -> views. A name's first word is its
+# family. To place a new estimator in the figure, add it here.
+ESTIMATORS: dict[str, Callable[[Rollout, torch.Generator], list[View]]] = {
+    "one_step": one_step,
+    "one_step whole_prompt": partial(one_step, p_mask_prompt=0.0),
+    **{f"random_masks {n}": partial(random_masks, n=n) for n in (1, 2, 4, 8)},
+    **{f"bernoulli {n}": partial(random_masks, n=n, counts="bernoulli") for n in (1, 2, 4, 8)},
+    "coupled": coupled,
+    **{f"quadrature {nodes}": partial(quadrature, nodes=nodes) for nodes in NODES},
+    "quadrature 3_shares": partial(quadrature, nodes=3, nominal=False),
+    "complement_pairs half": complement_pairs,
+    **{f"complement_pairs elbo_{n}": partial(complement_pairs, n=n, weighting="elbo") for n in (1, 2, 4)},
+    **{f"visited_steps {k}": partial(visited_steps, k=k) for k in (1, 2, 4, 8)},
+    **{f"visited_steps entropy_{k}": partial(visited_steps, k=k, law="entropy") for k in (1, 2, 4, 8)},
+    "all_steps": lambda rollout, generator: all_steps(rollout),
+    "left_to_right": left_to_right,
+}

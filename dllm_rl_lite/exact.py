@@ -41,14 +41,13 @@ def exact_logprob(lm, prompt: str | Tensor, tokens: Tensor, rule: Rule, block_le
         lm: a `MaskedDiffusionLM`. prompt: a user message, or its token ids (P,) int64.
         tokens: (L,) int64, the whole canvas, tokens after the end of the text included.
         rule, block_length, temperature, anchor (here (L,) int64): as `denoise` takes them; no filters, eos "free".
-        score_order: False detaches the probability of which positions are revealed, so that the gradient is the one
-            through the tokens alone; the value stays.
+        score_order: False detaches the probability of which positions are revealed: gradient through the tokens alone.
         limit: the most canvases to forward; verbose: print the cost before starting.
     Returns:
         float64 scalar, nats, differentiable; -inf for a text that cannot be written.
     Raises:
-        ValueError: for a rule without a closed form here (`Factor`, `RunningConfidence`), a cost above the limit, a
-            mask among the tokens, or shapes that do not fit.
+        ValueError: for a rule without a closed form here (`Factor`, `RunningConfidence`), a cost above the limit, or
+            tokens that do not fit.
     """
     if tokens.ndim != 1 or tokens.dtype != torch.long or bool((tokens == lm.mask_id).any()):
         raise ValueError(f"tokens must be one finished text, (L,) int64 without masks, got {tokens.dtype} "
@@ -117,9 +116,9 @@ def exact_elbo(lm, prompt: str | Tensor, tokens: Tensor, block_length: int | Non
 
 
 def expected_reward(law: Law, rewards: Tensor) -> Tensor:
-    """Sum of probability times reward, (M,) each: exact where every text with a reward other than 0 is in the law.
+    """Sum of probability times reward, (M,) each; its gradient by autograd is the exact policy gradient.
 
-    A float64 scalar; its gradient by autograd is the exact policy gradient.
+    A float64 scalar, exact where every text with a reward other than 0 is in the law.
     """
     if rewards.shape != law.prob.shape:
         raise ValueError(f"need one reward a text, {tuple(law.prob.shape)}, got {tuple(rewards.shape)}")
@@ -157,9 +156,8 @@ class _World:
                         for i, c in enumerate(choices)]
 
     def block(self, i: int) -> range:
-        """The positions of the block that position i lies in."""
-        start = i // self.block_length * self.block_length
-        return range(start, start + self.block_length)
+        """The positions of i's block."""
+        return range(i - i % self.block_length, i - i % self.block_length + self.block_length)
 
     @cached_property
     def cost(self) -> int:
@@ -178,17 +176,15 @@ class _World:
         """A `_Canvas` for each set of written positions; all sets have one size, so one number of active positions."""
         if not sets:
             return
-        active = []
-        for s in sets:
-            first = min(set(range(self.length)) - s)
-            active.append([i for i in self.block(first) if i not in s])
-        rows, where = [], []
-        for written, blank in zip(sets, active, strict=True):
-            mask = torch.tensor([self.lm.mask_id], device=self.lm.device)
+        active, rows, where = [], [], []
+        mask = torch.tensor([self.lm.mask_id], device=self.lm.device)
+        for written in sets:
+            first = min(set(range(self.length)) - written)
+            active.append([i for i in self.block(first) if i not in written])
             rows.append(torch.cartesian_prod(*[self.choices[i] if i in written else mask for i in range(self.length)])
                         .view(-1, self.length))
             asked = torch.zeros_like(rows[-1], dtype=torch.bool)
-            asked[:, blank] = True
+            asked[:, active[-1]] = True
             where.append(asked)
         logits = self._logits(torch.cat(rows), torch.cat(where)).split([len(r) for r in rows])
         for written, blank, part in zip(sets, active, logits, strict=True):
@@ -223,15 +219,16 @@ class _Canvas:
         else:
             self.logq = (logits.double() / world.temperature).log_softmax(-1)  # (C, m, V), what candidates are drawn from
         self.q = self.logq.exp()
-        self.logits = logits
+        self.logits, self.staying, self.known = logits, torch.ones_like(self.q), {}
         self.confidence = logits.detach().float().log_softmax(-1)  # as the sampler compares it, in float32
 
     def outcomes(self) -> Iterator[tuple[tuple[int, ...], Tensor, Tensor]]:
         """(positions revealed, probability of their tokens, probability that just these positions are revealed)."""
         rule = self.world.rule
         found = self._scheduled(rule) if isinstance(rule, Schedule) else self._gated(rule)
+        tokens = {i: self._pick(self.q, i) for i in self.active}
         for revealed, chance in found:
-            yield revealed, math.prod(self._tokens(i) for i in revealed), chance
+            yield revealed, math.prod(tokens[i] for i in revealed), chance
 
     def _scheduled(self, rule: Schedule) -> Iterator[tuple[tuple[int, ...], Tensor]]:
         seen = self._seen(rule)
@@ -249,48 +246,50 @@ class _Canvas:
                 yield tuple(pattern.nonzero()[:, 0].tolist()), fits.view(self.shape)
 
     def _gated(self, rule: Gate | Threshold) -> Iterator[tuple[tuple[int, ...], Tensor]]:
-        passing = rule.chance(self.logits.double().log_softmax(-1) if isinstance(rule, Gate) else self.confidence).double()
+        confidence = self.logits.double().log_softmax(-1) if isinstance(rule, Gate) else self.confidence
+        passing = rule.chance(confidence).double()  # (C, m, V)
+        self.staying = 1 - passing
+        through = {i: self._pick(passing, i) for i in self.active}
         need = min(rule.n_min, len(self.active))
         for size in range(need, len(self.active) + 1):
             for revealed in itertools.combinations(self.active, size):
-                passed = math.prod(self._pick(passing, i) for i in revealed)
-                chance = passed * self._others_less_sure(revealed, (), 1 - passing)
+                chance = math.prod(through[i] for i in revealed) * self._others_less_sure(revealed, ())
                 for fewer in range(need if size == need else 0):  # these pass, the surest of the others make up the number
-                    for through in itertools.combinations(revealed, fewer):
-                        topped = tuple(i for i in revealed if i not in through)
-                        factor = math.prod([self._pick(passing, i) for i in through]
-                                           + [1 - self._pick(passing, i) for i in topped])
-                        chance = chance + factor * self._others_less_sure(revealed, topped, 1 - passing)
+                    for passed in itertools.combinations(revealed, fewer):
+                        topped = tuple(i for i in revealed if i not in passed)
+                        factor = math.prod([through[i] for i in passed] + [1 - through[i] for i in topped])
+                        chance = chance + factor * self._others_less_sure(revealed, topped)
                 yield revealed, chance
 
-    def _others_less_sure(self, revealed, than, weight: Tensor | None = None) -> Tensor:
-        """Probability that every active position not revealed draws a candidate less sure than those of `than`.
+    def _others_less_sure(self, revealed, than) -> Tensor:
+        """Probability that every active position not revealed stays, drawing a candidate less sure than those of `than`.
 
-        weight: (C, m, V), a further probability of each candidate (that it does not pass the gate). With nothing in `than`
-        any candidate will do.
+        A candidate stays for itself with probability `staying` (all of them, where a schedule counts). With nothing in
+        `than` any candidate will do.
         """
         total = torch.ones((), dtype=torch.float64, device=self.q.device)
         for j in self.active:
             if j not in revealed:
-                total = total * (torch.stack(torch.broadcast_tensors(*[self._less_sure(j, i, weight) for i in than])).amin(0)
-                                 if than else self._any(j, weight))
+                total = total * (torch.stack(torch.broadcast_tensors(*[self._less_sure(j, i) for i in than])).amin(0)
+                                 if len(than) > 1 else self._less_sure(j, than[0] if than else None))
         return total
 
-    def _less_sure(self, j: int, i: int, weight: Tensor | None) -> Tensor:
-        """Probability that j's candidate is less sure than i's token, by i's token; equally sure: the leftmost wins."""
-        a, b = self.active.index(i), self.active.index(j)
-        mine = self.confidence[:, a][:, self.world.choices[i], None]  # (C, K_i, 1)
-        other = self.confidence[:, b, None]  # (C, 1, V)
-        below = other <= mine if j > i else other < mine
-        q = self.q[:, b] if weight is None else self.q[:, b] * weight[:, b]
-        return self._spread((below * q[:, None]).sum(-1), i)
+    def _less_sure(self, j: int, i: int | None) -> Tensor:
+        """Probability that j stays and its candidate is less sure than i's token, by i's token; None: than anything.
 
-    def _any(self, j: int, weight: Tensor) -> Tensor:
-        b = self.active.index(j)
-        return (self.q[:, b] * weight[:, b]).sum(-1).view(self.shape)
-
-    def _tokens(self, i: int) -> Tensor:
-        return self._pick(self.q, i)
+        Equally sure candidates: the leftmost wins.
+        """
+        if (j, i) not in self.known:
+            b = self.active.index(j)
+            q = self.q[:, b] * self.staying[:, b]  # (C, V)
+            if i is None:
+                self.known[j, i] = q.sum(-1).view(self.shape)
+            else:
+                mine = self.confidence[:, self.active.index(i)][:, self.world.choices[i], None]  # (C, K_i, 1)
+                other = self.confidence[:, b, None]  # (C, 1, V)
+                below = other <= mine if j > i else other < mine
+                self.known[j, i] = self._spread((below * q[:, None]).sum(-1), i)
+        return self.known[j, i]
 
     def _pick(self, values: Tensor, i: int) -> Tensor:
         """values (C, m, V) at position i's choices."""
@@ -308,8 +307,7 @@ class _Canvas:
         while done < start - len(self.active):
             done += rule.quota(step, start, self.world.n_blocks)
             step += 1
-        n = len(self.confidence)
-        p = self.confidence.exp()
+        n, p = len(self.confidence), self.confidence.exp()
         top2 = p.topk(2, -1).values
 
         def dense(values):

@@ -39,6 +39,11 @@ class Rollout:
         return torch.where((steps < self.n_forwards)[:, None], seen, rebuilt)
 
     @property
+    def sampled(self) -> Tensor:
+        """(N, L) bool: False where the token was given (anchored)."""
+        return self.unmask_step >= 0
+
+    @property
     def until_eos(self) -> Tensor:
         """(N, L) bool: True up to and including the first end-of-sequence token, everywhere if there is none."""
         is_eos = (self.tokens == self.eos_id).long()

@@ -1,0 +1,70 @@
+"""Views: masked copies of finished texts, and the log-probabilities they give.
+
+A likelihood estimator (`estimators.py`) is a recipe that returns views; `token_logprobs` scores any of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from .sampler import Rollout
+
+
+@dataclass(frozen=True)
+class View:
+    """One masked copy of N prompts and texts, and the tokens it scores."""
+
+    tokens: Tensor  # (N, P + L) int64: prompt and completion with masks put in
+    scored: Tensor  # (N, L) bool: the completion tokens whose log-probability this view gives; all are masked in it
+    weight: Tensor  # (N, L) float32: factor of each scored token in the estimate
+
+    def select(self, rows) -> View:
+        return View(self.tokens[rows], self.scored[rows], self.weight[rows])
+
+
+def masked_view(rollout: Rollout, hidden: Tensor, scored: Tensor, weight: Tensor | float) -> View:
+    """The prompt whole and the completion with the `hidden` (N, L) tokens masked; weight broadcasts to (N, L)."""
+    canvas = torch.where(hidden, rollout.mask_id, rollout.tokens)
+    return View(torch.cat([rollout.prompt, canvas], 1), scored, (weight * scored).float())
+
+
+def view_of_step(rollout: Rollout, step: Tensor, weight: Tensor) -> View:
+    """What each row saw at its `step` (N,), scoring the tokens it then revealed, with `weight` (N,)."""
+    scored = rollout.unmask_step == step[:, None]
+    tokens = torch.cat([rollout.prompt, rollout.canvas_at(step)], 1)
+    return View(tokens, scored, weight[:, None] * scored)
+
+
+def estimate(lm, rollout: Rollout, views: list[View], temperature: float = 1.0) -> Tensor:
+    """(N, L) float32 nats: each token's sum over views of weight times log-probability; `sum(1)` is the text's estimate.
+
+    One forward pass a view. For a gradient of many views, back-propagate view by view instead: memory then stays flat.
+    """
+    return sum(view.weight * token_logprobs(lm, rollout, view, temperature) for view in views)
+
+
+def token_logprobs(lm, rollout: Rollout, view: View, temperature: float = 1.0, chunk: int = 4096) -> Tensor:
+    """Log-probability of each scored token under a view: (N, L) float32 nats, zero where not scored; differentiable.
+
+    Hidden states are gathered before the head; log-softmax runs over `chunk` tokens at a time, in float32. Logits are
+    divided by `temperature` (1: the model's own law). Raises ValueError where a scored token is not masked in the view.
+    """
+    n, length = rollout.tokens.shape
+    if bool((view.scored & (view.tokens[:, -length:] != rollout.mask_id)).any()):
+        raise ValueError("a view may only score tokens that it masks: the model would see the answer")
+    seen = torch.cat([rollout.prompt_mask, torch.ones_like(view.scored)], 1)
+    where = torch.cat([torch.zeros_like(rollout.prompt_mask), view.scored], 1)
+    logits = lm(view.tokens, seen, where)  # (K, V) float32
+    target = rollout.tokens[view.scored]
+    parts = [(x / temperature).log_softmax(-1).gather(-1, t[:, None])[:, 0]
+             for x, t in zip(logits.split(chunk), target.split(chunk), strict=True)]
+    values = torch.cat(parts) if parts else logits.new_zeros(0)
+    return torch.zeros(n, length, device=values.device).masked_scatter(view.scored, values)
+
+
+def reweighted(views: list[View], factor: Tensor) -> list[View]:
+    """The views with each row's weights multiplied by factor (N,)."""
+    return [replace(v, weight=v.weight * factor[:, None]) for v in views]
