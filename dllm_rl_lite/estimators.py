@@ -112,9 +112,9 @@ def coupled(rollout: Rollout, generator: torch.Generator, low: float = 0.2, high
     Raises:
         ValueError: unless 0 < low <= high < 1.
     Source: DiffuCoder (arXiv 2506.20639), eq. 13 with lambda = 1, and its released code (t in [0.2, 0.8]).
-    Error: not a log-probability at all: the weights of a token sum to 1/2 (1 + 1/t), about 1.7 in the mean, so it is too
-    negative by about that factor and ratios are sharper than those of `one_step`. Given t every token is covered exactly
-    once by the pair, which is why it is less noisy than two independent masks: `tests/test_elbo_estimators.py`.
+    Error: not a log-probability: a token's weights sum to 3/2 on average (3 at most), so it is too negative by about half
+    and ratios are sharper than those of `one_step`. The pair masks every token exactly once, which two independent masks
+    do not: `tests/test_elbo_estimators.py`.
     """
     if not 0 < low <= high < 1:
         raise ValueError(f"need 0 < low <= high < 1, got {low} and {high}")

@@ -20,7 +20,7 @@ from torch.utils.checkpoint import checkpoint
 from .rules import Gate, Rule, Schedule, Seen, Threshold
 from .tokenizer import encode_prompts
 
-LIMIT = 2**16  # canvases; 2^16 one-sum canvases of the tiny model take about a minute on two cores
+LIMIT = 2**16  # canvases: several minutes of the tiny model on two cores; 2^12 take six seconds
 CHUNK = 512  # canvases in one forward pass
 
 
@@ -52,7 +52,7 @@ def exact_logprob(lm, prompt: str | Tensor, tokens: Tensor, rule: Rule, block_le
     if tokens.ndim != 1 or tokens.dtype != torch.long or bool((tokens == lm.mask_id).any()):
         raise ValueError(f"tokens must be one finished text, (L,) int64 without masks, got {tokens.dtype} "
                          f"{tuple(tokens.shape)}")
-    if anchor is not None and bool(((anchor != lm.mask_id) & (anchor != tokens)).any()):
+    if anchor is not None and anchor.shape == tokens.shape and bool(((anchor != lm.mask_id) & (anchor != tokens)).any()):
         return torch.tensor(float("-inf"), dtype=torch.float64, device=tokens.device)
     law = text_law(lm, prompt, list(tokens[:, None]), rule, block_length, temperature, anchor, score_order, limit, verbose)
     return law.prob[0].log()
@@ -174,8 +174,6 @@ class _World:
 
     def canvases(self, sets: list[frozenset]) -> Iterator[_Canvas]:
         """A `_Canvas` for each set of written positions; all sets have one size, so one number of active positions."""
-        if not sets:
-            return
         active, rows, where = [], [], []
         mask = torch.tensor([self.lm.mask_id], device=self.lm.device)
         for written in sets:
@@ -186,7 +184,7 @@ class _World:
             asked = torch.zeros_like(rows[-1], dtype=torch.bool)
             asked[:, active[-1]] = True
             where.append(asked)
-        logits = self._logits(torch.cat(rows), torch.cat(where)).split([len(r) for r in rows])
+        logits = self._logits(torch.cat(rows), torch.cat(where)).split([len(r) for r in rows]) if rows else []
         for written, blank, part in zip(sets, active, logits, strict=True):
             yield _Canvas(self, written, blank, part)
 
