@@ -209,11 +209,12 @@ def test_a_visited_view_scores_what_the_path_scored(ending, rollout, path, rng):
         torch.testing.assert_close(view.weight, view.scored * (last / 3)[:, None])
 
 
+@pytest.mark.parametrize("law", ["uniform", "entropy"])
 @pytest.mark.parametrize("stratified", [True, False])
 @pytest.mark.parametrize("k", [1, 3])
-def test_visited_steps_are_unbiased(rollout, path, rng, k, stratified):
+def test_visited_steps_are_unbiased(rollout, path, rng, k, stratified, law):
     """The mean of 1 000 draws is the log-probability of the path, row by row, within 4.5 standard errors."""
-    got = estimates(rollout, path, rng(8), 1000, k=k, stratified=stratified)
+    got = estimates(rollout, path, rng(8), 1000, k=k, stratified=stratified, law=law)
     se = got.std(0) / 1000**0.5
     last = last_scored_step(rollout)
     assert (se[last > 1] > 0).all() and (last > 1).sum() > 8
@@ -227,6 +228,34 @@ def test_steps_are_drawn_uniformly(rng):
     counts = torch.stack([v.scored[0] for v in views]).float().mean(0)
     assert counts[3] == 0
     assert ((counts[:3] - 1 / 3).abs() < 4.5 * (1 / 3 * 2 / 3 / 2000) ** 0.5).all()
+
+
+@pytest.mark.parametrize("law", ["uniform", "entropy"])
+def test_the_weights_average_one(rollout, rng, law):
+    """Times k / T_i, the weight is the importance weight of AGRPO: its mean over draws is 1 for each row."""
+    last, g = last_scored_step(rollout), rng(12)
+    got = torch.stack([sum(v.weight.amax(1) for v in visited_steps(rollout, g, k=3, law=law)) / last for _ in range(1000)])
+    assert ((got.mean(0) - 1).abs() <= 4.5 * got.std(0) / 1000**0.5 + 1e-5).all()
+    assert (got.std(0) < 1e-6).all() if law == "uniform" else (got.std(0)[last > 1] > 0.01).any()
+
+
+def test_the_entropy_law_by_hand(rng):
+    """Steps of entropy 1, 3 and nothing: drawn at 1/4, 3/4 and about 0, the end-of-sequence step never."""
+    r = hand_made([[5, 6, 7, 8, 1]], [[0, 1, 1, 2, 3]])
+    r = Rollout(**{**vars(r), "entropy": torch.tensor([[1.0, 1.0, 2.0, 0.0, 9.0]])})
+    g = rng(13)
+    views = [visited_steps(r, g, k=1, law="entropy")[0] for _ in range(2000)]
+    share = torch.stack([v.scored[0] for v in views]).double().mean(0)
+    assert abs(float(share[0]) - 0.25) < 4.5 * (0.25 * 0.75 / 2000) ** 0.5
+    assert share[1] == share[2] and abs(float(share[1]) - 0.75) < 4.5 * (0.25 * 0.75 / 2000) ** 0.5
+    assert share[3] == 0 and share[4] == 0
+    weights = {float(v.weight.max()) for v in views}
+    assert sorted(weights) == pytest.approx([4 / 3, 4])
+
+
+def test_an_unknown_law_is_refused(rollout, rng):
+    with pytest.raises(ValueError, match="unknown law 'entropi'"):
+        visited_steps(rollout, rng(0), law="entropi")
 
 
 def test_stratified_draws_vary_less(rollout, path, rng):
@@ -285,6 +314,12 @@ def test_reweighted_multiplies_each_row(rollout, rng):
     for old, new in zip(views, reweighted(views, factor), strict=True):
         assert torch.equal(new.weight, old.weight * factor[:, None])
         assert new.tokens is old.tokens and new.scored is old.scored
+
+
+def test_given_tokens_stay_visible_in_one_step(rng):
+    """What the decoder always saw, the estimate sees too."""
+    r = hand_made([[5, 6, 7, 8]], [[0, -1, 1, -1]])
+    assert one_step(r, rng(0))[0].tokens[0, -4:].tolist() == [2, 6, 2, 8]
 
 
 # ---------------------------------------------------------------- token_logprobs
