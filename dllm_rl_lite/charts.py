@@ -144,6 +144,22 @@ def read_log(path: str | Path) -> list[dict]:
     return rows
 
 
+def read_results(path: str | Path) -> list[dict]:
+    """The rows of a results table: numbers where a cell is one, else text. Raises FileNotFoundError for a missing file."""
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no results at {path}: run the benchmark that makes them, or correct the path")
+
+    def value(text: str):
+        try:
+            return int(text) if text.lstrip("-").isdigit() else float(text)
+        except ValueError:
+            return text
+
+    with open(path, newline="") as file:
+        return [{name: value(text) for name, text in row.items()} for row in csv.DictReader(file)]
+
+
 def _number(text: str, name: str, where: str) -> int | float | None:
     try:
         return None if text == "" else float(text) if not text.lstrip("-").isdigit() else int(text)

@@ -270,20 +270,20 @@ def left_to_right(rollout: Rollout, generator: torch.Generator | None = None) ->
             for j in range(scored.shape[1]) if bool(scored[:, j].any())]
 
 
-# What `benchmarks/estimators.py` and chapters 04 and 05 compare: (rollout, generator) -> views. A name's first word is its
-# family. To place a new estimator in the figure, add it here.
+# What `benchmarks/estimators.py` and chapters 04 and 05 compare: (rollout, generator) -> views. Names that differ in a last
+# number are one series of the figure. To place a new estimator in it, add the function here.
 ESTIMATORS: dict[str, Callable[[Rollout, torch.Generator], list[View]]] = {
     "one_step": one_step,
     "one_step whole_prompt": partial(one_step, p_mask_prompt=0.0),
     **{f"random_masks {n}": partial(random_masks, n=n) for n in (1, 2, 4, 8)},
-    **{f"bernoulli {n}": partial(random_masks, n=n, counts="bernoulli") for n in (1, 2, 4, 8)},
+    **{f"random_masks bernoulli {n}": partial(random_masks, n=n, counts="bernoulli") for n in (1, 2, 4, 8)},
     "coupled": coupled,
     **{f"quadrature {nodes}": partial(quadrature, nodes=nodes) for nodes in NODES},
-    "quadrature 3_shares": partial(quadrature, nodes=3, nominal=False),
+    "quadrature shares 3": partial(quadrature, nodes=3, nominal=False),
     "complement_pairs half": complement_pairs,
-    **{f"complement_pairs elbo_{n}": partial(complement_pairs, n=n, weighting="elbo") for n in (1, 2, 4)},
+    **{f"complement_pairs elbo {n}": partial(complement_pairs, n=n, weighting="elbo") for n in (1, 2, 4)},
     **{f"visited_steps {k}": partial(visited_steps, k=k) for k in (1, 2, 4, 8)},
-    **{f"visited_steps entropy_{k}": partial(visited_steps, k=k, law="entropy") for k in (1, 2, 4, 8)},
+    **{f"visited_steps entropy {k}": partial(visited_steps, k=k, law="entropy") for k in (1, 2, 4, 8)},
     "all_steps": lambda rollout, generator: all_steps(rollout),
     "left_to_right": left_to_right,
 }

@@ -1,0 +1,92 @@
+"""Every likelihood estimator against the exact truth: `python benchmarks/estimators.py`.
+
+Makes notebooks/results/estimators.csv. Three states of the tiny model (untrained, the shipped base, and the base after 20
+steps of agrpo) write one-sum texts with three decoders; every text's log-probability under its decoder is enumerated, and
+each recipe of `ESTIMATORS` is placed by bias, spread, gradient direction and forward passes. What is recorded is not run
+again: delete the file to start over.
+"""
+
+import argparse
+import csv
+import time
+from pathlib import Path
+
+import torch
+
+from dllm_rl_lite.charts import read_results
+from dllm_rl_lite.model import load_lm, new_tiny_lm
+from dllm_rl_lite.referee import directions, distinct, errors, exact_gradient, truth
+from dllm_rl_lite.rules import Schedule
+from dllm_rl_lite.sampler import denoise
+from dllm_rl_lite.tasks import load_task
+from dllm_rl_lite.train import TrainConfig, train
+
+ROOT = Path(__file__).parents[1]
+OUT = ROOT / "notebooks" / "results" / "estimators.csv"
+LENGTH = 9  # tokens of `6-4=2<answer>2</answer>` and the end
+DECODERS = {"random order": Schedule(LENGTH, "random"), "confidence order": Schedule(LENGTH),
+            "confidence order, two a step": Schedule(5)}
+STATES = {"untrained": new_tiny_lm, "base": lambda: load_lm("tiny"), "trained": lambda: trained()}
+
+
+def trained():
+    """The base after 20 steps of agrpo on two-step chains."""
+    return train(TrainConfig(method="agrpo", task="chain2", steps=20, run_dir=str(ROOT / "runs" / "estimators"),
+                             eval_every=0)).lm.eval()
+
+
+def texts(lm, rule, prompts: int, rollouts: int, seed: int):
+    """Rollouts of problems with a minus, and credit: the share of tokens as in the right text, less its mean.
+
+    Texts that end before the last token are left out: the recipes differ in what they score after the end.
+    """
+    examples = [e for e in load_task("chain1").sample(60, "train", seed) if "-" in e.prompt][:prompts]
+    rows = [e for e in examples for _ in range(rollouts)]
+    rollout = denoise(lm, [e.prompt for e in rows], LENGTH, rule, temperature=1.0,
+                      generator=torch.Generator().manual_seed(seed))
+    kept = ~(rollout.tokens[:, :-1] == lm.eos_id).any(1)
+    right = [f"{e.prompt}={e.answer}<answer>{e.answer}</answer>{lm.tokenizer.eos_token}" for e in rows]
+    agree = (rollout.tokens == torch.tensor(lm.tokenizer(right)["input_ids"]))[kept].double().mean(1)
+    return rollout.select(kept), (agree - agree.mean()).float()
+
+
+def place(state: str, decoder: str, lm, options) -> list[dict]:
+    """The table's rows for one state and one decoder."""
+    rule, start = DECODERS[decoder], time.time()
+    rollout, credit = texts(lm, rule, options.prompts, options.rollouts, options.seed)
+    logp, elbo = truth(lm, rollout, rule)
+    exact = exact_gradient(lm, rollout, credit, rule)
+    g = torch.Generator().manual_seed(options.seed + 1)
+    angles = {row["estimator"]: row for row in directions(lm, rollout, credit, exact, g, options.gradients)}
+    common = {"state": state, "decoder": decoder, "texts": len(logp), "distinct": len(distinct(rollout)[0]),
+              "draws": options.draws, "exact_logprob": float(logp.mean()), "exact_elbo": float(elbo.mean())}
+    rows = [{**common, **row, **angles[row["estimator"]]} for row in errors(lm, rollout, logp, g, options.draws)]
+    print(f"{state}, {decoder}: {len(logp)} texts ({common['distinct']} distinct), mean log p {logp.mean():.3f} nats, "
+          f"{time.time() - start:.0f} s", flush=True)
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--prompts", type=int, default=6, help="problems (6)")
+    parser.add_argument("--rollouts", type=int, default=8, help="texts a problem (8)")
+    parser.add_argument("--draws", type=int, default=8, help="draws of each estimator a text (8)")
+    parser.add_argument("--gradients", type=int, default=4, help="gradients of each estimator (4)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=OUT)
+    options = parser.parse_args()
+    rows = read_results(options.out) if options.out.is_file() else []
+    for state, make in STATES.items():
+        missing = [d for d in DECODERS if not any(r["state"] == state and r["decoder"] == d for r in rows)]
+        lm = make() if missing else None
+        for decoder in missing:
+            rows += place(state, decoder, lm, options)
+            with open(options.out, "w", newline="") as file:
+                writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+                writer.writeheader()
+                writer.writerows([{k: f"{v:.5g}" if isinstance(v, float) else v for k, v in r.items()} for r in rows])
+    print(f"{len(rows)} rows in {options.out}")
+
+
+if __name__ == "__main__":
+    main()
