@@ -2,7 +2,8 @@
 
 A canvas is known by the positions that are written and the tokens on them, so probability can be carried forward from
 the empty canvas to the finished texts (dynamic programming over subsets of positions), each canvas forwarded once. The
-network runs in its own precision; everything after its logits is float64 and differentiable.
+network runs in its own precision; everything after its logits is float64 and differentiable. Where candidates are ranked
+the law jumps as two confidences cross: a gradient is the slope between jumps.
 """
 
 from __future__ import annotations
@@ -50,8 +51,7 @@ def exact_logprob(lm, prompt: str | Tensor, tokens: Tensor, rule: Rule, block_le
             tokens that do not fit.
     """
     if tokens.ndim != 1 or tokens.dtype != torch.long or bool((tokens == lm.mask_id).any()):
-        raise ValueError(f"tokens must be one finished text, (L,) int64 without masks, got {tokens.dtype} "
-                         f"{tuple(tokens.shape)}")
+        raise ValueError(f"tokens must be one finished text, (L,) int64 without masks, got {tokens.dtype} {tokens.tolist()}")
     if anchor is not None and anchor.shape == tokens.shape and bool(((anchor != lm.mask_id) & (anchor != tokens)).any()):
         return torch.tensor(float("-inf"), dtype=torch.float64, device=tokens.device)
     law = text_law(lm, prompt, list(tokens[:, None]), rule, block_length, temperature, anchor, score_order, limit, verbose)

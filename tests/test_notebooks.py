@@ -87,6 +87,13 @@ def test_the_header_says_question_need_and_time(path):
         assert phrase in first
 
 
+@pytest.mark.parametrize("path", CHAPTERS, ids=name)
+def test_the_map_links_every_other_chapter(path):
+    first = read(path).cells[0].source
+    missing = [p.name for p in CHAPTERS if p != path and f"({p.name})" not in first]
+    assert not missing, "the map of the course in the title cell is stale"
+
+
 class Bare(ast.NodeTransformer):
     """A definition without docstring and annotations (comments are gone with parsing)."""
 
@@ -140,7 +147,37 @@ def agrees_with_denoise(scope):
         assert torch.equal(tokens, wanted.tokens) and torch.equal(unmask_step, wanted.unmask_step)
 
 
-AGREES = {"dllm_rl_lite.sampler.denoise": agrees_with_denoise}
+def agrees_with_random_subset(scope):
+    """Equal generators, equal sets: rows with some positions barred, counts from 0 to all."""
+    from dllm_rl_lite.estimators import random_subset
+
+    g = torch.Generator().manual_seed(0)
+    allowed = torch.rand(40, 9, generator=g) < 0.8
+    count = (torch.rand(40, generator=g) * (allowed.sum(1) + 1)).long()
+    mine, package = (f(allowed, count, torch.Generator().manual_seed(1)) for f in (scope["random_subset"], random_subset))
+    assert torch.equal(mine, package) and torch.equal(mine.sum(1), count)
+
+
+def agrees_with_exact_logprob(scope):
+    """The chapter's recursion over subsets and the package's give one log-probability, on random models and texts."""
+    from dllm_rl_lite.exact import exact_logprob
+    from dllm_rl_lite.model import new_tiny_lm
+    from dllm_rl_lite.rules import Schedule
+
+    g = torch.Generator().manual_seed(0)
+    for seed, length in enumerate((1, 2, 5, 7)):
+        lm = new_tiny_lm(hidden=32, layers=2, heads=2, feed_forward=64, max_length=64, seed=seed).eval()
+        prompt = torch.randint(8, len(lm.tokenizer), (4,), generator=g)
+        tokens = torch.randint(6, len(lm.tokenizer), (length,), generator=g)
+        wanted = float(exact_logprob(lm, prompt, tokens, Schedule(length, "random")).detach())
+        assert abs(scope["subset_logprob"](lm, prompt, tokens) - wanted) < 1e-4
+
+
+AGREES = {
+    "dllm_rl_lite.exact.exact_logprob": agrees_with_exact_logprob,
+    "dllm_rl_lite.sampler.denoise": agrees_with_denoise,
+    "dllm_rl_lite.estimators.random_subset": agrees_with_random_subset,
+}
 
 
 def test_slower_versions_agree_with_the_package():
