@@ -1,9 +1,9 @@
 """Every likelihood estimator against the exact truth: `python benchmarks/estimators.py`.
 
-Makes notebooks/results/estimators.csv. Three states of the tiny model (untrained, the shipped base, and the base after 20
-steps of agrpo) write one-sum texts with three decoders; every text's log-probability under its decoder is enumerated, and
-each recipe of `ESTIMATORS` is placed by bias, spread, gradient direction and forward passes. What is recorded is not run
-again: delete the file to start over.
+Makes notebooks/results/estimators.csv and notebooks/figures/estimators.png. Three states of the tiny model (untrained, the
+shipped base, and the base after 20 steps of agrpo) write one-sum texts with three decoders; every text's log-probability
+under its decoder is enumerated, and each recipe of `ESTIMATORS` is placed by bias, spread, gradient direction and forward
+passes. What is recorded is not run again: delete the file to start over.
 """
 
 import argparse
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from dllm_rl_lite.charts import read_results
+from dllm_rl_lite import show
 from dllm_rl_lite.model import load_lm, new_tiny_lm
 from dllm_rl_lite.referee import directions, distinct, errors, exact_gradient, truth
 from dllm_rl_lite.rules import Schedule
@@ -75,7 +75,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=OUT)
     options = parser.parse_args()
-    rows = read_results(options.out) if options.out.is_file() else []
+    rows = show.read_results(options.out) if options.out.is_file() else []
     for state, make in STATES.items():
         missing = [d for d in DECODERS if not any(r["state"] == state and r["decoder"] == d for r in rows)]
         lm = make() if missing else None
@@ -86,6 +86,9 @@ def main() -> None:
                 writer.writeheader()
                 writer.writerows([{k: f"{v:.5g}" if isinstance(v, float) else v for k, v in r.items()} for r in rows])
     print(f"{len(rows)} rows in {options.out}")
+    if options.out == OUT:
+        show.style()
+        show.estimator_map(rows, ["untrained", "base"]).savefig(ROOT / "notebooks" / "figures" / "estimators.png")
 
 
 if __name__ == "__main__":

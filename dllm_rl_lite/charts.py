@@ -128,7 +128,7 @@ FAMILIES = {"one_step": "#D55E00", "random_masks": "#56B4E9", "coupled": "#CC79A
 MARKERS = "osD^v<>P"
 
 
-def estimator_map(rows: list[dict], states: list[str], decoder: str = "random order", floor: float = 1e-3):
+def estimator_map(rows: list[dict], states: list[str], decoder: str = "random order", floor: float = 1e-2):
     """Likelihood estimators by cost, bias and spread against the exact truth: one column a state of the model.
 
     rows: as `referee.errors` yields them, with `state` and `decoder` added (`read_results` of results/estimators.csv).
@@ -154,9 +154,10 @@ def estimator_map(rows: list[dict], states: list[str], decoder: str = "random or
         used[family] = used.get(family, -1) + 1
         look = dict(color=colour, marker=MARKERS[used[family] % len(MARKERS)], markersize=6, capsize=2, linewidth=1.1,
                     linestyle=["-", "--", ":"][used[family] % 3], label=name.replace("_", " "))
+        aside = 2 ** (0.045 * (len(used) - 4) + 0.02 * used[family])  # so that equal costs do not hide each other
         for column, state in enumerate(states):
             here = sorted((p for p in points if p["state"] == state), key=lambda p: p["forwards"])
-            x = [p["forwards"] for p in here]
+            x = [aside * p["forwards"] for p in here]
             axes[0, column].errorbar(x, [p["bias"] for p in here], yerr=[1.96 * p["bias_se"] for p in here], **look)
             axes[1, column].errorbar(x, [max(p["sd"], floor) for p in here], yerr=[1.96 * p["sd_se"] for p in here], **look)
     for column, state in enumerate(states):
@@ -165,6 +166,7 @@ def estimator_map(rows: list[dict], states: list[str], decoder: str = "random or
         axes[1, column].set_xlabel("forward passes a text")
     axes[0, 0].set_ylabel("bias: mean error (nats)")
     axes[0, 0].set_yscale("symlog", linthresh=0.1)
+    axes[0, 0].margins(y=0.08)
     axes[1, 0].set(yscale="log", ylabel="spread: s.d. of one draw's error (nats)", ylim=(floor / 1.5, None))
     axes[1, 0].set_xscale("log", base=2)
     axes[1, 0].xaxis.set_major_formatter(lambda v, _: f"{v:g}")
