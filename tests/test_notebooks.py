@@ -173,7 +173,28 @@ def agrees_with_exact_logprob(scope):
         assert abs(scope["subset_logprob"](lm, prompt, tokens) - wanted) < 1e-4
 
 
+def agrees_with_path_logprob(scope):
+    """The chapter's path log-probability is the package's `estimate` over `all_steps`, value and gradient."""
+    from dllm_rl_lite.estimators import all_steps, estimate
+    from dllm_rl_lite.model import load_lm
+    from dllm_rl_lite.rules import Schedule
+    from dllm_rl_lite.sampler import denoise
+    from dllm_rl_lite.tasks import load_task
+
+    lm, task = load_lm("tiny"), load_task("chain1")
+    prompts = [e.prompt for e in task.sample(6, "validation", 3)]
+    rollout = denoise(lm, prompts, task.length, Schedule(task.length), temperature=1.0, eos="forbid",
+                      generator=torch.Generator().manual_seed(0))
+    values, weight = [], list(lm.parameters())[3]
+    for value in (scope["path_logprob"](lm, rollout), estimate(lm, rollout, all_steps(rollout)).sum(1)):
+        slope, = torch.autograd.grad(value.sum(), weight)
+        values.append((value.detach(), slope))
+    assert torch.allclose(values[0][0], values[1][0], atol=1e-4)
+    assert (values[0][1] - values[1][1]).norm() < 1e-4 * values[1][1].norm()
+
+
 AGREES = {
+    "dllm_rl_lite.views.estimate": agrees_with_path_logprob,
     "dllm_rl_lite.exact.exact_logprob": agrees_with_exact_logprob,
     "dllm_rl_lite.sampler.denoise": agrees_with_denoise,
     "dllm_rl_lite.estimators.random_subset": agrees_with_random_subset,

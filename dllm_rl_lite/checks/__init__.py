@@ -1,6 +1,7 @@
 """Exercise checks by chapter: each prints `todo`, `right`, or the likely mistake, and never raises."""
 
 from .exact import ex_03_1, ex_03_2, ex_03_3
+from .gradient import ex_05_1, ex_05_2, ex_05_3
 from .grpo import ex_06_1, ex_06_2, ex_06_3
 from .likelihood import ex_04_1, ex_04_2, ex_04_3
 from .masking import ex_01_1, ex_01_2, ex_01_3
@@ -11,6 +12,7 @@ __all__ = [
     "ex_01_1", "ex_01_2", "ex_01_3", "ex_02_1", "ex_02_2", "ex_02_3",
     "ex_03_1", "ex_03_2", "ex_03_3",
     "ex_04_1", "ex_04_2", "ex_04_3",
+    "ex_05_1", "ex_05_2", "ex_05_3",
     "ex_06_1", "ex_06_2", "ex_06_3",
     "ex_00_1", "ex_00_2", "ex_00_3", "ex_20_1", "ex_20_2", "ex_20_3",
 ]
