@@ -3,17 +3,20 @@
 Makes notebooks/results/estimators.csv and notebooks/figures/estimators.png. Three states of the tiny model (untrained, the
 shipped base, and the base after 20 steps of agrpo) write one-sum texts with three decoders; every text's log-probability
 under its decoder is enumerated, and each recipe of `ESTIMATORS` is placed by bias, spread, gradient direction and forward
-passes. What is recorded is not run again: delete the file to start over.
+passes. What is recorded is not run again, so a new entry of `ESTIMATORS` is added to the table and the figure; delete the
+table to start over.
 """
 
 import argparse
 import csv
 import time
+import zlib
 from pathlib import Path
 
 import torch
 
 from dllm_rl_lite import show
+from dllm_rl_lite.estimators import ESTIMATORS
 from dllm_rl_lite.model import load_lm, new_tiny_lm
 from dllm_rl_lite.referee import directions, distinct, errors, exact_gradient, truth
 from dllm_rl_lite.rules import Schedule
@@ -50,19 +53,22 @@ def texts(lm, rule, prompts: int, rollouts: int, seed: int):
     return rollout.select(kept), (agree - agree.mean()).float()
 
 
-def place(state: str, decoder: str, lm, options) -> list[dict]:
-    """The table's rows for one state and one decoder."""
+def place(state: str, decoder: str, lm, names: list[str], options) -> list[dict]:
+    """The table's rows of these estimators for one state and one decoder; each has draws of its own."""
     rule, start = DECODERS[decoder], time.time()
     rollout, credit = texts(lm, rule, options.prompts, options.rollouts, options.seed)
     logp, elbo = truth(lm, rollout, rule)
     exact = exact_gradient(lm, rollout, credit, rule)
-    g = torch.Generator().manual_seed(options.seed + 1)
-    angles = {row["estimator"]: row for row in directions(lm, rollout, credit, exact, g, options.gradients)}
     common = {"state": state, "decoder": decoder, "texts": len(logp), "distinct": len(distinct(rollout)[0]),
               "draws": options.draws, "exact_logprob": float(logp.mean()), "exact_elbo": float(elbo.mean())}
-    rows = [{**common, **row, **angles[row["estimator"]]} for row in errors(lm, rollout, logp, g, options.draws)]
+    rows = []
+    for name in names:
+        recipe, g = {name: ESTIMATORS[name]}, torch.Generator().manual_seed(options.seed + zlib.crc32(name.encode()))
+        (error,) = errors(lm, rollout, logp, g, options.draws, recipe)
+        (angle,) = directions(lm, rollout, credit, exact, g, options.gradients, recipe)
+        rows.append({**common, **error, **angle})
     print(f"{state}, {decoder}: {len(logp)} texts ({common['distinct']} distinct), mean log p {logp.mean():.3f} nats, "
-          f"{time.time() - start:.0f} s", flush=True)
+          f"{len(names)} estimators, {time.time() - start:.0f} s", flush=True)
     return rows
 
 
@@ -77,10 +83,11 @@ def main() -> None:
     options = parser.parse_args()
     rows = show.read_results(options.out) if options.out.is_file() else []
     for state, make in STATES.items():
-        missing = [d for d in DECODERS if not any(r["state"] == state and r["decoder"] == d for r in rows)]
+        done = {(r["state"], r["decoder"], r["estimator"]) for r in rows}
+        missing = {d: names for d in DECODERS if (names := [n for n in ESTIMATORS if (state, d, n) not in done])}
         lm = make() if missing else None
-        for decoder in missing:
-            rows += place(state, decoder, lm, options)
+        for decoder, names in missing.items():
+            rows += place(state, decoder, lm, names, options)
             with open(options.out, "w", newline="") as file:
                 writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
                 writer.writeheader()

@@ -22,6 +22,7 @@ from .rules import Gate, Rule, Schedule, Seen, Threshold
 from .tokenizer import encode_prompts
 
 LIMIT = 2**16  # canvases: several minutes of the tiny model on two cores; 2^12 take six seconds
+TALK = 5000  # canvases from which on the cost is said before it is paid
 CHUNK = 512  # canvases in one forward pass
 
 
@@ -35,7 +36,7 @@ class Law:
 
 def exact_logprob(lm, prompt: str | Tensor, tokens: Tensor, rule: Rule, block_length: int | None = None,
                   temperature: float = 1.0, anchor: Tensor | None = None, score_order: bool = True,
-                  limit: int = LIMIT, verbose: bool = False) -> Tensor:
+                  limit: int = LIMIT, verbose: bool | None = None) -> Tensor:
     """Log-probability that `denoise` writes exactly this canvas: the sum over every path that leads to it.
 
     Args:
@@ -43,7 +44,7 @@ def exact_logprob(lm, prompt: str | Tensor, tokens: Tensor, rule: Rule, block_le
         tokens: (L,) int64, the whole canvas, tokens after the end of the text included.
         rule, block_length, temperature, anchor (here (L,) int64): as `denoise` takes them; no filters, eos "free".
         score_order: False detaches the probability of which positions are revealed: gradient through the tokens alone.
-        limit: the most canvases to forward; verbose: print the cost before starting.
+        limit: the most canvases to forward; verbose: print the cost before starting (None: if it is above 5000).
     Returns:
         float64 scalar, nats, differentiable; -inf for a text that cannot be written.
     Raises:
@@ -60,7 +61,7 @@ def exact_logprob(lm, prompt: str | Tensor, tokens: Tensor, rule: Rule, block_le
 
 def text_law(lm, prompt: str | Tensor, choices: list[Tensor], rule: Rule, block_length: int | None = None,
              temperature: float = 1.0, anchor: Tensor | None = None, score_order: bool = True, limit: int = LIMIT,
-             verbose: bool = False) -> Law:
+             verbose: bool | None = None) -> Law:
     """The exact probability of every text spelled by `choices` under the real decoder; arguments as `exact_logprob`.
 
     choices: L int64 tensors (K_i,), the tokens to follow at each position. Other tokens take part in the decoding (they
@@ -74,11 +75,11 @@ def text_law(lm, prompt: str | Tensor, choices: list[Tensor], rule: Rule, block_
     """
     world = _World(lm, prompt, choices, rule, block_length, temperature, anchor)
     cost = world.cost
-    if verbose:
-        print(f"exact: at most {cost:,} canvases of {len(world.prompt) + world.length} tokens, each forwarded once")
     if cost > limit:
         raise ValueError(f"enumeration needs up to {cost:,} canvases, the limit is {limit:,}: anchor more positions, "
                          "follow fewer tokens, or raise limit=")
+    if verbose or (verbose is None and cost > TALK):
+        print(f"exact: at most {cost:,} canvases of {len(world.prompt) + world.length} tokens, each forwarded once")
     mass = {world.given: torch.ones([1] * world.length, dtype=torch.float64, device=lm.device)}
     for level in range(len(world.given), world.length):
         sets = [s for s in mass if len(s) == level]

@@ -104,7 +104,8 @@ METHODS = {
         token_loss=objectives.clipped_weighted_k3, reduction="row_mean", tempered=True,
         paper=Numbers(prompts=16, group=8, inner_updates=1, clip=0.2, kl=0.0, lr=5e-6, weight_decay=0.01,
                       temperature=0.6, top_k=150, top_p=0.99, tokens_per_step=3, block_length=12, order="random",
-                      views={"k": 24, "stratified": True}),
-        tiny=Numbers(prompts=32, group=8, inner_updates=1, clip=0.2, kl=0.0, lr=2e-4, views={"k": 4, "stratified": True}),
+                      views={"k": 24, "stratified": True, "law": "entropy"}),
+        tiny=Numbers(prompts=32, group=8, inner_updates=1, clip=0.2, kl=0.0, lr=2e-4,
+                     views={"k": 4, "stratified": True, "law": "uniform"}),
     ),
 }

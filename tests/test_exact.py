@@ -371,9 +371,18 @@ def test_the_optimal_policy_is_optimal(table, rng):
 # ---------------------------------------------------------------- refusals
 
 
-def test_the_cost_is_said_before_it_is_paid(table, spy, capsys):
-    """verbose states it; above the limit nothing is forwarded, and the message holds the cost and the limit."""
+def test_the_cost_is_said_before_it_is_paid(table, spy, capsys, monkeypatch):
+    """verbose states it, and so does a large one unasked; above the limit nothing is forwarded, and the message holds both."""
     counted = spy(table)
+    law_of(counted, Schedule(4))
+    assert capsys.readouterr().out == ""
+    with monkeypatch.context() as m:
+        m.setattr("dllm_rl_lite.exact.TALK", 100)
+        law_of(counted, Schedule(4))
+        assert "at most 175 canvases" in capsys.readouterr().out
+        law_of(counted, Schedule(4), verbose=False)
+        assert capsys.readouterr().out == ""
+    counted.calls.clear()
     law_of(counted, Schedule(4, "random"), verbose=True)
     assert "at most 175 canvases of 5 tokens" in capsys.readouterr().out  # 4^4 - 3^4
     assert sum(len(ids) for ids, _, _ in counted.calls) == 175
