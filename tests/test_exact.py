@@ -372,7 +372,7 @@ def test_the_optimal_policy_is_optimal(table, rng):
 
 
 def test_the_cost_is_said_before_it_is_paid(table, spy, capsys, monkeypatch):
-    """verbose states it, and so does a large one unasked; above the limit nothing is forwarded, and the message holds both."""
+    """On request, and unasked where it is large; above the limit nothing is forwarded, and the message holds both."""
     counted = spy(table)
     law_of(counted, Schedule(4))
     assert capsys.readouterr().out == ""
