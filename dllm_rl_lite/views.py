@@ -28,7 +28,7 @@ class View:
 def masked_view(rollout: Rollout, hidden: Tensor, scored: Tensor, weight: Tensor | float) -> View:
     """The prompt whole and the completion with the `hidden` (N, L) tokens masked; weight broadcasts to (N, L)."""
     canvas = torch.where(hidden, rollout.mask_id, rollout.tokens)
-    return View(torch.cat([rollout.prompt, canvas], 1), scored, (weight * scored).float())
+    return View(torch.cat([rollout.prompt, canvas], 1), scored, torch.where(scored, weight, 0.0).float())
 
 
 def view_of_step(rollout: Rollout, step: Tensor, weight: Tensor) -> View:
@@ -43,7 +43,8 @@ def estimate(lm, rollout: Rollout, views: list[View], temperature: float = 1.0) 
 
     One forward pass a view. For a gradient of many views, back-propagate view by view instead: memory then stays flat.
     """
-    return sum(view.weight * token_logprobs(lm, rollout, view, temperature) for view in views)
+    start = torch.zeros(rollout.tokens.shape, device=rollout.tokens.device)
+    return sum((view.weight * token_logprobs(lm, rollout, view, temperature) for view in views), start=start)
 
 
 def token_logprobs(lm, rollout: Rollout, view: View, temperature: float = 1.0, chunk: int = 4096) -> Tensor:

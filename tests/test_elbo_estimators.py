@@ -215,14 +215,13 @@ def test_left_to_right_stops_at_the_end(lm, table_lm):
 
 @st.composite
 def rollouts(draw):
-    """1 to 5 rows of 1 to 9 tokens, some given, some ending early."""
+    """1 to 5 rows of 1 to 9 tokens, some given (now and then all of a row), some ending early."""
     n, length = draw(st.integers(1, 5)), draw(st.integers(1, 9))
     g = torch.Generator().manual_seed(draw(st.integers(0, 10**6)))
     tokens = torch.randint(3, 9, (n, length), generator=g)
     tokens[torch.rand(n, length, generator=g) < draw(st.sampled_from([0.0, 0.2]))] = 1
     steps = torch.stack([torch.randperm(length, generator=g) for _ in range(n)])
     given = torch.rand(n, length, generator=g) < draw(st.sampled_from([0.0, 0.3]))
-    given[:, draw(st.integers(0, length - 1))] = False  # each row has a token of its own
     blank = torch.rand(n, length, generator=g)
     prompt = torch.full((n, 2), 50)
     return Rollout(prompt, torch.ones(n, 2, dtype=torch.bool), tokens, torch.where(given, -1, steps), blank, blank,
@@ -238,7 +237,7 @@ def test_every_recipe_keeps_the_rules_of_views(name, r, seed):
     before = torch.get_rng_state()
     views, again = (ESTIMATORS[name](r, torch.Generator().manual_seed(seed)) for _ in range(2))
     assert torch.equal(before, torch.get_rng_state())
-    assert views
+    assert views or not (r.sampled & r.until_eos).any()
     for v, w in zip(views, again, strict=True):
         completion = v.tokens[:, 2:]
         masked = completion == r.mask_id
@@ -248,6 +247,16 @@ def test_every_recipe_keeps_the_rules_of_views(name, r, seed):
         assert v.weight.dtype == torch.float32 and torch.isfinite(v.weight).all() and (v.weight >= 0).all()
         assert (v.weight[~v.scored] == 0).all()
         assert torch.equal(v.tokens, w.tokens) and torch.equal(v.weight, w.weight)
+
+
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_a_row_whose_every_token_was_given_scores_nothing(lm, rng, name):
+    """No division by zero tokens: finite weights, an estimate of 0."""
+    r = copies(lm, TEXT, 2)
+    r = Rollout(**{**vars(r), "unmask_step": torch.full((2, 3), -1)})
+    views = ESTIMATORS[name](r, rng(0))
+    assert all(torch.isfinite(v.weight).all() and not v.scored.any() for v in views)
+    assert (estimate(lm, r, views) == 0).all()
 
 
 @settings(max_examples=50, deadline=None)
