@@ -198,7 +198,10 @@ def read_log(path: str | Path) -> list[dict]:
 
 
 def read_results(path: str | Path) -> list[dict]:
-    """The rows of a results table: numbers where a cell is one, else text. Raises FileNotFoundError for a missing file."""
+    """The rows of a results table: numbers where a cell is one, else text.
+
+    Raises FileNotFoundError for a missing file, ValueError naming file and line for a row of another length.
+    """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no results at {path}: run the benchmark that makes them, or correct the path")
@@ -209,8 +212,14 @@ def read_results(path: str | Path) -> list[dict]:
         except ValueError:
             return text
 
+    rows = []
     with open(path, newline="") as file:
-        return [{name: value(text) for name, text in row.items()} for row in csv.DictReader(file)]
+        reader = csv.DictReader(file)
+        for row in reader:
+            if None in row or None in row.values():
+                raise ValueError(f"{path} line {reader.line_num}: too many or too few cells; delete the line")
+            rows.append({name: value(text) for name, text in row.items()})
+    return rows
 
 
 def _number(text: str, name: str, where: str) -> int | float | None:

@@ -118,6 +118,10 @@ def test_a_new_estimator_appears_in_the_figure(lm, rollout, rng, tmp_path):
             estimator_map(rows, **bad)
 
 
-def test_a_missing_table_is_named(tmp_path):
+def test_a_missing_or_broken_table_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="no results at"):
         read_results(tmp_path / "none.csv")
+    for row in ("1", "1,2,3"):
+        (tmp_path / "t.csv").write_text(f"a,b\n1,x\n{row}\n")
+        with pytest.raises(ValueError, match="t.csv line 3: too many or too few cells"):
+            read_results(tmp_path / "t.csv")
