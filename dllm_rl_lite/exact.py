@@ -74,12 +74,7 @@ def text_law(lm, prompt: str | Tensor, choices: list[Tensor], rule: Rule, block_
     sure than the least sure one revealed; these events are nested, so that is a minimum over the revealed ones.
     """
     world = _World(lm, prompt, choices, rule, block_length, temperature, anchor)
-    cost = world.cost
-    if cost > limit:
-        raise ValueError(f"enumeration needs up to {cost:,} canvases, the limit is {limit:,}: anchor more positions, "
-                         "follow fewer tokens, or raise limit=")
-    if verbose or (verbose is None and cost > TALK):
-        print(f"exact: at most {cost:,} canvases of {len(world.prompt) + world.length} tokens, each forwarded once")
+    world.admit(limit, verbose)
     mass = {world.given: torch.ones([1] * world.length, dtype=torch.float64, device=lm.device)}
     for level in range(len(world.given), world.length):
         sets = [s for s in mass if len(s) == level]
@@ -94,17 +89,15 @@ def text_law(lm, prompt: str | Tensor, choices: list[Tensor], rule: Rule, block_
 
 
 def exact_elbo(lm, prompt: str | Tensor, tokens: Tensor, block_length: int | None = None, temperature: float = 1.0,
-               anchor: Tensor | None = None, limit: int = LIMIT) -> Tensor:
+               anchor: Tensor | None = None, limit: int = LIMIT, verbose: bool | None = None) -> Tensor:
     """The evidence lower bound of one text: the mean, over all orders, of the path's log-probability given its order.
 
     It equals the integral over t of 1/t times the expected masked cross-entropy, what masked diffusion models are trained
     on, and never exceeds the log-probability of the random-order decoder (Jensen). Arguments as `exact_logprob`; orders
     respect the blocks. Returns a float64 scalar, nats, differentiable.
     """
-    rule = Schedule(len(tokens), "random")
-    world = _World(lm, prompt, list(tokens[:, None]), rule, block_length, temperature, anchor)
-    if world.cost > limit:
-        raise ValueError(f"enumeration needs up to {world.cost:,} canvases, the limit is {limit:,}: anchor more positions")
+    world = _World(lm, prompt, list(tokens[:, None]), Schedule(len(tokens), "random"), block_length, temperature, anchor)
+    world.admit(limit, verbose)
     visits, elbo = {world.given: 1.0}, torch.zeros((), dtype=torch.float64, device=lm.device)
     for level in range(len(world.given), world.length):
         for canvas in world.canvases([s for s in visits if len(s) == level]):
@@ -173,10 +166,17 @@ class _World:
             before *= math.prod(sizes)
         return total
 
+    def admit(self, limit: int, verbose: bool | None) -> None:
+        """Refuse what costs more than the limit; say the cost of the rest on request, and where it is large."""
+        if self.cost > limit:
+            raise ValueError(f"enumeration needs up to {self.cost:,} canvases, the limit is {limit:,}: anchor more "
+                             "positions, follow fewer tokens, or raise limit=")
+        if verbose or (verbose is None and self.cost > TALK):
+            print(f"exact: at most {self.cost:,} canvases of {len(self.prompt) + self.length} tokens, each forwarded once")
+
     def canvases(self, sets: list[frozenset]) -> Iterator[_Canvas]:
         """A `_Canvas` for each set of written positions; all sets have one size, so one number of active positions."""
-        active, rows, where = [], [], []
-        mask = torch.tensor([self.lm.mask_id], device=self.lm.device)
+        active, rows, where, mask = [], [], [], torch.tensor([self.lm.mask_id], device=self.lm.device)
         for written in sets:
             first = min(set(range(self.length)) - written)
             active.append([i for i in self.block(first) if i not in written])

@@ -2,14 +2,10 @@
 
 import pytest
 import torch
+from exercise import said
 
 from dllm_rl_lite.checks import likelihood as checks
 from dllm_rl_lite.estimators import complement_pairs, masked_view, random_masks, random_subset
-
-
-def said(capsys, check, answer):
-    check(answer)
-    return capsys.readouterr().out.strip()
 
 
 def chances(m, n, rounding=round):

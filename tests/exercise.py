@@ -1,0 +1,14 @@
+"""What the tests of every chapter's exercise checks share."""
+
+import torch
+
+# What a learner may hand in by mistake; no check may call it right or raise.
+GARBAGE = [0, -1, 3.5, "text", b"x", [], (), [None] * 3, (0.1, "a", None), {}, {1}, float("nan"), (float("nan"),) * 3,
+           torch.zeros(3, 3), torch.tensor([]), object(), int, lambda: 0, lambda *a: 1 / 0, lambda *a: "text",
+           lambda *a: [], lambda *a: torch.zeros(2), lambda *a: float("nan"), lambda *a: [[1], [1, 2]], lambda *a: object()]
+
+
+def said(capsys, check, answer) -> str:
+    """The verdict that a check prints, its last line: a learner's function may print lines of its own."""
+    check(answer)
+    return capsys.readouterr().out.splitlines()[-1]
