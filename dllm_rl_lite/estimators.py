@@ -149,9 +149,9 @@ def quadrature(rollout: Rollout, generator: torch.Generator, nodes: int | str = 
         ValueError: for unknown nodes or n < 1.
     Source: GDPO (arXiv 2510.08554), semi-deterministic Monte Carlo.
     Error: biased for the ELBO by the quadrature (none while the integrand, of degree m - 1 in t, has degree <= 2 nodes - 1;
-    "simpson" as published is exact for constants only) and, with nominal weights, by the floor: at m = 9 the weights of
-    three nodes sum to 8.2, not 9, so the estimate is too high. No noise from t, only from the masks:
-    `tests/test_elbo_estimators.py`.
+    "simpson" as published is exact for constants only) and by the floor, towards too high: fewer tokens are masked than the
+    node asks for, and nominal weights count them short (at m = 9 three nodes' weights sum to 8.2, not 9). No noise from t,
+    only from the masks: `tests/test_elbo_estimators.py`.
     """
     if nodes not in NODES or n < 1:
         raise ValueError(f"nodes must be one of {list(NODES)} and n >= 1, got {nodes!r} and {n}")
