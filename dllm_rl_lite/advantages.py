@@ -59,3 +59,57 @@ def check_rewards(rewards: Tensor) -> None:
     if not torch.isfinite(rewards).all():
         b, g = (~torch.isfinite(rewards)).nonzero()[0].tolist()
         raise ValueError(f"reward {rewards[b, g].item()} of sibling {g} in group {b} is not finite")
+
+
+def exponential_weights(rewards: Tensor, psi: float = 1.0, over: str = "group", negative: bool = True) -> Tensor:
+    """wd1's credit, the difference of two softmaxes: w+ - w-, w+ = softmax(psi A), w- = softmax(-psi A): (B, G) -> (B, G).
+
+    Args:
+        rewards: (B, G) float32. psi: inverse temperature, > 0; A is `group_mean`, in units of reward.
+        over: "group": each group's weights sum to 1; "batch": the softmax runs over all rows, as in the release, where that
+            is right only because a device holds one group. It is multiplied by B, so that both have the same scale.
+        negative: False drops w- (the paper's ablation): every text is then made likelier, the better ones more.
+    Returns:
+        credit; with `negative` it sums to zero over each group (or the batch) and is zero where all advantages are equal.
+    Raises:
+        ValueError: as `leave_one_out` does, and for psi <= 0 or an unknown `over`.
+    Source: wd1 (arXiv 2507.08838). Error: biased; the gradient is that of neither the reward nor its logarithm, but both
+    terms raise better texts over worse ones: `tests/test_advantages.py`.
+    """
+    siblings(rewards)
+    if not psi > 0 or over not in ("group", "batch"):
+        raise ValueError(f"need psi > 0 and over 'group' or 'batch', got {psi} and {over!r}")
+    x = psi * group_mean(rewards)
+    x, scale = (x, 1) if over == "group" else (x.flatten(), len(rewards))
+    weights = x.softmax(-1) - (-x).softmax(-1) if negative else x.softmax(-1)
+    return (weights * scale).view_as(rewards)
+
+
+def step_credit(rewards: Tensor, outlook: bool = True, eps: float = 1e-4) -> Tensor:
+    """MDPO's credit of each denoising step: what the prediction gained, plus how well it goes on, z-scored over siblings.
+
+    a_t = r_t - r_{t-1} + mean of r_{t'} over t' > t, with r_{-1} = 0 and the last step's outlook its own reward; then
+    minus the mean and divided by the standard deviation (G - 1 below the line) plus eps, over the siblings at step t.
+
+    Args:
+        rewards: (B, G, T) float32, of the complete prediction at every step. outlook: False drops the mean of the later
+            rewards. eps: > 0, in units of reward.
+    Returns:
+        (B, G, T) float32; exactly zero where all siblings have the same a_t.
+    Raises:
+        ValueError: for an empty or non-finite tensor, groups of one, or eps <= 0.
+    Source: MDPO's released trainer, which adds 1 to a_t; the mean over siblings takes it out again. Error: a step is praised
+    for rewards that its own siblings earn later, whichever of its tokens survive: it is not an unbiased credit for r_T.
+    """
+    if rewards.ndim != 3 or 0 in rewards.shape:
+        raise ValueError(f"rewards must be (groups, siblings, steps) and not empty, got shape {tuple(rewards.shape)}")
+    b, g, t = rewards.shape
+    siblings(rewards.permute(0, 2, 1).reshape(b * t, g))
+    r = rewards.double()
+    credit = torch.cat([r[..., :1], r.diff(dim=-1)], -1)
+    if outlook:
+        later = r.flip(-1).cumsum(-1).flip(-1) - r  # sum of the later rewards
+        left = torch.arange(t - 1, -1, -1, device=r.device)
+        credit = credit + torch.where(left > 0, later / left.clamp(min=1), r)
+    by_step = credit.permute(0, 2, 1).reshape(b * t, g).to(rewards.dtype)
+    return z_score(by_step, eps).view(b, t, g).permute(0, 2, 1).contiguous()

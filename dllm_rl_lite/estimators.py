@@ -19,6 +19,7 @@ from torch import Tensor
 
 from .rules import top
 from .sampler import Rollout
+from .steps import LAWS, all_steps, last_scored_step, visited_steps
 from .views import View, estimate, masked_view, reweighted, token_logprobs, view_of_step
 
 __all__ = ["COUNTS", "ESTIMATORS", "LAWS", "NODES", "View", "all_steps", "complement_pairs", "coupled", "estimate",
@@ -194,66 +195,6 @@ def complement_pairs(rollout: Rollout, generator: torch.Generator, n: int = 1, w
             weight = torch.full_like(row, 0.5) if weighting == "half" else (m + 1) / (2 * count.clamp(min=1))
             views.append(masked_view(rollout, hidden, hidden, (weight / n)[:, None]))
     return views
-
-
-def last_scored_step(rollout: Rollout) -> Tensor:
-    """(N,) int64: T_i, one more than the last step that revealed a token other than end-of-sequence; at least 1."""
-    steps = torch.where(rollout.tokens == rollout.eos_id, -1, rollout.unmask_step)
-    return steps.max(1).values.clamp(min=0) + 1
-
-
-LAWS = ("uniform", "entropy")
-
-
-def visited_steps(rollout: Rollout, generator: torch.Generator, k: int = 4, stratified: bool = True,
-                  law: str = "uniform") -> list[View]:
-    """AGRPO's likelihood: k of the denoising steps that were really taken, each scored on the canvas it was taken from.
-
-    Step t of row i is drawn from 0..T_i - 1, where T_i ends at the last token that is not end-of-sequence.
-
-    Args:
-        rollout: N rows; generator: draws the steps; k: views, so forward passes.
-        stratified: draw jointly from N * k equal slices of [0, 1) (low discrepancy) rather than independently.
-        law: "uniform", or "entropy": in proportion to the entropy of the tokens revealed at t, plus 1e-8.
-    Returns:
-        k views with weight 1 / (k p_i(t)), p_i the law, so that their weighted sum estimates the sum over all steps.
-    Raises:
-        ValueError: if k < 1 or the law is unknown.
-    Source: AGRPO (arXiv 2510.04019); its objective averages over steps, here the sum over steps is the estimate and the
-    objective divides by T_i. Entropies here are those of the model at temperature 1, without filters.
-    Error: unbiased for the log-probability of the visited path given its order under both laws (and noise-free under the
-    uniform one for a single row where k is a multiple of T). The path's log-probability given its order exceeds log p(text)
-    on average; its gradient, where the order is random, is on average that of log p(text): `tests/test_exact.py`.
-    """
-    if k < 1 or law not in LAWS:
-        raise ValueError(f"k must be at least 1, got {k}" if k < 1 else f"unknown law {law!r}: one of {LAWS}")
-    n, device = rollout.tokens.shape[0], rollout.tokens.device
-    u = torch.rand(n * k, generator=generator, device=generator.device)
-    if stratified:
-        u = (torch.randperm(n * k, generator=generator, device=generator.device) + u) / (n * k)
-    u, last = u.to(device).view(n, k), last_scored_step(rollout)
-    p = _step_law(rollout, last, law)  # (N, T)
-    steps = torch.searchsorted(p.cumsum(1), u.double(), right=True).minimum(last[:, None] - 1)  # round-off may pass the end
-    weight = 1 / (k * p.gather(1, steps))
-    return [view_of_step(rollout, steps[:, i], weight[:, i].float()) for i in range(k)]
-
-
-def _step_law(rollout: Rollout, last: Tensor, law: str) -> Tensor:
-    """(N, T) float64: the chance of each step, zero from T_i on."""
-    counted = torch.arange(int(last.max()), device=last.device) < last[:, None]
-    if law == "uniform":
-        return counted / last[:, None].double()
-    value = torch.zeros(counted.shape, dtype=torch.float64, device=last.device)
-    step = rollout.unmask_step.clamp(0, counted.shape[1] - 1)
-    value.scatter_add_(1, step, rollout.entropy.double() * (rollout.unmask_step == step))
-    value = (value + 1e-8) * counted
-    return value / value.sum(1, keepdim=True)
-
-
-def all_steps(rollout: Rollout) -> list[View]:
-    """Every step up to T_i: the exact log-probability of the path given its order, in max(T_i) forward passes."""
-    last = last_scored_step(rollout)
-    return [view_of_step(rollout, torch.full_like(last, t), (t < last).float()) for t in range(int(last.max()))]
 
 
 def left_to_right(rollout: Rollout, generator: torch.Generator | None = None) -> list[View]:

@@ -8,11 +8,14 @@ from dataclasses import dataclass, field, fields, replace
 import torch
 from torch import Tensor
 
-from . import advantages, estimators, objectives
-from .estimators import View
+from . import advantages, estimators, objectives, steps
 from .names import lookup, unknown
-from .rules import Rule, Schedule
+from .rules import ORDERS, Rule, RunningConfidence, Schedule
 from .sampler import Rollout
+from .verify import REWARDED
+from .views import View
+
+REMASKING = {"rcr": "latest", "rcr-max": "max"}  # orders that withdraw tokens -> which confidence they keep
 
 
 @dataclass(frozen=True)
@@ -33,9 +36,12 @@ class Numbers:
     top_p: float = 1.0  # 1: off
     tokens_per_step: int = 2  # tokens revealed in one forward pass
     block_length: int = 0  # 0: the whole canvas is one block
-    order: str = "confidence"  # unmasking order of the fixed schedule
+    order: str = "confidence"  # unmasking order of the fixed schedule, or "rcr", "rcr-max": running-confidence remasking
     eos: str = "free"  # end-of-sequence policy of the sampler
     views: dict = field(default_factory=dict)  # keyword arguments of the view recipe
+    credit: dict = field(default_factory=dict)  # keyword arguments of the advantage
+    loss: dict = field(default_factory=dict)  # keyword arguments of the loss
+    published_quirks: bool = False  # do as the release did where a bug of it changed published results: `update.mask_seeds`
 
     def __post_init__(self):
         for name in ("prompts", "group", "inner_updates", "tokens_per_step"):
@@ -45,29 +51,49 @@ class Numbers:
             raise ValueError(f"group must be at least 2, got {self.group}: credit compares siblings")
         if self.lr <= 0 or self.clip < 0 or self.kl < 0 or self.temperature <= 0:
             raise ValueError(f"need lr, temperature > 0 (at 0 all siblings are equal) and clip, kl >= 0, got {self}")
+        if self.order not in (*ORDERS, *REMASKING):
+            raise ValueError(unknown("order", self.order, [*ORDERS, *REMASKING]))
 
     def rule(self, length: int) -> Rule:
         """The unmasking rule for a canvas of `length` tokens."""
         if length % self.tokens_per_step:
             raise ValueError(f"tokens_per_step {self.tokens_per_step} must divide the canvas length {length}")
-        return Schedule(length // self.tokens_per_step, self.order)
+        steps = length // self.tokens_per_step
+        return RunningConfidence(steps, REMASKING[self.order]) if self.order in REMASKING else Schedule(steps, self.order)
 
 
-@dataclass(frozen=True)
+REDUCTIONS = ("token_mean", "row_mean", "group_sum")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Method:
     """One method: what fills the blanks and what the rollout sees are in the numbers, the other answers are functions."""
 
     name: str
+    parent: str  # the method that it differs from by little; "" for the first
     source: str
     views: Callable[..., list[View]]  # (rollout, generator, **numbers.views): the masked copies that score a text
-    advantage: Callable[[Tensor], Tensor]  # (B, G) rewards -> (B, G) credit
-    token_loss: Callable[..., Tensor]  # (logp, old, ref, advantage, clip, kl) -> (N, L)
-    reduction: str  # "token_mean": over all scored tokens of the batch; "row_mean": weighted sum per row, mean over rows
+    advantage: Callable[..., Tensor]  # (rewards, **numbers.credit): (B, G) or (B, G, T) rewards -> credit of that shape
+    # Exactly one of the two. A token loss sees one view at a time: (logp, old, ref, advantage, clip, kl, **numbers.loss) ->
+    # (N, L). A text loss sees the estimate summed over the views, and what is scored: (logp, old, ref, advantage, scored,
+    # clip, kl, **numbers.loss) -> (N, L) or (N, 1).
+    token_loss: Callable[..., Tensor] | None = None
+    text_loss: Callable[..., Tensor] | None = None
+    log_ratio: Callable[..., Tensor] = objectives.token_log_ratio  # (logp, old, scored) -> what the clip sees, for the log
+    # What the summed loss is divided by. "token_mean": the scored tokens; "row_mean": the rows; "group_sum": the groups.
+    reduction: str
     tempered: bool  # score under the rollouts' temperature (True) or at temperature 1 (False)
+    rewarded: str = "final"  # what the verifier sees: one of `verify.REWARDED`; with "every step" views get the credit
     paper: Numbers  # what the paper's main experiment ran
-    # What the tiny world runs. The learning rate is the best of three by greedy validation accuracy on chain2 after 30
-    # steps of one seed: agrpo of 2e-4, 3e-4, 1e-3 (the last on chain), diffu-grpo of 1e-4, 2e-4, 4e-4.
+    # What the tiny world runs. Each learning rate is the best of 1e-4, 2e-4, 4e-4 by greedy validation accuracy on chain2 at
+    # equal forward passes, one seed: `python -m dllm_rl_lite.compare` tunes and records it.
     tiny: Numbers
+
+    def __post_init__(self):
+        if (self.token_loss is None) == (self.text_loss is None):
+            raise ValueError(f"{self.name}: give exactly one of token_loss and text_loss")
+        if self.reduction not in REDUCTIONS or self.rewarded not in REWARDED:
+            raise ValueError(f"{self.name}: reduction must be one of {REDUCTIONS}, rewarded one of {REWARDED}")
 
     def numbers(self, preset: str, **overrides) -> Numbers:
         """The "tiny" or the "paper" numbers, some of them overridden; unknown names are errors with the nearest match."""
@@ -76,36 +102,88 @@ class Method:
         for name in overrides:
             if name not in known:
                 raise ValueError(unknown("number", name, known))
-        if "views" in overrides:
-            for name in overrides["views"]:
-                if name not in base.views:
-                    raise ValueError(unknown(f"view number of {self.name}", name, base.views))
-            overrides = {**overrides, "views": {**base.views, **overrides["views"]}}
+        for part in ("views", "credit", "loss"):
+            own, changed = getattr(base, part), overrides.get(part, {})
+            for name in changed:
+                if name not in own:
+                    raise ValueError(unknown(f"{part.replace('views', 'view')} number of {self.name}", name, own))
+            overrides = {**overrides, part: {**own, **changed}}
         return replace(base, **overrides)
 
 
 def mean_over_steps(rollout: Rollout, generator: torch.Generator, **numbers) -> list[View]:
     """`visited_steps` with each row divided by its number of steps, as AGRPO's objective has it."""
-    views = estimators.visited_steps(rollout, generator, **numbers)
-    return estimators.reweighted(views, 1 / estimators.last_scored_step(rollout))
+    views = steps.visited_steps(rollout, generator, **numbers)
+    return estimators.reweighted(views, 1 / steps.last_scored_step(rollout))
 
 
-METHODS = {
-    "diffu-grpo": Method(
-        name="diffu-grpo", source="d1, arXiv 2504.12216", views=estimators.one_step, advantage=advantages.group_mean,
-        token_loss=objectives.clipped_k3, reduction="token_mean", tempered=False,
-        paper=Numbers(prompts=16, group=6, inner_updates=12, clip=0.5, kl=0.04, lr=3e-6, weight_decay=0.1,
-                      grad_clip=0.2, temperature=0.9, block_length=32, views={"p_mask_prompt": 0.15}),
-        tiny=Numbers(prompts=32, group=8, inner_updates=2, clip=0.5, kl=0.04, lr=4e-4, grad_clip=0.2,
-                     views={"p_mask_prompt": 0.15}),
-    ),
-    "agrpo": Method(
-        name="agrpo", source="AGRPO, arXiv 2510.04019", views=mean_over_steps, advantage=advantages.group_mean,
-        token_loss=objectives.clipped_weighted_k3, reduction="row_mean", tempered=True,
-        paper=Numbers(prompts=16, group=8, inner_updates=1, clip=0.2, kl=0.0, lr=5e-6, weight_decay=0.01,
-                      temperature=0.6, top_k=150, top_p=0.99, tokens_per_step=3, block_length=12, order="random",
-                      views={"k": 24, "stratified": True, "law": "entropy"}),
-        tiny=Numbers(prompts=32, group=8, inner_updates=1, clip=0.2, kl=0.0, lr=2e-4,
-                     views={"k": 4, "stratified": True, "law": "uniform"}),
-    ),
-}
+D1 = Numbers(prompts=16, group=6, inner_updates=12, clip=0.5, kl=0.04, lr=3e-6, weight_decay=0.1, grad_clip=0.2,
+             temperature=0.9, block_length=32)  # the recipe that four releases start from
+TINY = Numbers(prompts=32, group=8, inner_updates=2, clip=0.5, kl=0.0, lr=2e-4, grad_clip=0.2)
+
+DIFFU_GRPO = Method(
+    name="diffu-grpo", parent="", source="d1, arXiv 2504.12216",
+    views=estimators.one_step, advantage=advantages.group_mean,
+    token_loss=objectives.clipped_k3, reduction="token_mean", tempered=False,
+    paper=replace(D1, views={"p_mask_prompt": 0.15}),
+    tiny=replace(TINY, kl=0.04, lr=4e-4, views={"p_mask_prompt": 0.15}),
+)
+
+COUPLED_GRPO = replace(
+    DIFFU_GRPO, name="coupled-grpo", parent="diffu-grpo", source="DiffuCoder, arXiv 2506.20639",
+    views=estimators.coupled, advantage=advantages.leave_one_out,
+    token_loss=None, text_loss=objectives.clipped_k3_of_texts,
+    # Temperature: the paper's 1.2; the released configuration says 1.0.
+    paper=Numbers(prompts=8, group=10, inner_updates=2, clip=0.5, kl=0.01, lr=1e-6, grad_clip=0.2, temperature=1.2,
+                  top_p=0.95, tokens_per_step=1, order="entropy", views={"low": 0.2, "high": 0.8}),
+    tiny=replace(TINY, kl=0.01, views={"low": 0.2, "high": 0.8}),
+)
+
+GDPO = replace(
+    DIFFU_GRPO, name="gdpo", parent="diffu-grpo", source="GDPO, arXiv 2510.08554",
+    views=estimators.quadrature,
+    token_loss=None, text_loss=objectives.clipped_text_ratio, log_ratio=objectives.mean_log_ratio, reduction="row_mean",
+    paper=replace(D1, kl=0.0, lr=3e-7, views={"nodes": 3, "n": 1, "nominal": True}, loss={"per_token": "inside"}),
+    tiny=replace(TINY, views={"nodes": 3, "n": 1, "nominal": True}, loss={"per_token": "inside"}),
+)
+
+WD1 = replace(
+    DIFFU_GRPO, name="wd1", parent="diffu-grpo", source="wd1, arXiv 2507.08838",
+    advantage=advantages.exponential_weights,
+    token_loss=objectives.weighted_likelihood, reduction="group_sum",
+    paper=replace(D1, prompts=8, kl=0.0, views={"p_mask_prompt": 0.15},
+                  credit={"psi": 1.0, "over": "group", "negative": True}),
+    tiny=replace(TINY, views={"p_mask_prompt": 0.15}, credit={"psi": 1.0, "over": "group", "negative": True}),
+)
+
+GDSD = replace(
+    GDPO, name="gdsd", parent="gdpo", source="GDSD, arXiv 2605.29398",
+    views=estimators.complement_pairs, advantage=advantages.leave_one_out,
+    text_loss=objectives.self_distillation, log_ratio=objectives.text_log_ratio,
+    paper=replace(D1, inner_updates=8, clip=4e-4, kl=1e-3, temperature=1.0, tokens_per_step=4,
+                  views={"n": 1, "weighting": "half"}, loss={"psi": 1.0}),
+    tiny=replace(TINY, clip=4e-4, kl=1e-3, views={"n": 1, "weighting": "half"}, loss={"psi": 1.0}),
+)
+
+AGRPO = replace(
+    DIFFU_GRPO, name="agrpo", parent="diffu-grpo", source="AGRPO, arXiv 2510.04019",
+    views=mean_over_steps,
+    token_loss=objectives.clipped_weighted_k3, reduction="row_mean", tempered=True,
+    paper=Numbers(prompts=16, group=8, inner_updates=1, clip=0.2, kl=0.0, lr=5e-6, weight_decay=0.01,
+                  temperature=0.6, top_k=150, top_p=0.99, tokens_per_step=3, block_length=12, order="random",
+                  views={"k": 24, "stratified": True, "law": "entropy"}),
+    tiny=Numbers(prompts=32, group=8, inner_updates=1, clip=0.2, kl=0.0, lr=2e-4,
+                 views={"k": 4, "stratified": True, "law": "uniform"}),
+)
+
+MDPO = replace(
+    AGRPO, name="mdpo", parent="agrpo", source="MDPO, arXiv 2508.13148",
+    views=steps.chosen_steps, advantage=advantages.step_credit, rewarded="every step",
+    token_loss=objectives.clipped_k2,
+    paper=Numbers(prompts=16, group=8, inner_updates=1, clip=0.2, kl=0.02, lr=7e-7, temperature=0.4, tokens_per_step=4,
+                  views={"k": 8, "confident": True}, credit={"outlook": True}),
+    tiny=Numbers(prompts=32, group=8, inner_updates=1, clip=0.2, kl=0.02, lr=2e-4, views={"k": 4, "confident": True},
+                 credit={"outlook": True}),
+)
+
+METHODS = {m.name: m for m in (DIFFU_GRPO, COUPLED_GRPO, GDPO, WD1, GDSD, AGRPO, MDPO)}

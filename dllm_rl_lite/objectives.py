@@ -1,7 +1,8 @@
 """Losses: how does credit become a number per scored token whose gradient improves the policy?
 
-The losses take log-probabilities in nats and return one loss per token, to be minimised; weighting by the views and
-averaging happen in `update.py`. `token_weights` gives the published averages side by side.
+Token losses take the log-probabilities of one view, in nats, and return one value per token; losses of texts take each
+text's estimate, summed over its views, and return one value per token or per row. All are to be minimised; weighting by
+the views and averaging happen in `update.py`. `token_weights` gives the published averages side by side.
 
 k1, k2 and k3 estimate KL(policy || reference) from a token that the policy drew. Two questions must be kept apart: is the
 mean of the *value* the divergence, and of which divergence is the mean *gradient*, when the estimate is used as a loss on
@@ -71,6 +72,91 @@ def clipped_weighted_k3(logp: Tensor, old: Tensor, ref: Tensor | None, advantage
     """
     loss = clipped_ratio(logp, old, advantage, clip)
     return loss + kl * k3(logp, ref) * (logp - old).exp() if kl > 0 else loss
+
+
+def clipped_k2(logp: Tensor, old: Tensor, ref: Tensor | None, advantage: Tensor, clip: float, kl: float) -> Tensor:
+    """MDPO's token loss: as `clipped_k3`, with k2 for the penalty."""
+    loss = clipped_ratio(logp, old, advantage, clip)
+    return loss + kl * k2(logp, ref) if kl > 0 else loss
+
+
+def weighted_likelihood(logp: Tensor, old: Tensor, ref: Tensor | None, advantage: Tensor, clip: float, kl: float) -> Tensor:
+    """wd1's token loss: minus credit times log-probability, without ratio or clip; plus kl times k3 where asked for.
+
+    Args as `clipped_k3`; `old` and `clip` are not used. Source: wd1 (arXiv 2507.08838), which has no penalty.
+    Error: with more than one update on a batch nothing corrects for the texts being those of an older policy.
+    """
+    loss = -advantage * logp
+    return loss + kl * k3(logp, ref) if kl > 0 else loss
+
+
+def token_log_ratio(logp: Tensor, old: Tensor, scored: Tensor) -> Tensor:
+    """(K,) log-ratios of the K scored tokens: what a token-level clip sees."""
+    return (logp - old)[scored]
+
+
+def text_log_ratio(logp: Tensor, old: Tensor, scored: Tensor) -> Tensor:
+    """(N,) log-ratios of whole texts: the difference of the two estimates, in nats."""
+    return ((logp - old) * scored).sum(1)
+
+
+def mean_log_ratio(logp: Tensor, old: Tensor, scored: Tensor) -> Tensor:
+    """(N,) log-ratios of whole texts divided by their numbers of scored tokens (GSPO, arXiv 2507.18071), in nats."""
+    return text_log_ratio(logp, old, scored) / scored.sum(1).clamp(min=1)
+
+
+def clipped_k3_of_texts(logp: Tensor, old: Tensor, ref: Tensor | None, advantage: Tensor, scored: Tensor, clip: float,
+                        kl: float) -> Tensor:
+    """coupled-GRPO's loss: `clipped_k3` of each token's estimate, the weighted sum over its views: (N, L)."""
+    return clipped_k3(logp, old, ref, advantage, clip, kl) * scored
+
+
+def clipped_text_ratio(logp: Tensor, old: Tensor, ref: Tensor | None, advantage: Tensor, scored: Tensor, clip: float,
+                       kl: float, per_token: str = "inside") -> Tensor:
+    """GDPO's loss: the clipped ratio of whole texts, one value a row: (N, 1).
+
+    Args:
+        logp, old, ref: (N, L) each token's part of the text's estimate. advantage: (N, 1). scored: (N, L) bool, the m tokens
+            that count. clip: epsilon. kl: weight of the mean k3 over the tokens (published: 0).
+        per_token: where the division by m stands. "inside": r = exp((l - l_old) / m), as the released code has it;
+            "outside": r = exp(l - l_old), and the loss is divided by m, as the paper writes it.
+    Raises:
+        ValueError: for an unknown `per_token`.
+    Source: GDPO (arXiv 2510.08554). At the first update both have the same gradient; later "outside" leaves the clip range
+    after a change of epsilon nats in the whole text, "inside" after epsilon nats in the average token.
+    """
+    if per_token not in ("inside", "outside"):
+        raise ValueError(f"per_token must be 'inside' or 'outside', got {per_token!r}")
+    m = scored.sum(1, keepdim=True).clamp(min=1)
+    change = text_log_ratio(logp, old, scored)[:, None]
+    loss = (clipped_ratio(change / m, torch.zeros_like(change), advantage, clip) if per_token == "inside" else
+            clipped_ratio(change, torch.zeros_like(change), advantage, clip) / m)
+    return loss + kl * (k3(logp, ref) * scored).sum(1, keepdim=True) / m if kl > 0 else loss
+
+
+def self_distillation(logp: Tensor, old: Tensor, ref: Tensor | None, advantage: Tensor, scored: Tensor, clip: float,
+                      kl: float, psi: float = 1.0) -> Tensor:
+    """GDSD's loss: move each text's estimate towards a teacher that is psi A L nats above the old policy: (N, 1).
+
+    (d / L - psi A)^2 + kl k2 / L with d = l - l_old clamped to [ln(1 - clip), ln(1 + clip)], L the canvas length, and
+    k2 = (l - l_ref)^2 / 2 of whole texts.
+
+    Args:
+        logp, old, ref: (N, L) each token's part of the text's estimate. advantage: (N, 1). scored: (N, L) bool.
+        clip: epsilon in (0, 1), published 4e-4. psi: > 0, strength of the guidance.
+    Raises:
+        ValueError: for clip outside (0, 1).
+    Source: GDSD (arXiv 2605.29398) and its release. The gradient is -2 (psi A - d / L) / L times that of the text's estimate
+    inside the clamp and zero outside, in both directions. As |d| <= clip is far below psi A L, it is the policy gradient
+    times 2 psi / L until the text has moved by clip nats, and then nothing.
+    """
+    if not 0 < clip < 1:
+        raise ValueError(f"self-distillation clamps to [ln(1 - clip), ln(1 + clip)], so clip must be in (0, 1), got {clip}")
+    length = logp.shape[1]
+    bounds = torch.tensor([1 - clip, 1 + clip], dtype=torch.float64).log().tolist()
+    change = text_log_ratio(logp, old, scored)[:, None].clamp(*bounds)
+    loss = (change / length - psi * advantage) ** 2
+    return loss + kl * text_log_ratio(logp, ref, scored)[:, None] ** 2 / (2 * length) if kl > 0 else loss
 
 
 def token_weights(scored: Tensor, per: str, group: int = 1) -> Tensor:

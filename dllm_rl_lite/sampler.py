@@ -27,6 +27,10 @@ class Rollout:
     mask_id: int
     eos_id: int
     history: Tensor | None = None  # (T, N, L) int64 canvases before each step; only where a rule re-masks
+    # With record=True, of each step: the text with every masked position of the current block (and before) filled in by
+    # its candidate, and the candidates' log-probabilities (0 where not masked). Finished rows keep their text.
+    predicted: Tensor | None = None  # (T, N, L) int64
+    predicted_logprob: Tensor | None = None  # (T, N, L) float32 nats, temperature 1, unfiltered
 
     def canvas_at(self, step: int | Tensor) -> Tensor:
         """The (N, L) canvas that the model saw at `step`, an int or one int64 per row (N,)."""
@@ -53,7 +57,9 @@ class Rollout:
         """The rollout of some rows: `rows` is bool (N,) or int64 indices."""
         picked = {f: getattr(self, f)[rows] for f in
                   ("prompt", "prompt_mask", "tokens", "unmask_step", "logprob", "entropy", "n_forwards")}
-        return replace(self, **picked, history=None if self.history is None else self.history[:, rows])
+        by_step = {f: None if getattr(self, f) is None else getattr(self, f)[:, rows]
+                   for f in ("history", "predicted", "predicted_logprob")}
+        return replace(self, **picked, **by_step)
 
 
 @dataclass
@@ -79,7 +85,7 @@ class _State:
 @torch.no_grad()
 def denoise(lm, prompts: list[str] | tuple[Tensor, Tensor], length: int, rule: Rule, block_length: int | None = None,
             temperature: float = 0.0, top_k: int = 0, top_p: float = 1.0, eos: str = "free",
-            anchor: Tensor | None = None, generator: torch.Generator | None = None) -> Rollout:
+            anchor: Tensor | None = None, generator: torch.Generator | None = None, record: bool = False) -> Rollout:
     """Fill a canvas of `length` masked tokens after each prompt.
 
     Rows are independent: each has its own block and step counters, leaves the batch when it is finished, and never
@@ -99,6 +105,7 @@ def denoise(lm, prompts: list[str] | tuple[Tensor, Tensor], length: int, rule: R
             of the law without it.
         anchor: (N, L) int64, `mask_id` where free; the other tokens are given, and never masked.
         generator: all chance comes from it; noise is float32 (in bfloat16 the tail could never be drawn).
+        record: keep every step's complete prediction (`predicted`), for rewards and credit by step.
     Returns:
         a `Rollout` on the model's device.
     Raises:
@@ -119,15 +126,23 @@ def denoise(lm, prompts: list[str] | tuple[Tensor, Tensor], length: int, rule: R
     zeros = torch.zeros(n, dtype=torch.long, device=device)
     state = _State(torch.arange(n, device=device), ids, prompt_mask, start,
                    torch.full((n, length), float("inf"), device=device), zeros - 1, zeros, zeros)
-    history: list[Tensor] = []
+    history, predicted, confidence = [], [], []
     while True:
         state = _advance(state, lm.mask_id, block_length)
         if not len(state.row):
             break
         if rule.remasks:
             history.append(out.tokens.clone())
-        _step(lm, state, out, rule, length // block_length, block_length, temperature, top_k, top_p, eos, generator)
-    return replace(out, history=torch.stack(history) if history else None)
+        if record:
+            predicted.append(out.tokens.clone())
+            confidence.append(torch.zeros_like(out.logprob))
+        row, active, token, logprob = _step(lm, state, out, rule, length // block_length, block_length, temperature, top_k,
+                                            top_p, eos, generator)
+        if record:
+            predicted[-1][row] = torch.where(active, token, predicted[-1][row])
+            confidence[-1][row] = logprob
+    return replace(out, **{name: torch.stack(kept) if kept else None for name, kept in (
+        ("history", history), ("predicted", predicted), ("predicted_logprob", confidence))})
 
 
 def _check(lm, ids, length, rule, block_length, temperature, top_k, top_p, eos, anchor, generator) -> None:
@@ -166,7 +181,10 @@ def _advance(state: _State, mask_id: int, block_length: int) -> _State:
 
 def _step(lm, state: _State, out: Rollout, rule: Rule, n_blocks: int, block_length: int, temperature: float,
           top_k: int, top_p: float, eos: str, generator) -> None:
-    """One forward pass of the rows in `state`: candidates, choice, write-back into `state` and `out`."""
+    """One forward pass of the rows in `state`: candidates, choice, write-back into `state` and `out`.
+
+    Returns the rows, where they were asked, the candidates there and their log-probabilities.
+    """
     canvas, row = state.canvas, state.row
     position = torch.arange(canvas.shape[1], device=canvas.device)
     active = (canvas == lm.mask_id) & (position < (state.block[:, None] + 1) * block_length)
@@ -197,6 +215,7 @@ def _step(lm, state: _State, out: Rollout, rule: Rule, n_blocks: int, block_leng
         canvas[fill] = lm.eos_id
         out.unmask_step[row] = torch.where(fill, step[:, None] + 1, out.unmask_step[row])
     out.tokens[row] = canvas
+    return row, active, dense[0], dense[1]
 
 
 def _candidates(logits: Tensor, temperature: float, top_k: int, top_p: float, generator):

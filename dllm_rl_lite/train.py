@@ -25,9 +25,9 @@ from .methods import METHODS, Method, Numbers
 from .model import MaskedDiffusionLM, load_lm
 from .names import lookup
 from .sampler import Rollout, denoise
-from .tasks import Example, Task, load_task, score
-from .tokenizer import decode
-from .update import accumulate_gradients, score_views
+from .tasks import Example, Task, load_task
+from .update import accumulate_gradients, mask_seeds, score_views
+from .verify import verify
 
 
 @dataclass(frozen=True)
@@ -192,25 +192,25 @@ def prepare(config: TrainConfig, reward: Callable[..., list[float]] | None) -> R
 
 def one_step(run: Run, step: int) -> dict[str, float]:
     """Rollouts, rewards, credit and inner updates; returns the row of the log."""
-    n, seed = run.numbers, run.config.seed
+    n = run.numbers
     clock = [time.perf_counter()]
     examples, rollout = roll_out(run, step)
     clock.append(time.perf_counter())
-    texts = decode(run.lm.tokenizer, rollout.tokens)
-    rewards = torch.tensor(score(run.reward, examples, texts)).view(n.prompts, n.group)
-    advantage = run.method.advantage(rewards).flatten().to(rollout.tokens.device)
+    rewards = verify(run.reward, examples, rollout, run.lm.tokenizer, run.method.rewarded)  # (N,) or (N, T)
+    rewards = rewards.view(n.prompts, n.group, *rewards.shape[1:])
+    advantage = run.method.advantage(rewards, **n.credit).flatten(0, 1).to(rollout.tokens.device)
     clock.append(time.perf_counter())
-    stats, forwards = update(run, rollout, advantage, [generator(seed, step, f"views {i}") for i in range(n.inner_updates)])
+    stats = update(run, rollout, advantage, step)
     clock.append(time.perf_counter())
+    rewards = rewards[..., -1] if rewards.ndim == 3 else rewards  # of the finished texts
     spread = rewards.max(1).values - rewards.min(1).values
     seconds = [b - a for a, b in zip(clock, clock[1:], strict=False)]
     return {
         "reward": rewards.mean().item(), "dead_groups": (spread == 0).float().mean().item(),
         "dead_wrong": ((spread == 0) & (rewards[:, 0] <= 0)).float().mean().item(),
         "entropy": rollout.entropy.mean().item(), **stats, "lr": run.optimizer.param_groups[0]["lr"],
-        "forwards_rollout": int(rollout.n_forwards.sum()), "forwards_update": forwards,
-        "seconds_rollout": seconds[0], "seconds_reward": seconds[1], "seconds_update": seconds[2],
-        "tokens_per_second": rollout.tokens.numel() / seconds[0],
+        "forwards_rollout": int(rollout.n_forwards.sum()), "seconds_rollout": seconds[0], "seconds_reward": seconds[1],
+        "seconds_update": seconds[2], "tokens_per_second": rollout.tokens.numel() / seconds[0],
     }
 
 
@@ -220,21 +220,26 @@ def roll_out(run: Run, step: int) -> tuple[list[Example], Rollout]:
     problems = run.task.sample(n.prompts, "train", derived_seed(seed, step, "problems"))
     examples = [e for e in problems for _ in range(n.group)]
     rollout = denoise(run.lm, [e.prompt for e in examples], length, n.rule(length), n.block_length or None, n.temperature,
-                      n.top_k, n.top_p, n.eos, generator=generator(seed, step, "rollout"))
+                      n.top_k, n.top_p, n.eos, generator=generator(seed, step, "rollout"),
+                      record=run.method.rewarded == "every step")
     return examples, rollout
 
 
-def update(run: Run, rollout: Rollout, advantage: Tensor, generators: list) -> tuple[dict[str, float], int]:
+def update(run: Run, rollout: Rollout, advantage: Tensor, step: int) -> dict[str, float]:
     """The inner updates of one step; old and reference scores of all of them are taken before the first.
 
-    Returns the log columns, averaged over the inner updates, and the forward passes spent (rows times views).
+    Returns the log columns, averaged over the inner updates, and `forwards_update`, the forward passes (of one row) spent.
     """
-    batches = [score_views(run.lm, run.reference, run.method, run.numbers, rollout, advantage, g) for g in generators]
-    logs = []
+    n = run.numbers
+    seeds = [[generator(run.config.seed, step, f"views {i}") for i in chunks]
+             for chunks in mask_seeds(n.inner_updates, n.published_quirks)]
+    batches = [score_views(run.lm, run.reference, run.method, n, rollout, advantage, s, fresh=i == 0)
+               for i, s in enumerate(seeds)]
+    logs, spent = [], sum(b.forwards for b in batches)
     for batch in batches:
-        stats = accumulate_gradients(run.wrapped, run.method, run.numbers, batch, run.accelerator.backward,
-                                     run.config.micro_batch)
-        norm = run.accelerator.clip_grad_norm_(run.lm.parameters(), run.numbers.grad_clip)
+        stats = accumulate_gradients(run.wrapped, run.method, n, batch, run.accelerator.backward, run.config.micro_batch)
+        spent += stats.pop("forwards")
+        norm = run.accelerator.clip_grad_norm_(run.lm.parameters(), n.grad_clip)
         stats["grad_norm"] = float(norm)
         if not torch.isfinite(torch.tensor(stats["grad_norm"])):
             raise FloatingPointError("the gradient is not finite: lower lr or grad_clip")
@@ -242,9 +247,7 @@ def update(run: Run, rollout: Rollout, advantage: Tensor, generators: list) -> t
         run.schedule.step()
         run.optimizer.zero_grad()
         logs.append(stats)
-    passes = sum(len(b.advantage) * (1 + (o is not None) + (r is not None))
-                 for b in batches for o, r in zip(b.old, b.ref, strict=True))
-    return {k: sum(log[k] for log in logs) / len(logs) for k in logs[0]}, passes
+    return {k: sum(log[k] for log in logs) / len(logs) for k in logs[0]} | {"forwards_update": spent}
 
 
 def held_out(run: Run) -> dict[str, float]:

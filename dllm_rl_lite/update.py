@@ -1,20 +1,22 @@
 """One optimiser step's gradient, from rollouts and credit: view by view and micro-batch by micro-batch.
 
 One backward pass per view, so memory does not grow with the number of views; the normaliser is that of the whole
-batch, so micro-batches change nothing.
+batch, so micro-batches change nothing. A loss of whole texts is not a sum over views: there each text's estimate is
+computed first, without gradient, then the loss's slope in every token's estimate, and each view is back-propagated with
+that slope. The gradient is exact, the memory that of one view, the price one more forward pass a view.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from .estimators import View, token_logprobs
 from .methods import Method, Numbers
 from .sampler import Rollout
+from .views import View, estimate, stack, token_logprobs
 
 
 @dataclass(frozen=True)
@@ -22,36 +24,71 @@ class Scored:
     """A batch to learn from: views with the old and reference log-probabilities taken before the first update."""
 
     rollout: Rollout
-    advantage: Tensor  # (N,)
+    advantage: Tensor  # (N,), or (N, T) where credit differs by step
     views: list[View]
-    old: list[Tensor | None]  # (N, L) per view; None: the current policy is the old one
-    ref: list[Tensor | None]  # (N, L) per view; None: no KL penalty
+    # (N, L), one per view, or for a loss of texts a single one: the estimates summed over the views.
+    old: list[Tensor | None]  # None: the current policy is the old one
+    ref: list[Tensor | None]  # None: no KL penalty
     normaliser: float  # what the summed loss is divided by
+    forwards: int = 0  # forward passes (of one row) that it took
+    fresh: bool = False  # is the policy still the old one, although `old` was scored?
+
+
+def mask_seeds(inner_updates: int, published: bool, chunks: int = 2) -> list[list[int]]:
+    """Which of the masks 0..mu - 1 each inner update uses, for each chunk of the rows.
+
+    published=False: update i uses mask i, for all rows. True: as in the releases of d1 and DiffuCoder, whose rows come in
+    two micro-batches (gradient accumulation 2) and whose counter, already incremented, counts micro-batches instead of
+    updates: chunk c of update i uses mask (2 i + c + 1) mod mu. With mu = 2 each chunk then sees one mask only, with mu = 12
+    six of twelve.
+    """
+    if not published:
+        return [[i] for i in range(inner_updates)]
+    return [[(chunks * i + c + 1) % inner_updates for c in range(chunks)] for i in range(inner_updates)]
 
 
 def score_views(lm, reference, method: Method, numbers: Numbers, rollout: Rollout, advantage: Tensor,
-                generator: torch.Generator) -> Scored:
+                generator: torch.Generator | list[torch.Generator], fresh: bool = False) -> Scored:
     """Draw the views of one update, and score them under the old (current) and the reference policy, without gradient.
 
     With one inner update the old policy is the current one, so its pass is saved. Without a KL penalty rows of zero
-    credit cannot move the policy, so they are left out; the normaliser still counts them.
+    credit cannot move the policy, so they are left out; the normaliser still counts them. Several generators draw the views
+    of as many equal chunks of the rows. fresh: the update is the first on these rollouts.
     """
-    views = method.views(rollout, generator, **numbers.views)
-    tokens = float(sum(v.scored.sum() for v in views))
+    n = len(advantage)
+    generators = generator if isinstance(generator, list) else [generator]
+    parts = []
+    for rows, g in zip(torch.arange(n, device=advantage.device).tensor_split(len(generators)), generators, strict=True):
+        by_step = {"credit": advantage[rows]} if method.rewarded == "every step" else {}
+        parts.append(method.views(rollout.select(rows), g, **by_step, **numbers.views))
+    views = [stack(list(same)) for same in zip(*parts, strict=True)]
+    tokens = float(sum(v.scored.sum() for v in views)) if method.text_loss is None else float(union(views).sum())
     if tokens == 0:
         raise ValueError(f"{method.name}: no token of the batch is scored, so there is nothing to learn from")
-    normaliser = tokens if method.reduction == "token_mean" else float(len(advantage))
+    normaliser = {"token_mean": tokens, "row_mean": float(n), "group_sum": n / numbers.group}[method.reduction]
     if numbers.kl == 0:
-        rows = advantage != 0
+        rows = (advantage != 0).view(n, -1).any(1)
         rollout, advantage, views = rollout.select(rows), advantage[rows], [v.select(rows) for v in views]
     temperature = numbers.temperature if method.tempered else 1.0
-    old = ref = [None] * len(views)
+
+    def scores(model) -> list[Tensor]:
+        if method.text_loss is not None:
+            return [estimate(model, rollout, views, temperature)]
+        return [token_logprobs(model, rollout, v, temperature) for v in views]
+
+    entries = len(views) if method.text_loss is None else 1
+    old, ref, passes = [None] * entries, [None] * entries, 0
     with torch.no_grad():
         if len(advantage) and numbers.inner_updates > 1:
-            old = [token_logprobs(lm, rollout, v, temperature) for v in views]
+            old, passes = scores(lm), passes + len(views)
         if len(advantage) and numbers.kl > 0:
-            ref = [token_logprobs(reference, rollout, v, temperature) for v in views]
-    return Scored(rollout, advantage, views, old, ref, normaliser)
+            ref, passes = scores(reference), passes + len(views)
+    return Scored(rollout, advantage, views, old, ref, normaliser, passes * len(advantage), fresh)
+
+
+def union(views: list[View]) -> Tensor:
+    """(N, L) bool: the tokens that at least one view scores."""
+    return torch.stack([v.scored for v in views]).any(0)
 
 
 def accumulate_gradients(lm, method: Method, numbers: Numbers, scored: Scored, backward: Callable[[Tensor], None],
@@ -61,33 +98,94 @@ def accumulate_gradients(lm, method: Method, numbers: Numbers, scored: Scored, b
     Args:
         backward: called with each partial loss (`accelerator.backward`). micro_batch: rows at a time, 0: all.
     Returns:
-        loss, clip_fraction (share of scored tokens whose ratio left the clip range), ratio_spread (standard deviation
-        of the ratio) and kl (mean k3 of the scored tokens; 0 without a penalty).
+        loss, clip_fraction (share of the ratios that left the clip range), ratio_spread (their standard deviation), kl (mean
+        k3 of the scored tokens; 0 without a penalty) and forwards (forward passes of one row).
     Raises:
         FloatingPointError: if the loss is not finite.
     """
     n = len(scored.advantage)
-    temperature = numbers.temperature if method.tempered else 1.0
-    loss_sum, ratios, penalties = 0.0, [], []
-    for view, old, ref in zip(scored.views, scored.old, scored.ref, strict=True):
-        for rows in torch.arange(n).split(micro_batch or max(n, 1)):
-            part = view.select(rows)
-            if not part.scored.any():
-                continue
-            logp = token_logprobs(lm, scored.rollout.select(rows), part, temperature)
-            before = logp.detach() if old is None else old[rows]
-            base = None if ref is None else ref[rows]
-            losses = method.token_loss(logp, before, base, scored.advantage[rows, None], numbers.clip, numbers.kl)
-            loss = (losses * part.weight).sum() / scored.normaliser
-            if not torch.isfinite(loss):
-                raise FloatingPointError(f"{method.name}: the loss is {loss.item()}")
-            backward(loss)
-            loss_sum += loss.item()
-            ratios.append((logp.detach() - before)[part.scored].exp())
-            if base is not None:
-                penalties.append((base - logp.detach())[part.scored])
+    pieces = token_pieces if method.text_loss is None else text_pieces
+    loss_sum, forwards, ratios, penalties = 0.0, 0, [], []
+    for rows in torch.arange(n, device=scored.advantage.device).split(micro_batch or max(n, 1)):
+        for piece in pieces(lm, method, numbers, scored, rows, backward) if n else ():
+            loss_sum, forwards = loss_sum + piece.loss, forwards + piece.forwards
+            ratios.append(piece.log_ratio.exp())
+            penalties.append(piece.above)
     ratio = torch.cat(ratios) if ratios else torch.ones(1)
     d = torch.cat(penalties) if penalties else torch.zeros(1)
     outside = (ratio < 1 - numbers.clip) | (ratio > 1 + numbers.clip)
+    kl = (d.exp() - d - 1).mean().item() if len(d) else 0.0
     return {"loss": loss_sum, "clip_fraction": outside.float().mean().item(),
-            "ratio_spread": ratio.std(unbiased=False).item(), "kl": (d.exp() - d - 1).mean().item()}
+            "ratio_spread": ratio.std(unbiased=False).item(), "kl": kl, "forwards": forwards}
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What one backward pass, or one micro-batch of texts, leaves for the log."""
+
+    loss: float
+    forwards: int
+    log_ratio: Tensor  # (K,) nats
+    above: Tensor  # (K,) nats, reference minus new of the scored tokens; empty without a penalty
+
+
+def token_pieces(lm, method: Method, numbers: Numbers, scored: Scored, rows: Tensor, backward) -> Iterator[Piece]:
+    """A token loss: each view has its own loss."""
+    temperature = numbers.temperature if method.tempered else 1.0
+    for view, old, ref in zip(scored.views, scored.old, scored.ref, strict=True):
+        part = view.select(rows)
+        if not part.scored.any():
+            continue
+        logp = token_logprobs(lm, scored.rollout.select(rows), part, temperature)
+        before = logp.detach() if old is None else old[rows]
+        base = None if ref is None else ref[rows]
+        credit = scored.advantage[rows]
+        credit = credit[:, None] if credit.ndim == 1 else credit.gather(1, part.step[:, None])
+        losses = method.token_loss(logp, before, base, credit, numbers.clip, numbers.kl, **numbers.loss)
+        loss = (losses * part.weight).sum() / scored.normaliser
+        check_finite(method, loss)
+        backward(loss)
+        log_ratio = method.log_ratio(logp.detach(), before, part.scored)
+        yield Piece(loss.item(), len(rows), log_ratio, above(base, logp, part.scored))
+
+
+def text_pieces(lm, method: Method, numbers: Numbers, scored: Scored, rows: Tensor, backward) -> Iterator[Piece]:
+    """A loss of texts: first its slope in every token's estimate, then one backward pass per view with that slope."""
+    views = [v.select(rows) for v in scored.views]
+    rollout, tokens = scored.rollout.select(rows), union(views)
+    temperature = numbers.temperature if method.tempered else 1.0
+    (old,), (ref,), forwards = scored.old, scored.ref, 0
+    if old is not None and scored.fresh:
+        now = old[rows]
+    elif old is None and ref is None:
+        now = torch.zeros(tokens.shape, device=tokens.device)  # a loss of texts depends on differences only, here zero
+    else:
+        with torch.no_grad():
+            now = estimate(lm, rollout, views, temperature)
+        forwards += len(views) * len(rows)
+    before, base = now if old is None else old[rows], None if ref is None else ref[rows]
+    leaf = now.clone().requires_grad_()
+    credit = scored.advantage[rows, None]
+    losses = method.text_loss(leaf, before, base, credit, tokens, numbers.clip, numbers.kl, **numbers.loss)
+    loss = losses.sum() / scored.normaliser
+    check_finite(method, loss)
+    slope, = torch.autograd.grad(loss, leaf)
+    live = slope.any(1)  # the others, outside the clip range, have nothing to say
+    for view in views:
+        part = view.select(live)
+        if part.scored.any():
+            logp = token_logprobs(lm, rollout.select(live), part, temperature)
+            partial = (slope[live] * part.weight * logp).sum()
+            check_finite(method, partial)
+            backward(partial)
+            forwards += int(live.sum())
+    yield Piece(loss.item(), forwards, method.log_ratio(now, before, tokens), above(base, now, tokens))
+
+
+def above(ref: Tensor | None, logp: Tensor, scored: Tensor) -> Tensor:
+    return torch.zeros(0, device=logp.device) if ref is None else (ref - logp.detach())[scored]
+
+
+def check_finite(method: Method, loss: Tensor) -> None:
+    if not torch.isfinite(loss):
+        raise FloatingPointError(f"{method.name}: the loss is {loss.item()}")

@@ -20,9 +20,18 @@ class View:
     tokens: Tensor  # (N, P + L) int64: prompt and completion with masks put in
     scored: Tensor  # (N, L) bool: the completion tokens whose log-probability this view gives; all are masked in it
     weight: Tensor  # (N, L) float32: factor of each scored token in the estimate
+    target: Tensor | None = None  # (N, L) int64: the tokens to score; None: those of the finished text
+    step: Tensor | None = None  # (N,) int64: the denoising step each row shows, where credit differs by step
 
     def select(self, rows) -> View:
-        return View(self.tokens[rows], self.scored[rows], self.weight[rows])
+        """The view of some rows: `rows` is bool (N,) or int64 indices."""
+        return View(*(None if value is None else value[rows] for value in vars(self).values()))
+
+
+def stack(views: list[View]) -> View:
+    """One view of all the rows of several, in order."""
+    columns = zip(*(vars(v).values() for v in views), strict=True)
+    return View(*(None if c[0] is None else torch.cat(c) for c in columns))
 
 
 def masked_view(rollout: Rollout, hidden: Tensor, scored: Tensor, weight: Tensor | float) -> View:
@@ -59,7 +68,7 @@ def token_logprobs(lm, rollout: Rollout, view: View, temperature: float = 1.0, c
     seen = torch.cat([rollout.prompt_mask, torch.ones_like(view.scored)], 1)
     where = torch.cat([torch.zeros_like(rollout.prompt_mask), view.scored], 1)
     logits = lm(view.tokens, seen, where)  # (K, V) float32
-    target = rollout.tokens[view.scored]
+    target = (rollout.tokens if view.target is None else view.target)[view.scored]
     parts = [(x / temperature).log_softmax(-1).gather(-1, t[:, None])[:, 0]
              for x, t in zip(logits.split(chunk), target.split(chunk), strict=True)]
     values = torch.cat(parts) if parts else logits.new_zeros(0)

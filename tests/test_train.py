@@ -38,14 +38,12 @@ KILLED = """
 import json, os, signal, sys
 from dllm_rl_lite.tasks import load_task
 from dllm_rl_lite.train import TrainConfig, train
-calls = 0
+said = []
 def reward(prompts, completions, **columns):
-    global calls
-    calls += 1
-    if calls == 4:  # in the fourth step: after the checkpoint of step 2, before that of step 4
+    if said and said[-1].startswith("step   3"):  # in the fourth step: after the checkpoint of step 2, before that of step 4
         os.kill(os.getpid(), signal.SIGKILL)
     return load_task("chain2").reward(prompts, completions, **columns)
-train(TrainConfig(**json.loads(sys.argv[1])), reward)
+train(TrainConfig(**json.loads(sys.argv[1])), reward, said.append)
 """
 
 
@@ -53,8 +51,9 @@ train(TrainConfig(**json.loads(sys.argv[1])), reward)
 def test_a_killed_run_resumes_to_the_same_bits(tmp_path, method):
     from dataclasses import asdict
 
-    whole = train(config(tmp_path, "whole", method=method, steps=5))
-    killed = config(tmp_path, "killed", method=method, steps=5)
+    more = {"method": method, "steps": 5, "numbers": {**SMALL, "prompts": 4}}
+    whole = train(config(tmp_path, "whole", **more))
+    killed = config(tmp_path, "killed", **more)
     process = subprocess.run([sys.executable, "-c", KILLED, json.dumps(asdict(killed))], capture_output=True)
     assert process.returncode == -signal.SIGKILL
     assert [p.name for p in complete_checkpoints(tmp_path / "killed")] == ["step-000002"]

@@ -125,7 +125,7 @@ def test_equal_rewards_give_no_gradient(policy, later, rollout, name, mu):
     scored = scored_by(name, policy, rollout, n, advantage=advantage)
     gradient, stats = gradient_of(later, name, n, scored)
     assert len(scored.advantage) == 0 and largest(gradient) == 0
-    assert stats == {"loss": 0.0, "clip_fraction": 0.0, "ratio_spread": 0.0, "kl": 0.0}
+    assert stats == {"loss": 0.0, "clip_fraction": 0.0, "ratio_spread": 0.0, "kl": 0.0, "forwards": 0}
 
 
 @BOTH
