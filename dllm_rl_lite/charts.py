@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import csv
 import math
-import re
 import statistics
 from pathlib import Path
 
@@ -16,7 +15,8 @@ import matplotlib.pyplot as plt
 from .names import unknown
 
 CYCLE = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]  # Okabe and Ito's, colour-blind safe
-METHOD_COLOURS = {"base": "#6B6B6B", "diffu-grpo": "#D55E00", "agrpo": "#0072B2", "other": "#009E73"}  # other: fallback
+METHOD_COLOURS = {"base": "#6B6B6B", "diffu-grpo": "#D55E00", "coupled-grpo": "#CC79A7", "gdpo": "#E69F00", "wd1": "#56B4E9",
+                  "gdsd": "#7A5195", "agrpo": "#0072B2", "mdpo": "#009E73", "other": "#009E73"}  # other: fallback
 T95 = (12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 2.2622, 2.2281)  # Student's t, df 1 to 10
 
 
@@ -121,58 +121,6 @@ def intervals(points: dict[str, tuple[float, float, float]], ax=None, xlabel: st
            xlabel=xlabel or "value and its interval")
     ax.grid(False, axis="y")
     return ax
-
-
-FAMILIES = {"one_step": "#D55E00", "random_masks": "#56B4E9", "coupled": "#CC79A7", "quadrature": "#E69F00",
-            "complement_pairs": "#6B6B6B", "visited_steps": "#0072B2", "all_steps": "#000000", "left_to_right": "#009E73"}
-MARKERS = "osD^v<>P"
-
-
-def estimator_map(rows: list[dict], states: list[str], decoder: str = "random order", floor: float = 1e-2):
-    """Likelihood estimators by cost, bias and spread against the exact truth: one column a state of the model.
-
-    rows: as `referee.errors` yields them, with `state` and `decoder` added (`read_results` of results/estimators.csv).
-    Estimators whose names differ in a last number are joined to one series; a name that is new here gets its own colour.
-    Bars are 95 % intervals over texts. A spread below `floor` nats (no noise at all) is drawn at the floor. Returns the
-    figure. Raises ValueError for a state or decoder without rows.
-    """
-    for name, wanted in [("decoder", [decoder]), ("state", states)]:
-        known = {r[name] for r in rows}
-        for value in wanted:
-            if value not in known:
-                raise ValueError(unknown(name, value, known))
-    fig, axes = plt.subplots(2, len(states), figsize=(1.6 + 3.9 * len(states), 6.6), sharex=True, sharey="row",
-                             squeeze=False, layout="constrained")
-    series = {}
-    for r in rows:
-        if r["decoder"] == decoder:
-            series.setdefault(re.sub(r" \d+$", "", str(r["estimator"])), []).append(r)
-    free, used = iter(CYCLE * 9), {}
-    for name, points in series.items():
-        family = name.split()[0]
-        colour = FAMILIES.get(family) or next(free)
-        used[family] = used.get(family, -1) + 1
-        look = dict(color=colour, marker=MARKERS[used[family] % len(MARKERS)], markersize=6, capsize=2, linewidth=1.1,
-                    linestyle=["-", "--", ":"][used[family] % 3], label=name.replace("_", " "))
-        aside = 2 ** (0.045 * (len(used) - 4) + 0.02 * used[family])  # so that equal costs do not hide each other
-        for column, state in enumerate(states):
-            here = sorted((p for p in points if p["state"] == state), key=lambda p: p["forwards"])
-            x = [aside * p["forwards"] for p in here]
-            axes[0, column].errorbar(x, [p["bias"] for p in here], yerr=[1.96 * p["bias_se"] for p in here], **look)
-            axes[1, column].errorbar(x, [max(p["sd"], floor) for p in here], yerr=[1.96 * p["sd_se"] for p in here], **look)
-    for column, state in enumerate(states):
-        axes[0, column].axhline(0, color="#888888", linewidth=0.8, zorder=0)
-        axes[0, column].set_title(state, loc="left")
-        axes[1, column].set_xlabel("forward passes a text")
-    axes[0, 0].set_ylabel("bias: mean error (nats)")
-    axes[0, 0].set_yscale("symlog", linthresh=0.1)
-    axes[0, 0].margins(y=0.08)
-    axes[1, 0].set(yscale="log", ylabel="spread: s.d. of one draw's error (nats)", ylim=(floor / 1.5, None))
-    axes[1, 0].set_xscale("log", base=2)
-    axes[1, 0].xaxis.set_major_formatter(lambda v, _: f"{v:g}")
-    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside right center")
-    plt.close(fig)
-    return fig
 
 
 def read_log(path: str | Path) -> list[dict]:

@@ -24,7 +24,6 @@ from .charts import (  # noqa: F401 - notebooks reach the charts as show.curves 
     METHOD_COLOURS,
     before_after,
     curves,
-    estimator_map,
     intervals,
     read_log,
     read_results,
@@ -32,6 +31,7 @@ from .charts import (  # noqa: F401 - notebooks reach the charts as show.curves 
     t_interval,
     table,
 )
+from .panels import comparison, estimator_map, panels, with_forwards  # noqa: F401 - likewise
 from .sampler import Rollout
 
 CONFIDENCE = LinearSegmentedColormap.from_list("confidence", plt.get_cmap("YlGnBu")([i / 22 for i in range(1, 11)]))

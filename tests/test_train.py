@@ -51,7 +51,7 @@ train(TrainConfig(**json.loads(sys.argv[1])), reward, said.append)
 def test_a_killed_run_resumes_to_the_same_bits(tmp_path, method):
     from dataclasses import asdict
 
-    more = {"method": method, "steps": 5, "numbers": {**SMALL, "prompts": 4}}
+    more = {"method": method, "steps": 5, "numbers": {"prompts": 4, "group": 4, "lr": 2e-4}}
     whole = train(config(tmp_path, "whole", **more))
     killed = config(tmp_path, "killed", **more)
     process = subprocess.run([sys.executable, "-c", KILLED, json.dumps(asdict(killed))], capture_output=True)

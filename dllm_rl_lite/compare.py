@@ -1,0 +1,245 @@
+"""Every method at equal forward passes: `python -m dllm_rl_lite.compare` tunes, trains, tests and records.
+
+Three stages, one row a finished run in notebooks/results/compare.csv, its log in compare_curves.csv:
+  tune   three learning rates, one seed, one task; the best by validation accuracy is used from then on
+  final  every method on every task, several seeds, tested on held-out problems
+  flag   what the forks between paper and released code change, several seeds
+Interrupt it whenever you like: finished runs are not run again, a half-finished one goes on from its last checkpoint.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import multiprocessing
+import os
+import shutil
+import statistics
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+
+import torch
+
+from .charts import read_results, t_interval
+from .evaluate import evaluate
+from .methods import METHODS, REMASKING
+from .model import load_lm
+from .names import lookup
+from .panels import with_forwards
+from .tasks import load_task
+from .train import TrainConfig, train
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "notebooks" / "results"
+BUDGET = {"tune": 40_000, "final": 80_000, "flag": 40_000}  # forward passes of one row: rollouts, old and reference, views
+LEARNING_RATES = (1e-4, 2e-4, 4e-4)
+TUNE_TASK, TUNE_SEED = "chain2", 100
+TASKS = ("chain2", "sudoku4")
+PROBLEMS = 180  # greedy, of the test split (of the validation split in stage "tune")
+VARIANTS = {  # stage "flag": method -> name -> what differs from its tiny numbers
+    "diffu-grpo": {"plain": {}, "quirks": {"published_quirks": True}},
+    "coupled-grpo": {"plain": {}, "quirks": {"published_quirks": True}},
+    "gdpo": {"plain": {}, "outside": {"loss": {"per_token": "outside"}}},
+    "wd1": {"plain": {}, "batch": {"credit": {"over": "batch"}}, "positive": {"credit": {"negative": False}}},
+    "gdsd": {"plain": {}, "elbo": {"views": {"weighting": "elbo"}}, "psi10": {"loss": {"psi": 10.0}}},
+    "agrpo": {"plain": {}, "entropy": {"views": {"law": "entropy"}}, "random": {"order": "random"}},
+    "mdpo": {"plain": {}, "rcr": {"order": "rcr"}, "no outlook": {"credit": {"outlook": False}}},
+}
+KEY = ("stage", "method", "variant", "task", "seed", "lr", "budget")
+COLUMNS = (*KEY, "steps", "forwards", "seconds", "before", "accuracy", "low", "high", "habit_share", "reward")
+LOGGED = ("step", "reward", "dead_groups", "clip_fraction", "ratio_spread", "kl", "grad_norm", "forwards_rollout",
+          "forwards_update", "eval_accuracy", "eval_low", "eval_high")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of the table."""
+
+    stage: str
+    method: str
+    variant: str
+    task: str
+    seed: int
+    lr: float
+    budget: int
+
+    @property
+    def folder(self) -> Path:
+        return ROOT / "runs" / "compare" / "-".join(str(v).replace(" ", "_") for v in vars(self).values())
+
+
+def jobs(stage: str, methods: list[str], tasks: list[str], seeds: int, budget: int = 0) -> list[Job]:
+    """The runs of a stage, seed by seed, so that an interrupted table is still balanced.
+
+    Learning rates of "final" and "flag" come from the finished "tune" rows. budget: in place of the stage's own (0).
+    Raises ValueError for an unknown stage, method or task, or a method that is not tuned yet.
+    """
+    budget = budget or lookup("stage", stage, BUDGET)
+    for method in methods:
+        lookup("method", method, METHODS)
+    if stage == "tune":
+        return [Job(stage, m, "plain", TUNE_TASK, TUNE_SEED, lr, budget) for lr in LEARNING_RATES for m in methods]
+    best = tuned()
+    for method in methods:
+        if method not in best:
+            raise ValueError(f"{method} has no learning rate yet: run the stage tune first")
+    if stage == "flag":
+        return [Job(stage, m, v, TUNE_TASK, seed, best[m], budget) for seed in range(seeds) for m in methods
+                for v in VARIANTS.get(m, ())]
+    return [Job(stage, m, "plain", t, seed, best[m], budget) for seed in range(seeds) for t in tasks for m in methods]
+
+
+def tuned(path: Path = RESULTS) -> dict[str, float]:
+    """Each method's best learning rate by validation accuracy, the smaller of equals; only where all three were tried."""
+    rows: dict[str, list[dict]] = {}
+    for row in results("tune", path=path):
+        rows.setdefault(row["method"], []).append(row)
+    return {m: max(found, key=lambda r: (r["accuracy"], -r["lr"]))["lr"] for m, found in rows.items()
+            if {r["lr"] for r in found} >= set(LEARNING_RATES)}
+
+
+def results(stage: str | None = None, method: str | None = None, task: str | None = None,
+            path: Path = RESULTS) -> list[dict]:
+    """The finished runs, as recorded; an empty list where there is no table yet."""
+    rows = read_results(path / "compare.csv") if (path / "compare.csv").is_file() else []
+    latest = {tuple(r[k] for k in KEY): r for r in rows}
+    return [r for r in latest.values() if stage in (None, r["stage"]) and method in (None, r["method"])
+            and task in (None, r["task"])]
+
+
+def curves(*methods: str, stage: str = "final", task: str = "chain2", path: Path = RESULTS) -> dict[str, list[list[dict]]]:
+    """label -> one list of log rows per seed, for `show.curves` and `show.panels`; in stage "flag" labels are variants.
+
+    Rows gain `forwards`, all forward passes so far, in thousands. No methods: all. Unfinished ones are left out.
+    """
+    rows = read_results(path / "compare_curves.csv") if (path / "compare_curves.csv").is_file() else []
+    runs: dict[tuple, dict[int, dict]] = {}
+    for row in rows:
+        if row["stage"] == stage and row["task"] == task and (not methods or row["method"] in methods):
+            label = row["method"] if stage != "flag" else f"{row['method']} {row['variant']}"
+            runs.setdefault((label, row["seed"], row["lr"]), {})[row["step"]] = row
+    found: dict[str, list[list[dict]]] = {}
+    for (label, _, _), by_step in runs.items():
+        found.setdefault(label, []).append(with_forwards([by_step[s] for s in sorted(by_step)]))
+    return found
+
+
+def summary(rows: list[dict]) -> list[dict]:
+    """One row per method, variant and task: mean accuracy over seeds with its 95 % t-interval, worst seed, collapses, cost.
+
+    A run has collapsed where it ends below half of the base model's accuracy. Accuracies in %, sorted best first.
+    """
+    groups: dict[tuple, list[dict]] = {}
+    for row in rows:
+        groups.setdefault((row["method"], row["variant"], row["task"]), []).append(row)
+    table = []
+    for (method, variant, task), runs in groups.items():
+        values = [100 * r["accuracy"] for r in runs]
+        mean, half = t_interval(values) if len(values) > 1 else (values[0], None)
+        table.append({"method": method, "variant": variant, "task": task, "lr": runs[0]["lr"], "seeds": len(runs),
+                      "base": 100 * runs[0]["before"], "mean": mean, "low": None if half is None else mean - half,
+                      "high": None if half is None else mean + half, "worst": min(values),
+                      "collapsed": sum(r["accuracy"] < r["before"] / 2 for r in runs),
+                      "steps": statistics.fmean(r["steps"] for r in runs),
+                      "forwards": statistics.fmean(r["forwards"] for r in runs),
+                      "seconds": statistics.fmean(r["seconds"] for r in runs)})
+    return sorted(table, key=lambda r: -r["mean"])
+
+
+@cache
+def base_accuracy(task: str, split: str) -> float:
+    return evaluate(load_lm("tiny"), task, n=PROBLEMS, split=split).accuracy
+
+
+def run_job(job: Job, threads: int) -> tuple[dict, list[dict]]:
+    """Train and test one run: its row of the table and the rows of its log."""
+    torch.set_num_threads(threads)
+    split = "validation" if job.stage == "tune" else "test"
+    numbers = {**VARIANTS[job.method][job.variant], "lr": job.lr} if job.stage == "flag" else {"lr": job.lr}
+    config = TrainConfig(method=job.method, task=job.task, run_dir=str(job.folder), seed=job.seed, steps=1000,
+                         numbers=numbers, forwards=job.budget, eval_every=3, eval_problems=128, checkpoint_every=10)
+    start = time.perf_counter()
+    result = train(config, say=lambda line: None)
+    task, n = load_task(job.task), config.resolved()
+    rule = n.rule(task.length) if n.order in REMASKING else None  # else surest first, whatever order it was trained in
+    report = evaluate(result.lm, task, rule, PROBLEMS, split=split)
+    log = [{k: r.get(k) for k in LOGGED} for r in result.rows]
+    spent = sum((r["forwards_rollout"] or 0) + (r["forwards_update"] or 0) for r in log)
+    row = asdict(job) | {"steps": log[-1]["step"], "forwards": spent, "seconds": round(time.perf_counter() - start, 1),
+                         "before": base_accuracy(job.task, split), "accuracy": report.accuracy, "low": report.low,
+                         "high": report.high, "habit_share": report.habit_share, "reward": log[-1]["reward"]}
+    shutil.rmtree(job.folder)  # all that is kept of it is in the two tables
+    return row, [asdict(job) | entry for entry in log]
+
+
+def append(path: Path, columns: tuple[str, ...], rows: list[dict]) -> None:
+    """Add rows at the end of a table, flushed to disk; the header comes with the first."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a", newline="") as file:
+        writer = csv.DictWriter(file, columns)
+        if file.tell() == 0:
+            writer.writeheader()
+        writer.writerows([{k: _short(r[k]) for k in columns} for r in rows])
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _short(value):
+    return float(f"{value:.6g}") if isinstance(value, float) else value
+
+
+def finish(todo: list[Job], workers: int, path: Path = RESULTS) -> Iterator[dict]:
+    """Run the jobs that are not recorded yet, record each as it ends, and yield its row."""
+    done = {tuple(r[k] for k in KEY) for r in results(path=path)}
+    todo = [j for j in todo if tuple(asdict(j)[k] for k in KEY) not in done]
+    threads = max(1, (os.cpu_count() or 1) // workers)
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+        running = [pool.submit(run_job, job, threads) for job in todo]
+        try:
+            for future in as_completed(running):
+                row, log = future.result()
+                append(path / "compare_curves.csv", (*KEY, *LOGGED), log)
+                append(path / "compare.csv", COLUMNS, [row])
+                yield row
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def describe(row: dict) -> str:
+    """One line for a person."""
+    run = f"{row['method']} {row['variant']} {row['task']} seed {row['seed']} lr {row['lr']:g}"
+    return (f"{run}: {100 * row['before']:.1f} -> {100 * row['accuracy']:.1f} % in {row['steps']} steps, "
+            f"{row['forwards']} forward passes, {row['seconds']:.0f} s")
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--stages", nargs="+", default=list(BUDGET), help="default: tune final flag")
+    parser.add_argument("--methods", nargs="+", default=list(METHODS))
+    parser.add_argument("--tasks", nargs="+", default=list(TASKS))
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--budget", type=int, default=0, help=f"forward passes a run; default by stage: {BUDGET}")
+    parser.add_argument("--workers", type=int, default=2, help="runs at a time; the cores are shared out among them")
+    a = parser.parse_args()
+    try:
+        for stage in a.stages:
+            todo = jobs(stage, a.methods, a.tasks, a.seeds, a.budget)
+            start, n = time.perf_counter(), 0
+            for n, row in enumerate(finish(todo, a.workers), 1):
+                print(f"{stage} {n} of at most {len(todo)}:", describe(row), flush=True)
+            print(f"{stage}: {n} runs in {time.perf_counter() - start:.0f} s", flush=True)
+    except ValueError as error:
+        parser.exit(1, f"{error}\n")
+    except KeyboardInterrupt:
+        parser.exit(130, "\nstopped; finished runs are recorded, run the same command to go on\n")
+
+
+if __name__ == "__main__":
+    main()
