@@ -1,12 +1,16 @@
 """Small models whose numbers are known, shared by the tests."""
 
+import copy
 import itertools
 
 import pytest
 import torch
 from torch import nn
+from updates import PROMPTS
 
 from dllm_rl_lite.model import MaskedDiffusionLM, new_tiny_lm
+from dllm_rl_lite.rules import Schedule
+from dllm_rl_lite.sampler import denoise
 
 torch.set_num_threads(1)
 
@@ -114,3 +118,32 @@ def table_lm():
 def rng():
     """A function: seed -> generator."""
     return lambda seed=0: torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture(scope="session")
+def policy(lm, biased):
+    """A model that ends some texts early, so that rows have different lengths."""
+    return biased(lm, {lm.eos_id: 3.0})
+
+
+@pytest.fixture(scope="session")
+def reference(new_lm, biased):
+    other = new_lm(seed=2)
+    return biased(other, {other.eos_id: 3.0})
+
+
+@pytest.fixture(scope="session")
+def later(policy):
+    """The policy after an update: every weight moved a little, so that ratios are not 1."""
+    moved = copy.deepcopy(policy)
+    g = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for p in moved.parameters():
+            p.mul_(1 + 0.03 * torch.randn(p.shape, generator=g))
+    return moved
+
+
+@pytest.fixture(scope="session")
+def batch(policy):
+    g = torch.Generator().manual_seed(1)
+    return denoise(policy, PROMPTS, 8, Schedule(4, "random"), temperature=1.0, generator=g, record=True)

@@ -43,8 +43,7 @@ SIZES, EPSILON = (4.0, 16.0), 0.5
 
 def _grid() -> tuple[Tensor, Tensor, Tensor]:
     """Changes, credits and sizes on both sides of every corner of the loss."""
-    d, a, m = torch.meshgrid(CHANGE, torch.tensor([-0.7, 1.2], dtype=torch.float64), torch.tensor(SIZES, dtype=torch.float64),
-                             indexing="ij")
+    d, a, m = torch.meshgrid(CHANGE, torch.tensor([-0.7, 1.2]).double(), torch.tensor(SIZES).double(), indexing="ij")
     return d.flatten(), a.flatten(), m.flatten()
 
 

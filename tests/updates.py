@@ -1,0 +1,60 @@
+"""What the tests of updates share: a batch of rollouts, its credit, and a gradient by parameter name."""
+
+from dataclasses import replace
+
+import torch
+
+from dllm_rl_lite.estimators import all_steps, last_scored_step, reweighted
+from dllm_rl_lite.methods import METHODS
+from dllm_rl_lite.update import accumulate_gradients, score_views
+
+PROMPTS = [p for p in ("6-4+7-1", "1+2") for _ in range(3)]
+ADVANTAGE = torch.tensor([0.6, -0.9, 0.3, -0.4, 0.0, 0.4])
+
+
+def numbers(name, **overrides):
+    base = {"kl": 0.0, "inner_updates": 1, "clip": 0.2}
+    return replace(METHODS[name].tiny, **{**base, **overrides})
+
+
+def every_step(rollout, generator, **_):
+    """AGRPO's views with every step in them, each row divided by its number of steps."""
+    return reweighted(all_steps(rollout), 1 / last_scored_step(rollout))
+
+
+def credit_of(name, steps=4):
+    """(6,), or for a method with credit by step (6, steps): the same credit, more of it at some steps than at others."""
+    if METHODS[name].rewarded == "final":
+        return ADVANTAGE
+    return ADVANTAGE[:, None] * (1 + 0.2 * torch.tensor([3.0, 0, 2, 1])[:steps])
+
+
+def scored_by(name, policy, rollout, n, reference=None, advantage=None, seed=2, method=None):
+    g = torch.Generator().manual_seed(seed)
+    advantage = credit_of(name) if advantage is None else advantage
+    return score_views(policy, reference, method or METHODS[name], n, rollout, advantage, g)
+
+
+def gradient_of(lm, name, n, scored, micro_batch=0, method=None):
+    """Gradient by parameter name (zeros where none flowed), and the log numbers."""
+    lm.zero_grad()
+    stats = accumulate_gradients(lm, method or METHODS[name], n, scored, torch.Tensor.backward, micro_batch)
+    gradient = {k: torch.zeros_like(p) if p.grad is None else p.grad.clone() for k, p in lm.named_parameters()}
+    lm.zero_grad()
+    return gradient, stats
+
+
+def direct_gradient(lm, loss):
+    return dict(zip([k for k, _ in lm.named_parameters()], torch.autograd.grad(loss, list(lm.parameters())), strict=True))
+
+
+def assert_same(a, b, tolerance=1e-6):
+    """Equal to `tolerance` times the largest entry of the whole gradient."""
+    size = max(float(v.abs().max()) for v in b.values())
+    assert size > 1e-4
+    for k in b:
+        torch.testing.assert_close(a[k], b[k], rtol=0, atol=tolerance * max(size, 1.0), msg=lambda m, k=k: f"{k}: {m}")
+
+
+def largest(gradient):
+    return max(float(v.abs().max()) for v in gradient.values())
