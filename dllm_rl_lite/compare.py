@@ -35,7 +35,7 @@ from .train import TrainConfig, train
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "notebooks" / "results"
-BUDGET = {"tune": 40_000, "final": 80_000, "flag": 40_000}  # forward passes of one row: rollouts, old and reference, views
+BUDGET = {"tune": 40_000, "final": 60_000, "flag": 30_000}  # forward passes of one row: rollouts, old and reference, views
 LEARNING_RATES = (1e-4, 2e-4, 4e-4)
 TUNE_TASK, TUNE_SEED = "chain2", 100
 TASKS = ("chain2", "sudoku4")

@@ -133,20 +133,21 @@ def token_pieces(lm, method: Method, numbers: Numbers, scored: Scored, rows: Ten
     """A token loss: each view has its own loss."""
     temperature = numbers.temperature if method.tempered else 1.0
     for view, old, ref in zip(scored.views, scored.old, scored.ref, strict=True):
-        part = view.select(rows)
-        if not part.scored.any():
+        here = rows[view.scored[rows].any(1)]
+        if not len(here):
             continue
-        logp = token_logprobs(lm, scored.rollout.select(rows), part, temperature)
-        before = logp.detach() if old is None else old[rows]
-        base = None if ref is None else ref[rows]
-        credit = scored.advantage[rows]
+        part = view.select(here)
+        logp = token_logprobs(lm, scored.rollout.select(here), part, temperature)
+        before = logp.detach() if old is None else old[here]
+        base = None if ref is None else ref[here]
+        credit = scored.advantage[here]
         credit = credit[:, None] if credit.ndim == 1 else credit.gather(1, part.step[:, None])
         losses = method.token_loss(logp, before, base, credit, numbers.clip, numbers.kl, **numbers.loss)
         loss = (losses * part.weight).sum() / scored.normaliser
         check_finite(method, loss)
         backward(loss)
         log_ratio = method.log_ratio(logp.detach(), before, part.scored)
-        yield Piece(loss.item(), len(rows), log_ratio, above(base, logp, part.scored))
+        yield Piece(loss.item(), len(here), log_ratio, above(base, logp, part.scored))
 
 
 def text_pieces(lm, method: Method, numbers: Numbers, scored: Scored, rows: Tensor, backward) -> Iterator[Piece]:
@@ -170,10 +171,10 @@ def text_pieces(lm, method: Method, numbers: Numbers, scored: Scored, rows: Tens
     loss = losses.sum() / scored.normaliser
     check_finite(method, loss)
     slope, = torch.autograd.grad(loss, leaf)
-    live = slope.any(1)  # the others, outside the clip range, have nothing to say
     for view in views:
-        part = view.select(live)
-        if part.scored.any():
+        live = slope.any(1) & view.scored.any(1)  # the others, outside the clip range, have nothing to say
+        if live.any():
+            part = view.select(live)
             logp = token_logprobs(lm, rollout.select(live), part, temperature)
             partial = (slope[live] * part.weight * logp).sum()
             check_finite(method, partial)

@@ -43,7 +43,7 @@ def test_micro_batches_change_nothing(policy, later, reference, rollout, name, k
     scored = scored_by(name, policy, rollout, n, reference if kl else None)
     whole, stats = gradient_of(later, name, n, scored)
     parts, stats_of_parts = gradient_of(later, name, n, scored, micro_batch)
-    assert_same(parts, whole, 5e-6)
+    assert_same(parts, whole, 1e-5)  # of the largest entry; ratios of whole texts amplify round-off
     assert stats_of_parts == pytest.approx(stats, rel=1e-4, abs=1e-6)
     assert stats["ratio_spread"] > 1e-3 and (stats["kl"] > 0) == (kl > 0)
 

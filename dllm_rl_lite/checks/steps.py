@@ -104,7 +104,7 @@ def ex_11_3(defended) -> None:
         (lambda: any(v is None for v in outcome), "for some shares it returns None"),
         (lambda: any(torch.as_tensor(o).shape != law.shape for o in outcome), "return a law of the same shape, (N, T)"),
         (lambda: any(bool(torch.as_tensor(o).isnan().any()) for o in outcome), "some of its chances are not numbers"),
-        (lambda: follows(lambda s: s * law + (1 - s) * uniform), "share is that of the uniform law; you have it the other way"),
+        (lambda: follows(lambda s: s * law + (1 - s) * uniform), "share is the uniform law's; you have it the other way"),
         (lambda: follows(lambda s: (1 - s) * law + s / 6) or any(
             bool((torch.as_tensor(o)[~counted] != 0).any()) for o in outcome),
          "steps from T_i on are never scored and must keep chance 0: spread the share over each text's own T_i steps"),
