@@ -68,8 +68,9 @@ class Job:
     budget: int
 
     @property
-    def folder(self) -> Path:
-        return ROOT / "runs" / "compare" / "-".join(str(v).replace(" ", "_") for v in vars(self).values())
+    def name(self) -> str:
+        """Of the folder that holds the run while it goes on."""
+        return "-".join(str(v).replace(" ", "_") for v in vars(self).values())
 
 
 def jobs(stage: str, methods: list[str], tasks: list[str], seeds: int, budget: int = 0) -> list[Job]:
@@ -155,12 +156,12 @@ def base_accuracy(task: str, split: str) -> float:
     return evaluate(load_lm("tiny"), task, n=PROBLEMS, split=split).accuracy
 
 
-def run_job(job: Job, threads: int) -> tuple[dict, list[dict]]:
-    """Train and test one run: its row of the table and the rows of its log."""
+def run_job(job: Job, threads: int, folder: Path) -> tuple[dict, list[dict]]:
+    """Train and test one run in a folder: its row of the table and the rows of its log."""
     torch.set_num_threads(threads)
     split = "validation" if job.stage == "tune" else "test"
     numbers = {**VARIANTS[job.method][job.variant], "lr": job.lr} if job.stage == "flag" else {"lr": job.lr}
-    config = TrainConfig(method=job.method, task=job.task, run_dir=str(job.folder), seed=job.seed, steps=1000,
+    config = TrainConfig(method=job.method, task=job.task, run_dir=str(folder), seed=job.seed, steps=1000,
                          numbers=numbers, forwards=job.budget, eval_every=3, eval_problems=128, checkpoint_every=10)
     start = time.perf_counter()
     result = train(config, say=lambda line: None)
@@ -172,7 +173,7 @@ def run_job(job: Job, threads: int) -> tuple[dict, list[dict]]:
     row = asdict(job) | {"steps": log[-1]["step"], "forwards": spent, "seconds": round(time.perf_counter() - start, 1),
                          "before": base_accuracy(job.task, split), "accuracy": report.accuracy, "low": report.low,
                          "high": report.high, "habit_share": report.habit_share, "reward": log[-1]["reward"]}
-    shutil.rmtree(job.folder)  # all that is kept of it is in the two tables
+    shutil.rmtree(folder)  # all that is kept of it is in the two tables
     return row, [asdict(job) | entry for entry in log]
 
 
@@ -192,14 +193,14 @@ def _short(value):
     return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
-def finish(todo: list[Job], workers: int, path: Path = RESULTS) -> Iterator[dict]:
-    """Run the jobs that are not recorded yet, record each as it ends, and yield its row."""
+def finish(todo: list[Job], workers: int, path: Path = RESULTS, runs: Path = ROOT / "runs" / "compare") -> Iterator[dict]:
+    """Run the jobs that are not recorded yet, each in a folder of `runs`, record each as it ends, and yield its row."""
     done = {tuple(r[k] for k in KEY) for r in results(path=path)}
     todo = [j for j in todo if tuple(asdict(j)[k] for k in KEY) not in done]
     threads = max(1, (os.cpu_count() or 1) // workers)
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        running = [pool.submit(run_job, job, threads) for job in todo]
+        running = [pool.submit(run_job, job, threads, runs / job.name) for job in todo]
         try:
             for future in as_completed(running):
                 row, log = future.result()

@@ -162,7 +162,7 @@ GDSD = replace(
     text_loss=objectives.self_distillation, log_ratio=objectives.text_log_ratio,
     paper=replace(D1, inner_updates=8, clip=4e-4, kl=1e-3, temperature=1.0, tokens_per_step=4,
                   views={"n": 1, "weighting": "half"}, loss={"psi": 1.0}),
-    tiny=replace(TINY, clip=4e-4, kl=1e-3, views={"n": 1, "weighting": "half"}, loss={"psi": 1.0}),
+    tiny=replace(TINY, clip=4e-4, kl=1e-3, lr=4e-4, views={"n": 1, "weighting": "half"}, loss={"psi": 1.0}),
 )
 
 AGRPO = replace(

@@ -1,0 +1,148 @@
+"""The comparison of methods: what is run, what is recorded, what survives an interruption; and methods side by side."""
+
+import csv
+from dataclasses import asdict, replace
+
+import pytest
+
+from dllm_rl_lite import compare, contrast, show
+from dllm_rl_lite.compare import KEY, Job, jobs, summary
+from dllm_rl_lite.methods import METHODS
+
+
+def row(method="agrpo", stage="final", variant="plain", task="chain2", seed=0, lr=2e-4, accuracy=0.5, **more):
+    return {"stage": stage, "method": method, "variant": variant, "task": task, "seed": seed, "lr": lr,
+            "budget": compare.BUDGET[stage], "steps": 10, "forwards": 60_000, "seconds": 30.0, "before": 0.25,
+            "accuracy": accuracy, "low": 0.4, "high": 0.6, "habit_share": 0.5, "reward": 0.4, **more}
+
+
+def tuned_rows(method, *accuracies):
+    return [row(method, "tune", lr=lr, seed=compare.TUNE_SEED, accuracy=a)
+            for lr, a in zip(compare.LEARNING_RATES, accuracies, strict=False)]
+
+
+@pytest.fixture
+def table(tmp_path):
+    """A folder with a table in which two methods are tuned and a third is not."""
+    compare.append(tmp_path / "compare.csv", compare.COLUMNS,
+                   [*tuned_rows("agrpo", 0.3, 0.5, 0.5), *tuned_rows("wd1", 0.4, 0.3, 0.2), *tuned_rows("gdpo", 0.4, 0.5)])
+    return tmp_path
+
+
+def test_the_best_learning_rate_is_the_smaller_of_equals(table):
+    """By validation accuracy; a method with a rate untried has none yet."""
+    assert compare.tuned(table) == {"agrpo": 2e-4, "wd1": 1e-4}
+
+
+def test_jobs_are_balanced_and_equal(table, monkeypatch):
+    """Tuning tries every rate for every method; the table goes seed by seed, all at one budget and at the tuned rates."""
+    monkeypatch.setattr(compare, "tuned", lambda path=table: {"agrpo": 2e-4, "wd1": 1e-4})
+    tune = jobs("tune", ["agrpo", "gdpo"], ["chain2"], 3)
+    assert len(tune) == 6 and {j.lr for j in tune if j.method == "gdpo"} == set(compare.LEARNING_RATES)
+    assert {(j.task, j.seed) for j in tune} == {(compare.TUNE_TASK, compare.TUNE_SEED)}
+    final = jobs("final", ["agrpo", "wd1"], ["chain2", "sudoku4"], 3)
+    assert [j.seed for j in final] == [0] * 4 + [1] * 4 + [2] * 4
+    assert {j.budget for j in final} == {compare.BUDGET["final"]} and {j.lr for j in final if j.method == "wd1"} == {1e-4}
+    assert {j.variant for j in jobs("flag", ["agrpo"], [], 1)} == set(compare.VARIANTS["agrpo"])
+    assert all(j.seed != compare.TUNE_SEED for j in final)
+    for call, message in ((lambda: jobs("final", ["gdpo"], ["chain2"], 1), "gdpo has no learning rate yet"),
+                          (lambda: jobs("finals", ["agrpo"], [], 1), "did you mean 'final'"),
+                          (lambda: jobs("tune", ["agrp"], [], 1), "did you mean 'agrpo'")):
+        with pytest.raises(ValueError, match=message):
+            call()
+
+
+def test_variants_are_settings_that_the_methods_know():
+    """Every flag of the table resolves to numbers that differ from the plain ones."""
+    for method, variants in compare.VARIANTS.items():
+        plain = METHODS[method].numbers("tiny")
+        assert variants["plain"] == {} and set(compare.VARIANTS) == set(METHODS)
+        for name, changes in variants.items():
+            assert (METHODS[method].numbers("tiny", **changes) == plain) == (name == "plain"), (method, name)
+
+
+def test_runs_are_recorded_once(tmp_path):
+    """Two tiny runs by two processes: a row each, logs that add up; again, nothing runs; a failed job loses no other."""
+    runs = tmp_path / "runs"
+    small = [Job("tune", "wd1", "plain", "chain2", s, 1e-4, 2_000) for s in (0, 1)]
+    found = list(compare.finish(small, 2, tmp_path, runs))
+    assert sorted(r["seed"] for r in found) == [0, 1]
+    again = compare.results("tune", path=tmp_path)
+    assert {tuple(r[k] for k in KEY) for r in again} == {tuple(asdict(j)[k] for k in KEY) for j in small}
+    assert all(0 <= r["low"] <= r["accuracy"] <= r["high"] <= 1 and r["forwards"] >= 2_000 for r in again)
+    seeds = compare.curves("wd1", stage="tune", path=tmp_path)["wd1"]
+    for log, r in zip(sorted(seeds, key=lambda log: log[0]["seed"]), sorted(again, key=lambda r: r["seed"]), strict=True):
+        assert log[-1]["step"] == r["steps"] and log[-1]["forwards"] == pytest.approx(r["forwards"] / 1000)
+    assert list(compare.finish(small, 2, tmp_path, runs)) == []
+    bad = replace(small[0], seed=7, task="chain9")
+    with pytest.raises(ValueError, match="chain9"):
+        list(compare.finish([bad], 1, tmp_path, runs))
+    assert len(compare.results(path=tmp_path)) == 2
+
+
+def test_a_summary_is_means_and_intervals(tmp_path):
+    """Mean and t-interval over seeds, the worst seed, collapses; a single seed has no interval; a re-run replaces a row."""
+    rows = [row(seed=s, accuracy=a) for s, a in enumerate((0.5, 0.6, 0.1))] + [row("wd1", accuracy=0.7)]
+    first, second = summary(rows)
+    assert first["method"] == "wd1" and first["low"] is None and first["seeds"] == 1
+    mean, half = show.t_interval([50.0, 60.0, 10.0])
+    assert (second["mean"], second["low"], second["high"]) == pytest.approx((mean, mean - half, mean + half))
+    assert (second["worst"], second["collapsed"], second["base"]) == (pytest.approx(10), 1, 25)
+    compare.append(tmp_path / "compare.csv", compare.COLUMNS, [row(accuracy=0.1), row(accuracy=0.9)])
+    assert [r["accuracy"] for r in compare.results(path=tmp_path)] == [0.9]
+    assert compare.results(path=tmp_path / "none") == [] and compare.curves(path=tmp_path) == {}
+    assert len(list(csv.DictReader(open(tmp_path / "compare.csv")))) == 2
+
+
+def test_figures_of_the_comparison_draw_what_they_are_given():
+    """One panel a column that is there; one row of charts a task, its dots at the means, its curves the means over seeds."""
+    log = [{"step": s, "reward": 0.1 * s, "eval_accuracy": 0.2 + 0.1 * s, "forwards_rollout": 100, "forwards_update": 50}
+           for s in range(4)]
+    fig = show.panels({"agrpo": [log]})
+    shown = [ax for ax in fig.axes if ax.get_visible()]
+    assert [ax.get_title(loc="left") for ax in shown] == ["validation accuracy (%)", "reward of the rollouts",
+                                                          "forward passes so far (thousands)"]
+    assert shown[2].lines[0].get_ydata().tolist() == pytest.approx([0.15, 0.3, 0.45, 0.6])
+    with pytest.raises(ValueError, match="no run has any"):
+        show.panels({"agrpo": [[{"step": 0}]]})
+    rows = summary([row(seed=s, accuracy=a) for s, a in enumerate((0.5, 0.6))] + [row("wd1", accuracy=0.3)])
+    fig = show.comparison(rows, {"chain2": {"agrpo": [show.with_forwards(log)] * 2}})
+    dots, spent, steps = fig.axes
+    assert [t.get_text() for t in dots.get_yticklabels()] == ["agrpo", "wd1"]
+    assert spent.lines[0].get_xdata().tolist() == pytest.approx([0.15, 0.3, 0.45, 0.6])
+    assert steps.lines[0].get_ydata().tolist() == pytest.approx([20, 30, 40, 50])
+    with pytest.raises(ValueError, match="no finished runs"):
+        show.comparison([], {})
+
+
+# ---------------------------------------------------------------- contrasts
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_diff_is_the_two_sources(name):
+    """Kept and new lines, in order, are the method's record and functions; kept and gone ones the parent's."""
+    method, lines = METHODS[name], contrast.diff(name)
+    parent = METHODS.get(method.parent)
+    mine = [contrast.record_source(name)]
+    theirs = [contrast.record_source(method.parent)] if parent else []
+    for question in ("views", "advantage", "token_loss", "text_loss", "log_ratio"):
+        new, old = getattr(method, question), getattr(parent, question, None)
+        if new is not old:
+            mine += [contrast.code(new)] if new else []
+            theirs += [contrast.code(old)] if old else []
+    assert [x[2:] for x in lines if x[:1] in "+ " and x] == "\n".join(mine).splitlines()
+    assert [x[2:] for x in lines if x[:1] in "- " and x] == "\n".join(theirs).splitlines()
+    page = contrast.source_diff(name)._repr_html_()
+    assert page.count("<span") == len(lines) and "&lt;" in page if any("<" in x for x in lines) else True
+
+
+def test_a_table_shows_what_differs_and_only_that():
+    """Parent and child beside each other; a method without a parent is shown whole; unknown names are named."""
+    text = contrast.table("gdpo")
+    assert "quadrature" in text and "one_step" in text and "inner_updates" not in text and "as in diffu-grpo: " in text
+    assert "inner_updates" in contrast.table("diffu-grpo")
+    assert "visited" not in contrast.table("mdpo") and "mean_over_steps" in contrast.table("mdpo")
+    assert "128" not in text and "3e-07" in contrast.table("gdpo", preset="paper")
+    for call in (lambda: contrast.table("gdp"), lambda: contrast.source_diff("gdp")):
+        with pytest.raises(ValueError, match="did you mean 'gdpo'"):
+            call()
