@@ -151,6 +151,18 @@ def summary(rows: list[dict]) -> list[dict]:
     return sorted(table, key=lambda r: -r["mean"])
 
 
+def paired(rows: list[dict], method: str, other: str) -> tuple[float, float, int]:
+    """(mean, half width, pairs) of method's accuracy minus other's, in points, over the (task, seed) that both have.
+
+    The half width is that of the 95 % t-interval. Seeds share problems, so pairing takes their common luck out.
+    Raises ValueError for fewer than two pairs.
+    """
+    found = {(r["method"], r["task"], r["seed"]): 100 * r["accuracy"] for r in rows if r["variant"] == "plain"}
+    shared = [k[1:] for k in found if k[0] == method and (other, *k[1:]) in found]
+    mean, half = t_interval([found[(method, *k)] - found[(other, *k)] for k in shared])
+    return mean, half, len(shared)
+
+
 @cache
 def base_accuracy(task: str, split: str) -> float:
     return evaluate(load_lm("tiny"), task, n=PROBLEMS, split=split).accuracy

@@ -15,7 +15,7 @@ from .names import lookup
 
 QUESTIONS = {"views": "views: which masked copies score a text", "rewarded": "which texts are rewarded",
              "advantage": "credit", "token_loss": "loss of a token", "text_loss": "loss of a text",
-             "log_ratio": "what the clip looks at", "reduction": "averaged as",
+             "uses_old": "looks at the old policy", "log_ratio": "what the clip looks at", "reduction": "averaged as",
              "tempered": "scored at the rollouts' temperature"}
 STYLE = {"+": "background:#dff3e4;color:#0b5d2a", "-": "background:#fbe3e1;color:#8c1d13"}
 

@@ -79,6 +79,7 @@ class Method:
     # clip, kl, **numbers.loss) -> (N, L) or (N, 1).
     token_loss: Callable[..., Tensor] | None = None
     text_loss: Callable[..., Tensor] | None = None
+    uses_old: bool = True  # does the loss look at the old policy? If not, its scores are not made, and the log shows ratio 1
     log_ratio: Callable[..., Tensor] = objectives.token_log_ratio  # (logp, old, scored) -> what the clip sees, for the log
     # What the summed loss is divided by. "token_mean": the scored tokens; "row_mean": the rows; "group_sum": the groups.
     reduction: str
@@ -150,7 +151,7 @@ GDPO = replace(
 WD1 = replace(
     DIFFU_GRPO, name="wd1", parent="diffu-grpo", source="wd1, arXiv 2507.08838",
     advantage=advantages.exponential_weights,
-    token_loss=objectives.weighted_likelihood, reduction="group_sum",
+    token_loss=objectives.weighted_likelihood, uses_old=False, reduction="group_sum",
     paper=replace(D1, prompts=8, kl=0.0, views={"p_mask_prompt": 0.15},
                   credit={"psi": 1.0, "over": "group", "negative": True}),
     tiny=replace(TINY, views={"p_mask_prompt": 0.15}, credit={"psi": 1.0, "over": "group", "negative": True}),

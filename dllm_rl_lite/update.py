@@ -79,7 +79,7 @@ def score_views(lm, reference, method: Method, numbers: Numbers, rollout: Rollou
     entries = len(views) if method.text_loss is None else 1
     old, ref, passes = [None] * entries, [None] * entries, 0
     with torch.no_grad():
-        if len(advantage) and numbers.inner_updates > 1:
+        if len(advantage) and numbers.inner_updates > 1 and method.uses_old:
             old, passes = scores(lm), passes + len(views)
         if len(advantage) and numbers.kl > 0:
             ref, passes = scores(reference), passes + len(views)

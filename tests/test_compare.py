@@ -94,6 +94,16 @@ def test_a_summary_is_means_and_intervals(tmp_path):
     assert len(list(csv.DictReader(open(tmp_path / "compare.csv")))) == 2
 
 
+def test_pairs_take_common_luck_out():
+    """Seed by seed and task by task; what only one of the two has is left out, and one pair is no interval."""
+    rows = [row("agrpo", seed=s, accuracy=a) for s, a in enumerate((0.5, 0.6, 0.4))]
+    rows += [row("wd1", seed=s, accuracy=a) for s, a in enumerate((0.4, 0.48))]
+    mean, half, n = compare.paired(rows, "agrpo", "wd1")
+    assert (mean, half, n) == (pytest.approx(11), pytest.approx(show.t_interval([10.0, 12.0])[1]), 2)
+    with pytest.raises(ValueError, match="at least 2"):
+        compare.paired(rows[:1] + rows[3:4], "agrpo", "wd1")
+
+
 def test_figures_of_the_comparison_draw_what_they_are_given():
     """One panel a column that is there; one row of charts a task, its dots at the means, its curves the means over seeds."""
     log = [{"step": s, "reward": 0.1 * s, "eval_accuracy": 0.2 + 0.1 * s, "forwards_rollout": 100, "forwards_update": 50}
@@ -104,7 +114,7 @@ def test_figures_of_the_comparison_draw_what_they_are_given():
                                                           "forward passes so far (thousands)"]
     assert shown[2].lines[0].get_ydata().tolist() == pytest.approx([0.15, 0.3, 0.45, 0.6])
     with pytest.raises(ValueError, match="no run has any"):
-        show.panels({"agrpo": [[{"step": 0}]]})
+        show.panels({"agrpo": [log]}, columns=["kl"])
     rows = summary([row(seed=s, accuracy=a) for s, a in enumerate((0.5, 0.6))] + [row("wd1", accuracy=0.3)])
     fig = show.comparison(rows, {"chain2": {"agrpo": [show.with_forwards(log)] * 2}})
     dots, spent, steps = fig.axes
