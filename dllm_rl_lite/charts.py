@@ -62,7 +62,8 @@ def curves(runs: dict[str, list[list[dict]]], column: str, x: str = "step", ax=N
         if band:
             ax.fill_between(list(band), *zip(*band.values(), strict=True), color=colour, alpha=0.18, linewidth=0)
     _view(ax, percent)
-    ax.set(xlabel=x.replace("_", " "), ylabel=column.replace("_", " ") + (" (%)" if percent else "") if ylabel is None else ylabel)
+    own = column.replace("_", " ") + (" (%)" if percent else "")
+    ax.set(xlabel=x.replace("_", " "), ylabel=own if ylabel is None else ylabel)
     ax.set_title(title or "", loc="left")
     ax.legend(title=f"band: 95 % interval over {' or '.join(sorted(over))}" if over else None)
     return ax
