@@ -41,10 +41,11 @@ TUNE_TASK, TUNE_SEED = "chain2", 100
 TASKS = ("chain2", "sudoku4")
 PROBLEMS = 180  # greedy, of the test split (of the validation split in stage "tune")
 VARIANTS = {  # stage "flag": method -> name -> what differs from its tiny numbers
-    "diffu-grpo": {"plain": {}, "quirks": {"published_quirks": True}},
+    "diffu-grpo": {"plain": {}, "quirks": {"published_quirks": True}, "whole prompt": {"views": {"p_mask_prompt": 0.0}}},
     "coupled-grpo": {"plain": {}, "quirks": {"published_quirks": True}},
     "gdpo": {"plain": {}, "outside": {"loss": {"per_token": "outside"}}},
-    "wd1": {"plain": {}, "batch": {"credit": {"over": "batch"}}, "positive": {"credit": {"negative": False}}},
+    "wd1": {"plain": {}, "batch": {"credit": {"over": "batch"}}, "positive": {"credit": {"negative": False}},
+            "whole prompt": {"views": {"p_mask_prompt": 0.0}}},
     "gdsd": {"plain": {}, "elbo": {"views": {"weighting": "elbo"}}, "psi10": {"loss": {"psi": 10.0}}},
     "agrpo": {"plain": {}, "entropy": {"views": {"law": "entropy"}}, "random": {"order": "random"}},
     "mdpo": {"plain": {}, "rcr": {"order": "rcr"}, "no outlook": {"credit": {"outlook": False}}},
