@@ -131,18 +131,18 @@ def curves(*methods: str, stage: str = "final", task: str = "chain2", path: Path
 
 
 def summary(rows: list[dict]) -> list[dict]:
-    """One row per method, variant and task: mean accuracy over seeds with its 95 % t-interval, worst seed, collapses, cost.
+    """One row per method, variant, task and learning rate: mean accuracy over seeds, 95 % t-interval, worst seed, cost.
 
     A run has collapsed where it ends below half of the base model's accuracy. Accuracies in %, sorted best first.
     """
     groups: dict[tuple, list[dict]] = {}
     for row in rows:
-        groups.setdefault((row["method"], row["variant"], row["task"]), []).append(row)
+        groups.setdefault((row["method"], row["variant"], row["task"], row["lr"]), []).append(row)
     table = []
-    for (method, variant, task), runs in groups.items():
+    for (method, variant, task, lr), runs in groups.items():
         values = [100 * r["accuracy"] for r in runs]
         mean, half = t_interval(values) if len(values) > 1 else (values[0], None)
-        table.append({"method": method, "variant": variant, "task": task, "lr": runs[0]["lr"], "seeds": len(runs),
+        table.append({"method": method, "variant": variant, "task": task, "lr": lr, "seeds": len(runs),
                       "base": 100 * runs[0]["before"], "mean": mean, "low": None if half is None else mean - half,
                       "high": None if half is None else mean + half, "worst": min(values),
                       "collapsed": sum(r["accuracy"] < r["before"] / 2 for r in runs),

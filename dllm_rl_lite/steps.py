@@ -88,8 +88,9 @@ def chosen_steps(rollout: Rollout, generator: torch.Generator, credit: Tensor, k
     Raises:
         ValueError: for k < 1 or a rollout without predictions.
     Source: MDPO (arXiv 2508.13148) and its release.
-    Error: not an estimate of log p(text): most scored tokens were predicted and then thrown away. Where credit is that of
-    the prediction itself it is a policy gradient of the complete prediction: `tests/test_methods.py`.
+    Error: not an estimate of log p(text): most scored tokens were predicted and then thrown away. With confident=False it is
+    a policy gradient of the complete prediction, where credit is that prediction's. The confidence as a weight adds a term
+    of its own: even constant credit then sharpens or flattens the law, by half the slope of the sum of p^2 (chapter 11).
     """
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k}")

@@ -9,32 +9,7 @@ from exercise import said
 
 from dllm_rl_lite import checks
 
-ALL = [checks.ex_01_1, checks.ex_01_2, checks.ex_01_3]
 FLOOR = 0.5 * (-0.8 * math.log(0.8) - 0.2 * math.log(0.2)) / 10
-
-
-GARBAGE = [0.5, -1, "text", b"x", [], (), [None] * 3, {}, {1}, float("nan"), float("inf"), torch.zeros(3, 3),
-           torch.tensor([]), object(), int, lambda: 0, lambda *a: 1 / 0, lambda *a: "text", lambda *a: [],
-           lambda *a: torch.zeros(2), lambda *a: a[0], lambda *a: float("nan"), lambda *a: (None, None),
-           lambda *a: ("a", "b"), lambda *a: (torch.zeros(6000, 4), torch.zeros(6000)), lambda *a: object(),
-           lambda *a: (torch.ones(6000, 4) > 0, torch.full((6000,), float("nan"))), lambda *a: [[1], [1, 2]],
-           lambda *a: (torch.zeros(6000, 4) > 0, torch.zeros(6000)), lambda *a: torch.tensor(1j)]
-
-
-@pytest.mark.parametrize("check", ALL, ids=lambda c: c.__name__)
-def test_garbage_is_never_right_and_never_raises(capsys, check):
-    for garbage in GARBAGE:
-        assert ": not yet - " in said(capsys, check, garbage), garbage
-
-
-@pytest.mark.parametrize("check", ALL, ids=lambda c: c.__name__)
-def test_nothing_yet_is_todo(capsys, check):
-    assert ": todo - " in said(capsys, check, None)
-
-
-@pytest.mark.parametrize("check", ALL[1:], ids=lambda c: c.__name__)
-def test_a_stub_is_todo(capsys, check):
-    assert ": todo - " in said(capsys, check, lambda *a: None)
 
 
 @pytest.mark.parametrize("answer, words", [

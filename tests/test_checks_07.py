@@ -6,31 +6,13 @@ from dataclasses import replace
 
 import pytest
 import torch
-from exercise import GARBAGE, said
+from exercise import said
 
 from dllm_rl_lite.checks.diffu_grpo import ex_07_1, ex_07_2, ex_07_3
 from dllm_rl_lite.estimators import one_step
 from dllm_rl_lite.views import View
 
 SEEDS = itertools.count()
-CHECKS = [ex_07_1, ex_07_2, ex_07_3]
-MORE = [[None] * 3, (float("nan"),) * 3, lambda *a: a[0], lambda *a: [a[0]], lambda *a: [None], lambda *a: [[]]]
-
-
-@pytest.mark.parametrize("check", CHECKS, ids=lambda c: c.__name__)
-def test_garbage_is_never_right_and_never_raises(capsys, check):
-    for garbage in GARBAGE + MORE:
-        assert ": not yet - " in said(capsys, check, garbage), garbage
-
-
-@pytest.mark.parametrize("check", CHECKS, ids=lambda c: c.__name__)
-def test_nothing_yet_is_todo(capsys, check):
-    assert ": todo - " in said(capsys, check, None)
-
-
-@pytest.mark.parametrize("check", [ex_07_2, ex_07_3], ids=lambda c: c.__name__)
-def test_a_stub_is_todo(capsys, check):
-    assert ": todo - " in said(capsys, check, lambda *a: None)
 
 
 @pytest.mark.parametrize("answer, words", [

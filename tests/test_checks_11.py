@@ -2,28 +2,9 @@
 
 import pytest
 import torch
-from exercise import GARBAGE, said
+from exercise import said
 
 from dllm_rl_lite.checks.steps import ex_11_1, ex_11_2, ex_11_3
-
-CHECKS = [ex_11_1, ex_11_2, ex_11_3]
-MORE = [[None] * 3, (float("nan"), 1, 2), lambda *a: a[0] * float("nan"), lambda *a: a[0][:1], lambda *a: a[0] * 7 - 3]
-
-
-@pytest.mark.parametrize("check", CHECKS, ids=lambda c: c.__name__)
-def test_garbage_is_never_right_and_never_raises(capsys, check):
-    for garbage in GARBAGE + MORE:
-        assert ": not yet - " in said(capsys, check, garbage), garbage
-
-
-@pytest.mark.parametrize("check", CHECKS, ids=lambda c: c.__name__)
-def test_nothing_yet_is_todo(capsys, check):
-    assert ": todo - " in said(capsys, check, None)
-
-
-@pytest.mark.parametrize("check", [ex_11_2, ex_11_3], ids=lambda c: c.__name__)
-def test_a_stub_is_todo(capsys, check):
-    assert ": todo - " in said(capsys, check, lambda *a: None)
 
 
 @pytest.mark.parametrize("answer, words", [

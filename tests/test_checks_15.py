@@ -1,7 +1,7 @@
 """The checks of chapter 15: right answers, each named mistake, nothing yet, garbage."""
 
 import pytest
-from exercise import GARBAGE, said
+from exercise import said
 
 from dllm_rl_lite.checks import ex_15_1, ex_15_2, ex_15_3
 from dllm_rl_lite.checks.fair import _price
@@ -59,8 +59,3 @@ def test_ex_15_3(capsys, function, word):
     assert word in said(capsys, ex_15_3, function)
 
 
-@pytest.mark.parametrize("check", [ex_15_1, ex_15_2, ex_15_3])
-@pytest.mark.parametrize("garbage", GARBAGE, ids=repr)
-def test_garbage_is_never_an_error(capsys, check, garbage):
-    """Whatever is handed in, the check speaks, and does not call it right."""
-    assert "not yet" in said(capsys, check, garbage) or "todo" in capsys.readouterr().out
