@@ -24,12 +24,12 @@ from pathlib import Path
 
 import torch
 
-from .charts import read_results, t_interval
+from . import show
+from .charts import t_interval
 from .evaluate import evaluate
 from .methods import METHODS, REMASKING
 from .model import load_lm
 from .names import lookup
-from .panels import with_forwards
 from .tasks import load_task
 from .train import TrainConfig, train
 
@@ -107,7 +107,7 @@ def tuned(path: Path = RESULTS) -> dict[str, float]:
 def results(stage: str | None = None, method: str | None = None, task: str | None = None,
             path: Path = RESULTS) -> list[dict]:
     """The finished runs, as recorded; an empty list where there is no table yet."""
-    rows = read_results(path / "compare.csv") if (path / "compare.csv").is_file() else []
+    rows = show.read_results(path / "compare.csv") if (path / "compare.csv").is_file() else []
     latest = {tuple(r[k] for k in KEY): r for r in rows}
     return [r for r in latest.values() if stage in (None, r["stage"]) and method in (None, r["method"])
             and task in (None, r["task"])]
@@ -118,7 +118,7 @@ def curves(*methods: str, stage: str = "final", task: str = "chain2", path: Path
 
     Rows gain `forwards`, all forward passes so far, in thousands. No methods: all. Unfinished ones are left out.
     """
-    rows = read_results(path / "compare_curves.csv") if (path / "compare_curves.csv").is_file() else []
+    rows = show.read_results(path / "compare_curves.csv") if (path / "compare_curves.csv").is_file() else []
     runs: dict[tuple, dict[int, dict]] = {}
     for row in rows:
         if row["stage"] == stage and row["task"] == task and (not methods or row["method"] in methods):
@@ -126,7 +126,7 @@ def curves(*methods: str, stage: str = "final", task: str = "chain2", path: Path
             runs.setdefault((label, row["seed"], row["lr"]), {})[row["step"]] = row
     found: dict[str, list[list[dict]]] = {}
     for (label, _, _), by_step in runs.items():
-        found.setdefault(label, []).append(with_forwards([by_step[s] for s in sorted(by_step)]))
+        found.setdefault(label, []).append(show.with_forwards([by_step[s] for s in sorted(by_step)]))
     return found
 
 
@@ -225,6 +225,17 @@ def finish(todo: list[Job], workers: int, path: Path = RESULTS, runs: Path = ROO
             raise
 
 
+def draw(folder: Path = ROOT / "notebooks" / "figures", path: Path = RESULTS) -> Path | None:
+    """Write compare.png: the finished runs of stage "final" as `panels.comparison` draws them; None where there are none."""
+    rows = summary(results("final", path=path))
+    if not rows:
+        return None
+    show.style()
+    logs = {r["task"]: curves(task=r["task"], path=path) for r in rows}
+    show.comparison(rows, logs).savefig(folder / "compare.png", dpi=100)
+    return folder / "compare.png"
+
+
 def describe(row: dict) -> str:
     """One line for a person."""
     run = f"{row['method']} {row['variant']} {row['task']} seed {row['seed']} lr {row['lr']:g}"
@@ -249,6 +260,8 @@ def main() -> None:
             for n, row in enumerate(finish(todo, a.workers), 1):
                 print(f"{stage} {n} of at most {len(todo)}:", describe(row), flush=True)
             print(f"{stage}: {n} runs in {time.perf_counter() - start:.0f} s", flush=True)
+        if rows := summary(results("final")):
+            print(show.table(rows), f"drawn in {draw()}", sep="\n")
     except ValueError as error:
         parser.exit(1, f"{error}\n")
     except KeyboardInterrupt:

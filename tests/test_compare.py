@@ -125,6 +125,16 @@ def test_figures_of_the_comparison_draw_what_they_are_given():
         show.comparison([], {})
 
 
+def test_the_figure_is_drawn_from_the_table(tmp_path):
+    """compare.png of the finished runs; nothing where none has finished."""
+    assert compare.draw(tmp_path, tmp_path) is None
+    compare.append(tmp_path / "compare.csv", compare.COLUMNS, [row(seed=s, accuracy=0.5 + 0.1 * s) for s in range(2)])
+    log = [{k: 0.3 for k in compare.LOGGED} | {k: row(seed=s)[k] for k in KEY} | {"step": step}
+           for s in range(2) for step in range(3)]
+    compare.append(tmp_path / "compare_curves.csv", (*KEY, *compare.LOGGED), log)
+    assert compare.draw(tmp_path, tmp_path).stat().st_size > 10_000
+
+
 # ---------------------------------------------------------------- contrasts
 
 

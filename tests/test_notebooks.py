@@ -193,8 +193,60 @@ def agrees_with_path_logprob(scope):
     assert (values[0][1] - values[1][1]).norm() < 1e-4 * values[1][1].norm()
 
 
+def agrees_with_inner_updates(scope):
+    """Two inner updates by the chapter's loop and by the package's, KL penalty included, end in the same weights."""
+    import copy
+
+    from dllm_rl_lite.methods import METHODS
+    from dllm_rl_lite.model import load_lm
+    from dllm_rl_lite.rules import Schedule
+    from dllm_rl_lite.sampler import denoise
+    from dllm_rl_lite.tasks import load_task
+    from dllm_rl_lite.update import accumulate_gradients, score_views
+
+    def g(seed):
+        return torch.Generator().manual_seed(seed)
+
+    lm, task, method = load_lm("tiny"), load_task("chain1"), METHODS["diffu-grpo"]
+    numbers = method.tiny
+    prompts = [e.prompt for e in task.sample(6, "validation", 3)]
+    rollout = denoise(lm, prompts, task.length, Schedule(5), temperature=1.0, generator=g(0))
+    credit = torch.tensor([0.5, -0.5, 0.25, -0.25, 0.5, -0.5])
+    mine, package = copy.deepcopy(lm), copy.deepcopy(lm)
+    one, two = (torch.optim.SGD(m.parameters(), lr=0.1) for m in (mine, package))
+    spread = scope["inner_updates"](mine, lm, rollout, credit, [g(1), g(2)], one, numbers)
+    for scored in [score_views(lm, lm, method, numbers, rollout, credit, g(i)) for i in (1, 2)]:
+        accumulate_gradients(package, method, numbers, scored, torch.Tensor.backward)
+        torch.nn.utils.clip_grad_norm_(package.parameters(), numbers.grad_clip)
+        two.step()
+        two.zero_grad()
+    assert spread[0] < 1e-6 < spread[1]
+    pairs = [(a.detach(), b.detach(), c.detach()) for a, b, c in
+             zip(mine.parameters(), package.parameters(), lm.parameters(), strict=True)]
+    moved = sum(float((a - c).square().sum()) for a, _, c in pairs)
+    assert moved > 1e-6 and sum(float((a - b).square().sum()) for a, b, _ in pairs) < 1e-6 * moved
+
+
+def agrees_with_rcr(scope):
+    """The chapter's remasking loop and the package's give the same tokens, greedy, for both running confidences."""
+    from dllm_rl_lite.model import new_tiny_lm
+    from dllm_rl_lite.rules import RunningConfidence
+    from dllm_rl_lite.sampler import denoise
+
+    lm = new_tiny_lm(hidden=32, layers=2, heads=2, feed_forward=64, max_length=64, seed=0).eval()
+    ids = torch.randint(8, len(lm.tokenizer), (6, 5), generator=torch.Generator().manual_seed(0))
+    mask = torch.arange(5) >= torch.tensor([0, 0, 1, 2, 3, 0])[:, None]
+    ids = torch.where(mask, ids, lm.pad_id)
+    for keep in ("latest", "max"):
+        for length, steps in ((8, 4), (12, 12), (9, 4)):
+            wanted = denoise(lm, (ids, mask), length, RunningConfidence(steps, keep)).tokens
+            assert torch.equal(scope["rcr_sample"](lm, ids, mask, length, steps, keep), wanted)
+
+
 AGREES = {
     "dllm_rl_lite.views.estimate": agrees_with_path_logprob,
+    "dllm_rl_lite.update.accumulate_gradients": agrees_with_inner_updates,
+    "dllm_rl_lite.rules.RunningConfidence": agrees_with_rcr,
     "dllm_rl_lite.exact.exact_logprob": agrees_with_exact_logprob,
     "dllm_rl_lite.sampler.denoise": agrees_with_denoise,
     "dllm_rl_lite.estimators.random_subset": agrees_with_random_subset,
