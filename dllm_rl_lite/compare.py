@@ -44,9 +44,8 @@ VARIANTS = {  # stage "flag": method -> name -> what differs from its tiny numbe
     "diffu-grpo": {"plain": {}, "quirks": {"published_quirks": True}, "whole prompt": {"views": {"p_mask_prompt": 0.0}}},
     "coupled-grpo": {"plain": {}, "quirks": {"published_quirks": True}},
     "gdpo": {"plain": {}, "outside": {"loss": {"per_token": "outside"}}},
-    "wd1": {"plain": {}, "batch": {"credit": {"over": "batch"}}, "positive": {"credit": {"negative": False}},
-            "whole prompt": {"views": {"p_mask_prompt": 0.0}}},
-    "gdsd": {"plain": {}, "elbo": {"views": {"weighting": "elbo"}}, "psi10": {"loss": {"psi": 10.0}}},
+    "wd1": {"plain": {}, "positive": {"credit": {"negative": False}}, "whole prompt": {"views": {"p_mask_prompt": 0.0}}},
+    "gdsd": {"plain": {}, "elbo": {"views": {"weighting": "elbo"}}},
     "agrpo": {"plain": {}, "entropy": {"views": {"law": "entropy"}}, "random": {"order": "random"}},
     "mdpo": {"plain": {}, "rcr": {"order": "rcr"}, "no outlook": {"credit": {"outlook": False}}},
 }

@@ -243,9 +243,45 @@ def agrees_with_rcr(scope):
             assert torch.equal(scope["rcr_sample"](lm, ids, mask, length, steps, keep), wanted)
 
 
+def agrees_with_text_pieces(scope):
+    """The chapter's two-phase backward and the package's update give one gradient: three views, penalty on, ratios off 1."""
+    import copy
+
+    from dllm_rl_lite.methods import METHODS
+    from dllm_rl_lite.model import new_tiny_lm
+    from dllm_rl_lite.rules import Schedule
+    from dllm_rl_lite.sampler import denoise
+    from dllm_rl_lite.update import accumulate_gradients, score_views, union
+
+    g = torch.Generator().manual_seed(0)
+    lm = new_tiny_lm(hidden=32, layers=2, heads=2, feed_forward=64, max_length=64).eval()
+    later = copy.deepcopy(lm)
+    with torch.no_grad():
+        for w in later.parameters():
+            w.mul_(1 + 0.05 * torch.randn(w.shape, generator=g))
+    rollout = denoise(lm, ["1+2", "3-4", "5-6", "7+8"], 8, Schedule(4, "random"), temperature=1.0, generator=g)
+    method, advantage = METHODS["coupled-grpo"], torch.tensor([0.6, -0.9, 0.3, -0.4])
+    numbers = method.numbers("tiny", clip=0.1, kl=0.3)
+    scored = score_views(lm, lm, method, numbers, rollout, advantage, g)
+    tokens, gradients = union(scored.views), []
+
+    def loss_of(phi):
+        losses = method.text_loss(phi, scored.old[0], scored.ref[0], advantage[:, None], tokens, 0.1, 0.3)
+        return losses.sum() / scored.normaliser
+
+    for run in (lambda: scope["two_phase"](later, rollout, scored.views, loss_of),
+                lambda: accumulate_gradients(later, method, numbers, scored, torch.Tensor.backward)):
+        later.zero_grad()
+        run()
+        gradients.append(torch.cat([w.grad.flatten() for w in later.parameters()]))
+    assert gradients[1].norm() > 1e-3
+    assert (gradients[0] - gradients[1]).norm() < 1e-4 * gradients[1].norm()
+
+
 AGREES = {
     "dllm_rl_lite.views.estimate": agrees_with_path_logprob,
     "dllm_rl_lite.update.accumulate_gradients": agrees_with_inner_updates,
+    "dllm_rl_lite.update.text_pieces": agrees_with_text_pieces,
     "dllm_rl_lite.rules.RunningConfidence": agrees_with_rcr,
     "dllm_rl_lite.exact.exact_logprob": agrees_with_exact_logprob,
     "dllm_rl_lite.sampler.denoise": agrees_with_denoise,
