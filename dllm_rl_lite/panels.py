@@ -58,7 +58,7 @@ def comparison(rows: list[dict], log: dict[str, dict[str, list[list[dict]]]]):
     Bars are 95 % intervals of the mean over seeds, small crosses the worst seed; the dashed line is the base model.
     Raises ValueError for no rows.
     """
-    tasks = list(dict.fromkeys(r["task"] for r in rows))
+    tasks = sorted({r["task"] for r in rows})
     if not tasks:
         raise ValueError("nothing to draw: no finished runs; start python -m dllm_rl_lite.compare")
     fig, axes = plt.subplots(len(tasks), 3, figsize=(13, 3.6 * len(tasks)), squeeze=False, layout="constrained",
