@@ -168,6 +168,14 @@ def test_paper_numbers_are_the_cards():
     d1, agrpo = METHODS["diffu-grpo"].paper, METHODS["agrpo"].paper
     assert (d1.group, d1.inner_updates, d1.clip, d1.kl, d1.lr, d1.grad_clip) == (6, 12, 0.5, 0.04, 3e-6, 0.2)
     assert (agrpo.group, agrpo.inner_updates, agrpo.clip, agrpo.kl, agrpo.views["k"]) == (8, 1, 0.2, 0.0, 24)
+    coupled, gdpo, wd1, gdsd, mdpo = (METHODS[m].paper for m in ("coupled-grpo", "gdpo", "wd1", "gdsd", "mdpo"))
+    assert (coupled.group, coupled.inner_updates, coupled.clip, coupled.kl, coupled.lr, coupled.top_p) == (10, 2, 0.5, 0.01,
+                                                                                                        1e-6, 0.95)
+    assert (coupled.temperature, coupled.order, coupled.rule(256).steps) == (1.2, "entropy", 256)
+    assert (gdpo.group, gdpo.inner_updates, gdpo.clip, gdpo.kl, gdpo.lr, gdpo.views["nodes"]) == (6, 12, 0.5, 0.0, 3e-7, 3)
+    assert (wd1.inner_updates, wd1.lr, wd1.views["p_mask_prompt"], wd1.credit["psi"]) == (12, 3e-6, 0.15, 1.0)
+    assert (gdsd.inner_updates, gdsd.clip, gdsd.kl, gdsd.loss["psi"], gdsd.rule(256).steps) == (8, 4e-4, 1e-3, 1.0, 64)
+    assert (mdpo.temperature, mdpo.kl, mdpo.lr, mdpo.views["k"], mdpo.rule(512).steps) == (0.4, 0.02, 7e-7, 8, 128)
     assert d1.rule(256).steps == 128 and agrpo.rule(384).steps == 128 and agrpo.rule(384).order == "random"
     with pytest.raises(ValueError, match="tokens_per_step 2 must divide"):
         Numbers(prompts=1, group=2, inner_updates=1, clip=0.2, kl=0.0, lr=1.0).rule(5)
