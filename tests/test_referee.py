@@ -4,9 +4,10 @@ import matplotlib.pyplot as plt
 import pytest
 import torch
 
+from dllm_rl_lite.charts import read_results
 from dllm_rl_lite.estimators import ESTIMATORS, left_to_right, one_step, random_masks
 from dllm_rl_lite.exact import exact_elbo, exact_logprob
-from dllm_rl_lite.panels import estimator_map, read_results
+from dllm_rl_lite.panels import estimator_map
 from dllm_rl_lite.referee import directions, distinct, errors, exact_gradient, row_by_row, truth
 from dllm_rl_lite.rules import Schedule
 from dllm_rl_lite.sampler import denoise
