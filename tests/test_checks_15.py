@@ -1,10 +1,29 @@
 """The checks of chapter 15: right answers, each named mistake, nothing yet, garbage."""
 
 import pytest
+import torch
 from exercise import said
+from updates import ADVANTAGE, gradient_of, numbers
 
 from dllm_rl_lite.checks import ex_15_1, ex_15_2, ex_15_3
 from dllm_rl_lite.checks.fair import _price
+from dllm_rl_lite.methods import METHODS
+from dllm_rl_lite.update import score_views
+
+
+@pytest.mark.parametrize("mu", [1, 2])
+@pytest.mark.parametrize("kl", [0.0, 0.1])
+@pytest.mark.parametrize("name", ["diffu-grpo", "gdsd"])
+def test_the_price_is_what_the_package_counts(policy, reference, batch, name, kl, mu):
+    """Old, reference, first phase and views of a row over all inner updates; views that score none of it are free."""
+    n, method, spent, views = numbers(name, kl=kl, inner_updates=mu, clip=0.9), METHODS[name], 0, 0
+    for i in range(mu):
+        g = torch.Generator().manual_seed(i)
+        scored = score_views(policy, reference, method, n, batch, ADVANTAGE + 1, g, fresh=i == 0)
+        _, stats = gradient_of(policy, name, n, scored)
+        views, spent = len(scored.views), spent + scored.forwards + stats["forwards"]
+        spent += sum(int((~v.scored.any(1)).sum()) for v in scored.views)
+    assert spent == 6 * _price(0, views, mu, kl > 0, method.text_loss is not None)
 
 
 def at_budget(rows, budget):

@@ -34,6 +34,21 @@ def test_the_best_learning_rate_is_the_smaller_of_equals(table):
     assert compare.tuned(table) == {"agrpo": 2e-4, "wd1": 1e-4}
 
 
+def test_the_tiny_learning_rates_are_the_tuned_ones():
+    """What METHODS holds is what the recorded tuning found, for every method."""
+    assert compare.tuned() == {name: m.tiny.lr for name, m in METHODS.items()}
+
+
+def test_the_recorded_table_is_complete():
+    """Every method on every task with every seed, at one budget; the same seeds for every variant that was run."""
+    final = compare.results("final")
+    assert {(r["method"], r["task"], r["seed"]) for r in final} == {(m, t, s) for m in METHODS for t in compare.TASKS
+                                                                    for s in range(3)}
+    wanted = {(m, v, s) for m, variants in compare.VARIANTS.items() for v in variants for s in range(3)}
+    assert {(r["method"], r["variant"], r["seed"]) for r in compare.results("flag")} == wanted
+    assert all(r["budget"] == compare.BUDGET[r["stage"]] <= r["forwards"] for r in compare.results())
+
+
 def test_jobs_are_balanced_and_equal(table, monkeypatch):
     """Tuning tries every rate for every method; the table goes seed by seed, all at one budget and at the tuned rates."""
     monkeypatch.setattr(compare, "tuned", lambda path=table: {"agrpo": 2e-4, "wd1": 1e-4})
@@ -153,7 +168,8 @@ def test_a_diff_is_the_two_sources(name):
     assert [x[2:] for x in lines if x[:1] in "+ " and x] == "\n".join(mine).splitlines()
     assert [x[2:] for x in lines if x[:1] in "- " and x] == "\n".join(theirs).splitlines()
     page = contrast.source_diff(name)._repr_html_()
-    assert page.count("<span") == len(lines) and "&lt;" in page if any("<" in x for x in lines) else True
+    assert page.count("<span") == len(lines)
+    assert page.count("&lt;") == sum(line.count("<") for line in lines), "source is shown, not read as HTML"
 
 
 def test_a_table_shows_what_differs_and_only_that():
