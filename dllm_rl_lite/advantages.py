@@ -113,3 +113,30 @@ def step_credit(rewards: Tensor, outlook: bool = True, eps: float = 1e-4) -> Ten
         credit = credit + torch.where(left > 0, later / left.clamp(min=1), r)
     by_step = credit.permute(0, 2, 1).reshape(b * t, g).to(rewards.dtype)
     return z_score(by_step, eps).view(b, t, g).permute(0, 2, 1).contiguous()
+
+
+BASELINES = ("shared", "free apart", "guided apart", "apart")
+
+
+def guided_mean(rewards: Tensor, guided: int = 0, baseline: str = "shared") -> Tensor:
+    """AG-GRPO's credit: reward minus a mean, the last `guided` siblings of each group having seen the answer.
+
+    Args:
+        rewards: (B, G) float32, answer-free siblings first. guided: 0..G.
+        baseline: "shared": everybody against the mean of all (the paper's); "free apart": answer-free rows against their own
+            mean, guided ones against that of all; "guided apart": the other way round; "apart": each kind against its own.
+    Returns:
+        (B, G) credit; zero in sum over each group with "shared" and over each kind with "apart".
+    Raises:
+        ValueError: for a bad tensor, a count outside 0..G or an unknown baseline.
+    Source: AG-GRPO's release (default, front_seperate, back_seperate, seperate).
+    Error: with "shared" the mean credit of the answer-free rows is (their mean - the guided mean) * share guided: negative
+    while guided rows are better, however good the answer-free ones are: `tests/test_guided.py`.
+    """
+    if baseline not in BASELINES or not 0 <= guided <= rewards.shape[-1]:
+        raise ValueError(f"need baseline one of {BASELINES}, guided in 0..{rewards.shape[-1]}; got {baseline!r}, {guided}")
+    shared, kinds = group_mean(rewards), rewards.split([rewards.shape[1] - guided, guided], 1)
+    own = torch.cat([group_mean(kind) if kind.shape[1] else kind for kind in kinds], 1)
+    free = torch.arange(rewards.shape[1], device=rewards.device) < rewards.shape[1] - guided
+    apart = {"shared": ~free & free, "free apart": free, "guided apart": ~free, "apart": free | ~free}[baseline]
+    return torch.where(apart, own, shared)

@@ -1,9 +1,11 @@
 """Every method at equal forward passes: `python -m dllm_rl_lite.compare` tunes, trains, tests and records.
 
-Three stages, one row a finished run in notebooks/results/compare.csv, its log in compare_curves.csv:
-  tune   three learning rates, one seed, one task; the best by validation accuracy is used from then on
-  final  every method on every task, several seeds, tested on held-out problems
-  flag   what the forks between paper and released code change, several seeds
+Four stages, one row a finished run in notebooks/results/compare.csv, its log in compare_curves.csv:
+  tune    three learning rates, one seed, one task; the best by validation accuracy is used from then on
+  final   every method on every task, several seeds, tested on held-out problems
+  flag    what the forks between paper and released code change, several seeds
+  summit  AG-GRPO and TA-GRPO-d where they are at home, five seeds, and how few steps each trained model can do with:
+          its test accuracy under several decoders goes to compare_decoders.csv
 Interrupt it whenever you like: finished runs are not run again, a half-finished one goes on from its last checkpoint.
 """
 
@@ -30,29 +32,33 @@ from .evaluate import evaluate
 from .methods import METHODS, REMASKING
 from .model import load_lm
 from .names import lookup
+from .rules import Schedule, Threshold
+from .studies import (
+    BUDGET,
+    FLAG_TASK,
+    LEARNING_RATES,
+    ONLY_SUMMIT,
+    PROBLEMS,
+    SEEDS,
+    SUMMIT,
+    TASKS,
+    TUNE_SEED,
+    TUNE_TASK,
+    UNGUIDABLE,
+    VARIANTS,
+)
 from .tasks import load_task
 from .train import TrainConfig, train
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "notebooks" / "results"
-BUDGET = {"tune": 40_000, "final": 60_000, "flag": 30_000}  # forward passes of one row: rollouts, old and reference, views
-LEARNING_RATES = (1e-4, 2e-4, 4e-4)
-TUNE_TASK, TUNE_SEED = "chain2", 100
-TASKS = ("chain2", "sudoku4")
-PROBLEMS = 180  # greedy, of the test split (of the validation split in stage "tune")
-VARIANTS = {  # stage "flag": method -> name -> what differs from its tiny numbers
-    "diffu-grpo": {"plain": {}, "quirks": {"published_quirks": True}, "whole prompt": {"views": {"p_mask_prompt": 0.0}}},
-    "coupled-grpo": {"plain": {}, "quirks": {"published_quirks": True}},
-    "gdpo": {"plain": {}, "outside": {"loss": {"per_token": "outside"}}},
-    "wd1": {"plain": {}, "positive": {"credit": {"negative": False}}, "whole prompt": {"views": {"p_mask_prompt": 0.0}}},
-    "gdsd": {"plain": {}, "elbo": {"views": {"weighting": "elbo"}}},
-    "agrpo": {"plain": {}, "entropy": {"views": {"law": "entropy"}}, "random": {"order": "random"}},
-    "mdpo": {"plain": {}, "rcr": {"order": "rcr"}, "no outlook": {"credit": {"outlook": False}}},
-}
 KEY = ("stage", "method", "variant", "task", "seed", "lr", "budget")
+DECODERS = ("schedule 1", "schedule 2", "schedule 4", *(f"threshold {t:g}" for t in (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)))
+DECODED = ("decoder", "accuracy", "forwards")
 COLUMNS = (*KEY, "steps", "forwards", "seconds", "before", "accuracy", "low", "high", "habit_share", "reward")
 LOGGED = ("step", "reward", "dead_groups", "clip_fraction", "ratio_spread", "kl", "grad_norm", "forwards_rollout",
-          "forwards_update", "eval_accuracy", "eval_low", "eval_high")
+          "forwards_update", "eval_accuracy", "eval_low", "eval_high", "steps_row", "reward_free", "reward_guided",
+          "dead_wrong", "dead_free", "dead_free_wrong", "logprob_free", "logprob_guided")
 
 
 @dataclass(frozen=True)
@@ -89,9 +95,14 @@ def jobs(stage: str, methods: list[str], tasks: list[str], seeds: int, budget: i
         if method not in best:
             raise ValueError(f"{method} has no learning rate yet: run the stage tune first")
     if stage == "flag":
-        return [Job(stage, m, v, TUNE_TASK, seed, best[m], budget) for seed in range(seeds) for m in methods
-                for v in VARIANTS.get(m, ())]
-    return [Job(stage, m, "plain", t, seed, best[m], budget) for seed in range(seeds) for t in tasks for m in methods]
+        return [Job(stage, m, v, FLAG_TASK.get(m, TUNE_TASK), seed, best[m], budget) for seed in range(seeds)
+                for m in methods for v in VARIANTS.get(m, ()) if v not in ONLY_SUMMIT]
+    if stage == "summit":
+        wanted = [(t, *label.partition("/")[::2]) for own, labels in SUMMIT for t in own for label in labels]
+        return [Job(stage, m, v or "plain", t, seed, best[m], budget) for seed in range(seeds) for t, m, v in wanted
+                if t in tasks and m in methods]
+    return [Job(stage, m, "plain", t, seed, best[m], budget) for seed in range(seeds) for t in tasks for m in methods
+            if not (t in UNGUIDABLE and METHODS[m].tiny.guide)]
 
 
 def tuned(path: Path = RESULTS) -> dict[str, float]:
@@ -113,7 +124,7 @@ def results(stage: str | None = None, method: str | None = None, task: str | Non
 
 
 def curves(*methods: str, stage: str = "final", task: str = "chain2", path: Path = RESULTS) -> dict[str, list[list[dict]]]:
-    """label -> one list of log rows per seed, for `show.curves` and `show.panels`; in stage "flag" labels are variants.
+    """label -> one list of log rows per seed, for `show.curves` and `show.panels`; labels name variants but the plain.
 
     Rows gain `forwards`, all forward passes so far, in thousands. No methods: all. Unfinished ones are left out.
     """
@@ -121,7 +132,8 @@ def curves(*methods: str, stage: str = "final", task: str = "chain2", path: Path
     runs: dict[tuple, dict[int, dict]] = {}
     for row in rows:
         if row["stage"] == stage and row["task"] == task and (not methods or row["method"] in methods):
-            label = row["method"] if stage != "flag" else f"{row['method']} {row['variant']}"
+            plain = row["variant"] == "plain" and stage != "flag"
+            label = row["method"] if plain else f"{row['method']} {row['variant']}"
             runs.setdefault((label, row["seed"], row["lr"]), {})[row["step"]] = row
     found: dict[str, list[list[dict]]] = {}
     for (label, _, _), by_step in runs.items():
@@ -168,11 +180,22 @@ def base_accuracy(task: str, split: str) -> float:
     return evaluate(load_lm("tiny"), task, n=PROBLEMS, split=split).accuracy
 
 
-def run_job(job: Job, threads: int, folder: Path) -> tuple[dict, list[dict]]:
-    """Train and test one run in a folder: its row of the table and the rows of its log."""
+def decoders(lm, task: str) -> list[dict]:
+    """Greedy test accuracy and mean forward passes a problem, under fixed schedules (tokens a step) and thresholds."""
+    found = []
+    for name in DECODERS:
+        kind, value = name.split()
+        rule = Threshold(float(value)) if kind == "threshold" else Schedule(load_task(task).length // int(value))
+        report = evaluate(lm, task, rule, PROBLEMS)
+        found.append({"decoder": name, "accuracy": report.accuracy, "forwards": report.mean_forwards})
+    return found
+
+
+def run_job(job: Job, threads: int, folder: Path) -> tuple[dict, list[dict], list[dict]]:
+    """Train and test one run in a folder: its row of the table, the rows of its log, in stage "summit" those by decoder."""
     torch.set_num_threads(threads)
     split = "validation" if job.stage == "tune" else "test"
-    numbers = {**VARIANTS[job.method][job.variant], "lr": job.lr} if job.stage == "flag" else {"lr": job.lr}
+    numbers = {**VARIANTS[job.method][job.variant], "lr": job.lr}
     config = TrainConfig(method=job.method, task=job.task, run_dir=str(folder), seed=job.seed, steps=1000,
                          numbers=numbers, forwards=job.budget, eval_every=3, eval_problems=128, checkpoint_every=10)
     start = time.perf_counter()
@@ -185,8 +208,9 @@ def run_job(job: Job, threads: int, folder: Path) -> tuple[dict, list[dict]]:
     row = asdict(job) | {"steps": log[-1]["step"], "forwards": spent, "seconds": round(time.perf_counter() - start, 1),
                          "before": base_accuracy(job.task, split), "accuracy": report.accuracy, "low": report.low,
                          "high": report.high, "habit_share": report.habit_share, "reward": log[-1]["reward"]}
-    shutil.rmtree(folder)  # all that is kept of it is in the two tables
-    return row, [asdict(job) | entry for entry in log]
+    by_decoder = decoders(result.lm, job.task) if job.stage == "summit" else []
+    shutil.rmtree(folder)  # all that is kept of it is in the tables
+    return row, [asdict(job) | entry for entry in log], [asdict(job) | entry for entry in by_decoder]
 
 
 def append(path: Path, columns: tuple[str, ...], rows: list[dict]) -> None:
@@ -215,7 +239,9 @@ def finish(todo: list[Job], workers: int, path: Path = RESULTS, runs: Path = ROO
         running = [pool.submit(run_job, job, threads, runs / job.name) for job in todo]
         try:
             for future in as_completed(running):
-                row, log = future.result()
+                row, log, by_decoder = future.result()
+                if by_decoder:
+                    append(path / "compare_decoders.csv", (*KEY, *DECODED), by_decoder)
                 append(path / "compare_curves.csv", (*KEY, *LOGGED), log)
                 append(path / "compare.csv", COLUMNS, [row])
                 yield row
@@ -245,16 +271,17 @@ def describe(row: dict) -> str:
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--stages", nargs="+", default=list(BUDGET), help="default: tune final flag")
+    parser.add_argument("--stages", nargs="+", default=list(BUDGET), help="default: all")
     parser.add_argument("--methods", nargs="+", default=list(METHODS))
-    parser.add_argument("--tasks", nargs="+", default=list(TASKS))
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--tasks", nargs="+", help="default by stage: the table's own")
+    parser.add_argument("--seeds", type=int, default=0, help=f"default by stage: {SEEDS}")
     parser.add_argument("--budget", type=int, default=0, help=f"forward passes a run; default by stage: {BUDGET}")
     parser.add_argument("--workers", type=int, default=2, help="runs at a time; the cores are shared out among them")
     a = parser.parse_args()
     try:
         for stage in a.stages:
-            todo = jobs(stage, a.methods, a.tasks, a.seeds, a.budget)
+            tasks = a.tasks or (TASKS if stage != "summit" else [t for own, _ in SUMMIT for t in own])
+            todo = jobs(stage, a.methods, tasks, a.seeds or SEEDS.get(stage, 1), a.budget)
             start, n = time.perf_counter(), 0
             for n, row in enumerate(finish(todo, a.workers), 1):
                 print(f"{stage} {n} of at most {len(todo)}:", describe(row), flush=True)

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, fields, replace
 import torch
 from torch import Tensor
 
-from . import advantages, estimators, objectives, steps
+from . import advantages, estimators, guided, objectives, steps, timing
 from .names import lookup, unknown
-from .rules import ORDERS, Rule, RunningConfidence, Schedule
+from .rules import ORDERS, Gate, Rule, RunningConfidence, Schedule, Threshold
 from .sampler import Rollout
 from .verify import REWARDED
 from .views import View
@@ -40,6 +40,15 @@ class Numbers:
     eos: str = "free"  # end-of-sequence policy of the sampler
     views: dict = field(default_factory=dict)  # keyword arguments of the view recipe
     credit: dict = field(default_factory=dict)  # keyword arguments of the advantage
+    tokens: dict = field(default_factory=dict)  # keyword arguments of the token credit
+    verify: dict = field(default_factory=dict)  # further keyword arguments of `verify.verify`
+    # The stochastic gate in place of the schedule: tau, kappa, n_min of `rules.Gate`, and test_tau: evaluation reveals every
+    # candidate at least that sure (`rules.Threshold`).
+    gate: dict = field(default_factory=dict)
+    # Answer-guided rollouts (`guided.py`): rows of a group; column of the examples to anchor ("": the answer); margin, end
+    # tokens after it, or "fitted": as many as put it where a demonstration has it; block_length of guided rows (0: one
+    # block); answer_steps of the second stage; repredict; importance, cap of the per-token weights (0: none).
+    guide: dict = field(default_factory=dict)
     loss: dict = field(default_factory=dict)  # keyword arguments of the loss
     published_quirks: bool = False  # do as the release did where a bug of it changed published results: `update.mask_seeds`
 
@@ -53,13 +62,25 @@ class Numbers:
             raise ValueError(f"need lr, temperature > 0 (at 0 all siblings are equal) and clip, kl >= 0, got {self}")
         if self.order not in (*ORDERS, *REMASKING):
             raise ValueError(unknown("order", self.order, [*ORDERS, *REMASKING]))
+        if self.guide and not 0 <= self.guide["rows"] <= self.group:
+            raise ValueError(f"guide rows must be in 0..{self.group} (group), got {self.guide['rows']}")
 
     def rule(self, length: int) -> Rule:
-        """The unmasking rule for a canvas of `length` tokens."""
+        """The unmasking rule of rollouts, for a canvas of `length` tokens."""
+        if self.gate:
+            return Gate(**{k: v for k, v in self.gate.items() if k != "test_tau"})
         if length % self.tokens_per_step:
             raise ValueError(f"tokens_per_step {self.tokens_per_step} must divide the canvas length {length}")
         steps = length // self.tokens_per_step
         return RunningConfidence(steps, REMASKING[self.order]) if self.order in REMASKING else Schedule(steps, self.order)
+
+    def answer_rule(self) -> Rule:
+        """The rule that predicts a guided row's answer again: the gate, or `answer_steps` steps of the schedule's order."""
+        return self.rule(0) if self.gate else Schedule(self.guide["answer_steps"], self.order)
+
+    def test_rule(self, length: int) -> Rule:
+        """The rule of evaluations: that of the rollouts, or of a gated method the deterministic threshold."""
+        return Threshold(self.gate["test_tau"]) if self.gate else self.rule(length)
 
 
 REDUCTIONS = ("token_mean", "row_mean", "group_sum")
@@ -73,7 +94,10 @@ class Method:
     parent: str  # the method that it differs from by little; "" for the first
     source: str
     views: Callable[..., list[View]]  # (rollout, generator, **numbers.views): the masked copies that score a text
-    advantage: Callable[..., Tensor]  # (rewards, **numbers.credit): (B, G) or (B, G, T) rewards -> credit of that shape
+    # (rewards, **numbers.credit): (B, G) or (B, G, T) rewards -> credit of that shape; with guided rows also guided=.
+    advantage: Callable[..., Tensor]
+    # (advantage of the final rewards, (B, G, T) rewards, rollout, **numbers.tokens) -> (N, L); None: credit by text or step
+    token_credit: Callable[..., Tensor] | None = None
     # Exactly one of the two. A token loss sees one view at a time: (logp, old, ref, advantage, clip, kl, **numbers.loss) ->
     # (N, L). A text loss sees the estimate summed over the views, and what is scored: (logp, old, ref, advantage, scored,
     # clip, kl, **numbers.loss) -> (N, L) or (N, 1).
@@ -84,7 +108,7 @@ class Method:
     # What the summed loss is divided by. "token_mean": the scored tokens; "row_mean": the rows; "group_sum": the groups.
     reduction: str
     tempered: bool  # score under the rollouts' temperature (True) or at temperature 1 (False)
-    rewarded: str = "final"  # what the verifier sees: one of `verify.REWARDED`; with "every step" views get the credit
+    rewarded: str = "final"  # what the verifier sees: one of `verify.REWARDED`; credit by step goes to the views too
     paper: Numbers  # what the paper's main experiment ran
     # What the tiny world runs. Each learning rate is the best of 1e-4, 2e-4, 4e-4 by greedy validation accuracy on chain2 at
     # equal forward passes, one seed: `python -m dllm_rl_lite.compare` tunes and records it.
@@ -103,7 +127,7 @@ class Method:
         for name in overrides:
             if name not in known:
                 raise ValueError(unknown("number", name, known))
-        for part in ("views", "credit", "loss"):
+        for part in ("views", "credit", "loss", "tokens", "verify", "gate", "guide"):
             own, changed = getattr(base, part), overrides.get(part, {})
             for name in changed:
                 if name not in own:
@@ -187,4 +211,48 @@ MDPO = replace(
                  credit={"outlook": True}),
 )
 
-METHODS = {m.name: m for m in (DIFFU_GRPO, COUPLED_GRPO, GDPO, WD1, GDSD, AGRPO, MDPO)}
+GUIDE = {"rows": 3, "column": "", "margin": 2, "block_length": 0, "answer_steps": 16, "repredict": True, "importance": 0.0}
+TINY_GUIDE = {**GUIDE, "rows": 4, "margin": "fitted", "answer_steps": 4}
+GATE = {"tau": 0.7, "kappa": 0.5, "n_min": 1, "test_tau": 0.8}
+TIMED = {"delta": 1.0, "form": "factor", "clamp": False}
+
+AG_GRPO = replace(
+    DIFFU_GRPO, name="ag-grpo", parent="diffu-grpo", source="AG-GRPO, ACL 2026 long 1724",
+    views=guided.one_step_told, advantage=advantages.guided_mean,
+    paper=replace(D1, prompts=2, guide=GUIDE, views={"p_mask_prompt": 0.15, "told": False}, credit={"baseline": "shared"}),
+    # The prompt is not masked here: on these short prompts a masked operand drowns the signal (chapter 07).
+    tiny=replace(TINY, kl=0.04, guide=TINY_GUIDE, views={"p_mask_prompt": 0.0, "told": False},
+                 credit={"baseline": "shared"}),
+)
+
+TA_GRPO_D = replace(
+    DIFFU_GRPO, name="ta-grpo-d", parent="diffu-grpo", source="TA-GRPO-d, ACL 2026 long 1723",
+    token_credit=timing.timed_credit, rewarded="partial",
+    paper=replace(D1, prompts=2, top_p=0.95, views={"p_mask_prompt": 0.15}, gate=GATE, tokens=TIMED, verify={"fill": False}),
+    tiny=replace(TINY, kl=0.04, views={"p_mask_prompt": 0.0}, gate=GATE, tokens=TIMED, verify={"fill": False}),
+)
+
+AG_AGRPO = replace(
+    AGRPO, name="ag-agrpo", parent="agrpo", source="our combination: answer-guided rollouts, visited steps",
+    advantage=advantages.guided_mean,
+    paper=replace(AGRPO.paper, guide={**GUIDE, "rows": 4}, credit={"baseline": "shared"}),
+    tiny=replace(AGRPO.tiny, guide=TINY_GUIDE, credit={"baseline": "shared"}),
+)
+
+TA_AGRPO = replace(
+    AGRPO, name="ta-agrpo", parent="agrpo", source="our combination: the gate and its credit, visited steps",
+    token_credit=timing.timed_credit, rewarded="partial",
+    paper=replace(AGRPO.paper, gate=GATE, tokens=TIMED, verify={"fill": False}),
+    tiny=replace(AGRPO.tiny, gate=GATE, tokens=TIMED, verify={"fill": False}),
+)
+
+AG_TA_GRPO = replace(
+    TA_AGRPO, name="ag-ta-grpo", parent="ta-agrpo",
+    source="our combination: answer-guided rollouts, the gate and its credit, visited steps",
+    advantage=advantages.guided_mean,
+    paper=replace(TA_AGRPO.paper, guide={**GUIDE, "rows": 4}, credit={"baseline": "shared"}),
+    tiny=replace(TA_AGRPO.tiny, guide=TINY_GUIDE, credit={"baseline": "shared"}),
+)
+
+METHODS = {m.name: m for m in (DIFFU_GRPO, COUPLED_GRPO, GDPO, WD1, GDSD, AGRPO, MDPO, AG_GRPO, TA_GRPO_D, AG_AGRPO,
+                               TA_AGRPO, AG_TA_GRPO)}

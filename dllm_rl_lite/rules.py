@@ -21,7 +21,7 @@ class Seen:
     margin: Tensor  # (n, L) float32: probability of the likeliest token minus that of the second
     step_in_block: Tensor  # (n,) int64: forward passes spent on this block so far
     masked_at_start: Tensor  # (n,) int64: masked positions when the block began
-    n_blocks: int
+    n_blocks: int | torch.Tensor  # (n,) int64 where rows have blocks of different lengths
     generator: torch.Generator | None
 
 

@@ -11,6 +11,7 @@ from .rules import Rule, Seen
 from .tokenizer import encode_prompts
 
 EOS_POLICIES = ("free", "stop", "forbid")
+RECORDS = (False, True, "likeliest")
 
 
 @dataclass(frozen=True)
@@ -27,10 +28,11 @@ class Rollout:
     mask_id: int
     eos_id: int
     history: Tensor | None = None  # (T, N, L) int64 canvases before each step; only where a rule re-masks
-    # With record=True, of each step: the text with every masked position of the current block (and before) filled in by
-    # its candidate, and the candidates' log-probabilities (0 where not masked). Finished rows keep their text.
+    # Where recorded, of each step: the text with every masked position of the current block (and before) filled in by its
+    # candidate, or by its likeliest token, and their log-probabilities (0 where not masked). Finished rows keep their text.
     predicted: Tensor | None = None  # (T, N, L) int64
     predicted_logprob: Tensor | None = None  # (T, N, L) float32 nats, temperature 1, unfiltered
+    anchor: Tensor | None = None  # (N, L) int64: the answer that guided a row's reasoning (`guided.py`), mask_id elsewhere
 
     def canvas_at(self, step: int | Tensor) -> Tensor:
         """The (N, L) canvas that the model saw at `step`, an int or one int64 per row (N,)."""
@@ -48,6 +50,11 @@ class Rollout:
         return self.unmask_step >= 0
 
     @property
+    def guided(self) -> Tensor:
+        """(N,) bool: True for the rows whose reasoning was denoised under an anchored answer."""
+        return torch.zeros_like(self.n_forwards).bool() if self.anchor is None else (self.anchor != self.mask_id).any(1)
+
+    @property
     def until_eos(self) -> Tensor:
         """(N, L) bool: True up to and including the first end-of-sequence token, everywhere if there is none."""
         is_eos = (self.tokens == self.eos_id).long()
@@ -59,7 +66,7 @@ class Rollout:
                   ("prompt", "prompt_mask", "tokens", "unmask_step", "logprob", "entropy", "n_forwards")}
         by_step = {f: None if getattr(self, f) is None else getattr(self, f)[:, rows]
                    for f in ("history", "predicted", "predicted_logprob")}
-        return replace(self, **picked, **by_step)
+        return replace(self, **picked, **by_step, anchor=None if self.anchor is None else self.anchor[rows])
 
 
 @dataclass
@@ -71,6 +78,7 @@ class _State:
     prompt_mask: Tensor  # (n, P)
     canvas: Tensor  # (n, L)
     running: Tensor  # (n, L) running confidence of the tokens written so far; inf where anchored or not yet written
+    block_length: Tensor  # (n,) tokens of a block
     block: Tensor  # (n,) block being filled
     step_in_block: Tensor  # (n,)
     masked_at_start: Tensor  # (n,) masked positions when the block began
@@ -83,9 +91,10 @@ class _State:
 
 
 @torch.no_grad()
-def denoise(lm, prompts: list[str] | tuple[Tensor, Tensor], length: int, rule: Rule, block_length: int | None = None,
-            temperature: float = 0.0, top_k: int = 0, top_p: float = 1.0, eos: str = "free",
-            anchor: Tensor | None = None, generator: torch.Generator | None = None, record: bool = False) -> Rollout:
+def denoise(lm, prompts: list[str] | tuple[Tensor, Tensor], length: int, rule: Rule,
+            block_length: int | Tensor | None = None, temperature: float = 0.0, top_k: int = 0, top_p: float = 1.0,
+            eos: str = "free", anchor: Tensor | None = None, generator: torch.Generator | None = None,
+            record: bool | str = False) -> Rollout:
     """Fill a canvas of `length` masked tokens after each prompt.
 
     Rows are independent: each has its own block and step counters, leaves the batch when it is finished, and never
@@ -97,7 +106,8 @@ def denoise(lm, prompts: list[str] | tuple[Tensor, Tensor], length: int, rule: R
         prompts: N user messages, or (ids, mask) of shape (N, P) as `encode_prompts` returns them.
         length: L, tokens of the completion canvas; it is never shortened.
         rule: which of the masked positions to reveal at each forward pass; see `rules.py`.
-        block_length: tokens of a semi-autoregressive block; must divide `length`. None: one block.
+        block_length: tokens of a semi-autoregressive block, or one for each row, int64 (N,); must divide `length`. None:
+            one block.
         temperature: of the candidates; 0 takes the likeliest token. top_k (0: off) and top_p (1: off) filter them.
         eos: "free" treats end-of-sequence like any token (LLaDA); "stop" ends a row when everything before an
             end-of-sequence token is written, and fills the rest with it without a forward pass (those positions have
@@ -105,17 +115,17 @@ def denoise(lm, prompts: list[str] | tuple[Tensor, Tensor], length: int, rule: R
             of the law without it.
         anchor: (N, L) int64, `mask_id` where free; the other tokens are given, and never masked.
         generator: all chance comes from it; noise is float32 (in bfloat16 the tail could never be drawn).
-        record: keep every step's complete prediction (`predicted`), for rewards and credit by step.
+        record: keep every step's complete prediction (`predicted`), for rewards and credit by step: True fills in the
+            candidates, "likeliest" the likeliest tokens.
     Returns:
         a `Rollout` on the model's device.
     Raises:
-        ValueError: for a canvas that does not fit the model, a bad block length, temperature, filter, eos or anchor,
-            or a missing generator.
+        ValueError: for a canvas that does not fit the model, a bad block length, temperature, filter, eos, anchor or
+            record, or a missing generator.
     """
     ids, prompt_mask = encode_prompts(lm.tokenizer, prompts) if isinstance(prompts, list) else prompts
-    block_length = length if block_length is None else block_length
-    _check(lm, ids, length, rule, block_length, temperature, top_k, top_p, eos, anchor, generator)
-    device = lm.device
+    device, block_length = lm.device, torch.as_tensor(length if block_length is None else block_length)
+    _check(lm, ids, length, rule, block_length, temperature, top_k, top_p, eos, anchor, generator, record)
     ids, prompt_mask = ids.to(device), prompt_mask.to(device).bool()
     n = ids.shape[0]
     start = torch.full((n, length), lm.mask_id, device=device) if anchor is None else anchor.to(device).clone()
@@ -125,10 +135,11 @@ def denoise(lm, prompts: list[str] | tuple[Tensor, Tensor], length: int, rule: R
                   lm.eos_id)
     zeros = torch.zeros(n, dtype=torch.long, device=device)
     state = _State(torch.arange(n, device=device), ids, prompt_mask, start,
-                   torch.full((n, length), float("inf"), device=device), zeros - 1, zeros, zeros)
+                   torch.full((n, length), float("inf"), device=device), zeros + block_length.to(device), zeros - 1,
+                   zeros, zeros)
     history, predicted, confidence = [], [], []
     while True:
-        state = _advance(state, lm.mask_id, block_length)
+        state = _advance(state, lm.mask_id)
         if not len(state.row):
             break
         if rule.remasks:
@@ -136,8 +147,8 @@ def denoise(lm, prompts: list[str] | tuple[Tensor, Tensor], length: int, rule: R
         if record:
             predicted.append(out.tokens.clone())
             confidence.append(torch.zeros_like(out.logprob))
-        row, active, token, logprob = _step(lm, state, out, rule, length // block_length, block_length, temperature, top_k,
-                                            top_p, eos, generator)
+        row, active, token, logprob = _step(lm, state, out, rule, temperature, top_k, top_p, eos, generator,
+                                            record == "likeliest")
         if record:
             predicted[-1][row] = torch.where(active, token, predicted[-1][row])
             confidence[-1][row] = logprob
@@ -145,13 +156,18 @@ def denoise(lm, prompts: list[str] | tuple[Tensor, Tensor], length: int, rule: R
         ("history", history), ("predicted", predicted), ("predicted_logprob", confidence))})
 
 
-def _check(lm, ids, length, rule, block_length, temperature, top_k, top_p, eos, anchor, generator) -> None:
+def _check(lm, ids, length, rule, block_length, temperature, top_k, top_p, eos, anchor, generator, record) -> None:
     if length < 1 or ids.shape[1] + length > lm.max_length:
         raise ValueError(f"prompt of {ids.shape[1]} tokens + completion of {length} must fit in 1..{lm.max_length}: "
                          "shorten the prompt or the length")
-    if block_length < 1 or length % block_length:
-        raise ValueError(f"block_length {block_length} must divide length {length}")
-    rule.check(length // block_length)
+    for size in block_length.unique().tolist():
+        if size < 1 or length % size:
+            raise ValueError(f"block_length {size} must divide length {length}")
+        rule.check(length // size)
+    if block_length.shape not in ((), (ids.shape[0],)):
+        raise ValueError(f"block_length must be one number or one a row ({ids.shape[0]}), got {tuple(block_length.shape)}")
+    if record not in RECORDS:
+        raise ValueError(f"unknown record {record!r}: one of {RECORDS}")
     if temperature < 0:
         raise ValueError(f"temperature must be 0 or more, got {temperature}")
     if top_k < 0 or not 0 < top_p <= 1:
@@ -165,38 +181,38 @@ def _check(lm, ids, length, rule, block_length, temperature, top_k, top_p, eos, 
         raise ValueError("this needs chance: pass generator=torch.Generator(...).manual_seed(...)")
 
 
-def _advance(state: _State, mask_id: int, block_length: int) -> _State:
+def _advance(state: _State, mask_id: int) -> _State:
     """Drop finished rows; move rows whose blocks so far are full on to the next block with a masked position."""
     masked = state.canvas == mask_id
     state = state.keep(masked.any(1))
     masked = state.canvas == mask_id
-    block = torch.maximum(state.block, masked.long().argmax(1) // block_length)
+    block = torch.maximum(state.block, masked.long().argmax(1) // state.block_length)
     new = block > state.block
-    in_block = torch.arange(masked.shape[1], device=masked.device) // block_length == block[:, None]
+    in_block = torch.arange(masked.shape[1], device=masked.device) // state.block_length[:, None] == block[:, None]
     state.block = block
     state.step_in_block = torch.where(new, 0, state.step_in_block)
     state.masked_at_start = torch.where(new, (masked & in_block).sum(1), state.masked_at_start)
     return state
 
 
-def _step(lm, state: _State, out: Rollout, rule: Rule, n_blocks: int, block_length: int, temperature: float,
-          top_k: int, top_p: float, eos: str, generator) -> None:
+def _step(lm, state: _State, out: Rollout, rule: Rule, temperature: float, top_k: int, top_p: float, eos: str,
+          generator, likeliest: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """One forward pass of the rows in `state`: candidates, choice, write-back into `state` and `out`.
 
-    Returns the rows, where they were asked, the candidates there and their log-probabilities.
+    Returns the rows, where they were asked, the candidates (or likeliest tokens) there and their log-probabilities.
     """
     canvas, row = state.canvas, state.row
     position = torch.arange(canvas.shape[1], device=canvas.device)
-    active = (canvas == lm.mask_id) & (position < (state.block[:, None] + 1) * block_length)
+    active = (canvas == lm.mask_id) & (position < ((state.block + 1) * state.block_length)[:, None])
     where = torch.cat([torch.zeros_like(state.prompt_mask), active], 1)
     seen_keys = torch.cat([state.prompt_mask, torch.ones_like(active)], 1)
     logits = lm(torch.cat([state.prompt, canvas], 1), seen_keys, where)  # (K, V)
     if eos == "forbid":
         logits[:, lm.eos_id] = float("-inf")
-    token, logprob, entropy, margin = _candidates(logits, temperature, top_k, top_p, generator)
     dense = [torch.zeros(canvas.shape, dtype=v.dtype, device=v.device).masked_scatter(active, v)
-             for v in (token, logprob, entropy, margin)]
-    seen = Seen(active, *dense[1:], state.step_in_block, state.masked_at_start, n_blocks, generator)
+             for v in _candidates(logits, temperature, top_k, top_p, generator)]
+    n_blocks = canvas.shape[1] // state.block_length
+    seen = Seen(active, *dense[1:4], state.step_in_block, state.masked_at_start, n_blocks, generator)
     reveal = rule.reveal(seen)
     step = out.n_forwards[row]
     canvas[reveal] = dense[0][reveal]
@@ -215,17 +231,19 @@ def _step(lm, state: _State, out: Rollout, rule: Rule, n_blocks: int, block_leng
         canvas[fill] = lm.eos_id
         out.unmask_step[row] = torch.where(fill, step[:, None] + 1, out.unmask_step[row])
     out.tokens[row] = canvas
-    return row, active, dense[0], dense[1]
+    return row, active, *(dense[4:] if likeliest else dense[:2])
 
 
 def _candidates(logits: Tensor, temperature: float, top_k: int, top_p: float, generator):
-    """A candidate token for each of K positions: ids, and log-probability, entropy and top-two margin at temperature 1."""
+    """Of each of K positions: a candidate token, its log-probability, entropy and top-two margin at temperature 1; the
+    likeliest token and its log-probability."""
     logp = logits.log_softmax(-1)
     p = logp.exp()
     entropy = torch.special.entr(p).sum(-1)
-    top2 = p.topk(2, -1).values
-    token = logits.argmax(-1) if temperature == 0 else draw(logits / temperature, top_k, top_p, generator)
-    return token, logp.gather(-1, token[:, None])[:, 0], entropy, top2[:, 0] - top2[:, 1]
+    top2, best = p.topk(2, -1).values, logits.argmax(-1)
+    token = best if temperature == 0 else draw(logits / temperature, top_k, top_p, generator)
+    logprob, highest = (logp.gather(-1, t[:, None])[:, 0] for t in (token, best))
+    return token, logprob, entropy, top2[:, 0] - top2[:, 1], best, highest
 
 
 def draw(logits: Tensor, top_k: int, top_p: float, generator: torch.Generator) -> Tensor:

@@ -20,14 +20,14 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from .checkpoint import complete_checkpoints, derived_seed, generator, load_checkpoint, save_checkpoint
+from .collect import collect
 from .evaluate import evaluate
 from .methods import METHODS, Method, Numbers
 from .model import MaskedDiffusionLM, load_lm
 from .names import lookup
-from .sampler import Rollout, denoise
-from .tasks import Example, Task, load_task
+from .sampler import Rollout
+from .tasks import Task, load_task
 from .update import accumulate_gradients, mask_seeds, score_views
-from .verify import verify
 
 
 @dataclass(frozen=True)
@@ -192,37 +192,12 @@ def prepare(config: TrainConfig, reward: Callable[..., list[float]] | None) -> R
 
 def one_step(run: Run, step: int) -> dict[str, float]:
     """Rollouts, rewards, credit and inner updates; returns the row of the log."""
-    n = run.numbers
-    clock = [time.perf_counter()]
-    examples, rollout = roll_out(run, step)
-    clock.append(time.perf_counter())
-    rewards = verify(run.reward, examples, rollout, run.lm.tokenizer, run.method.rewarded)  # (N,) or (N, T)
-    rewards = rewards.view(n.prompts, n.group, *rewards.shape[1:])
-    advantage = run.method.advantage(rewards, **n.credit).flatten(0, 1).to(rollout.tokens.device)
-    clock.append(time.perf_counter())
-    stats = update(run, rollout, advantage, step)
-    clock.append(time.perf_counter())
-    rewards = rewards[..., -1] if rewards.ndim == 3 else rewards  # of the finished texts
-    spread = rewards.max(1).values - rewards.min(1).values
-    seconds = [b - a for a, b in zip(clock, clock[1:], strict=False)]
-    return {
-        "reward": rewards.mean().item(), "dead_groups": (spread == 0).float().mean().item(),
-        "dead_wrong": ((spread == 0) & (rewards[:, 0] <= 0)).float().mean().item(),
-        "entropy": rollout.entropy.mean().item(), **stats, "lr": run.optimizer.param_groups[0]["lr"],
-        "forwards_rollout": int(rollout.n_forwards.sum()), "seconds_rollout": seconds[0], "seconds_reward": seconds[1],
-        "seconds_update": seconds[2], "tokens_per_second": rollout.tokens.numel() / seconds[0],
-    }
-
-
-def roll_out(run: Run, step: int) -> tuple[list[Example], Rollout]:
-    """The step's problems, each repeated for its group, and a rollout of each."""
-    n, seed, length = run.numbers, run.config.seed, run.task.length
-    problems = run.task.sample(n.prompts, "train", derived_seed(seed, step, "problems"))
-    examples = [e for e in problems for _ in range(n.group)]
-    rollout = denoise(run.lm, [e.prompt for e in examples], length, n.rule(length), n.block_length or None, n.temperature,
-                      n.top_k, n.top_p, n.eos, generator=generator(seed, step, "rollout"),
-                      record=run.method.rewarded == "every step")
-    return examples, rollout
+    c, n = run.config, run.numbers
+    problems = run.task.sample(n.prompts, "train", derived_seed(c.seed, step, "problems"))
+    batch = collect(run.lm, run.task, run.reward, run.method, n, problems, generator(c.seed, step, "rollout"))
+    start = time.perf_counter()
+    stats = update(run, batch.rollout, batch.advantage, step)
+    return batch.log | stats | {"lr": run.optimizer.param_groups[0]["lr"], "seconds_update": time.perf_counter() - start}
 
 
 def update(run: Run, rollout: Rollout, advantage: Tensor, step: int) -> dict[str, float]:
@@ -247,13 +222,14 @@ def update(run: Run, rollout: Rollout, advantage: Tensor, step: int) -> dict[str
         run.schedule.step()
         run.optimizer.zero_grad()
         logs.append(stats)
-    return {k: sum(log[k] for log in logs) / len(logs) for k in logs[0]} | {"forwards_update": spent}
+    means = {k: [log[k] for log in logs if k in log] for log in logs for k in log}
+    return {k: sum(v) / len(v) for k, v in means.items()} | {"forwards_update": spent}
 
 
 def held_out(run: Run) -> dict[str, float]:
     """Greedy accuracy on held-out problems, with its 95 % interval."""
     c, n = run.config, run.numbers
-    report = evaluate(run.lm, run.task, n.rule(run.task.length), c.eval_problems, split=c.eval_split,
+    report = evaluate(run.lm, run.task, n.test_rule(run.task.length), c.eval_problems, split=c.eval_split,
                       block_length=n.block_length or None, eos=n.eos)
     return {"eval_accuracy": report.accuracy, "eval_low": report.low, "eval_high": report.high,
             "eval_forwards": report.mean_forwards, "seconds_eval": report.seconds}

@@ -24,7 +24,7 @@ class Scored:
     """A batch to learn from: views with the old and reference log-probabilities taken before the first update."""
 
     rollout: Rollout
-    advantage: Tensor  # (N,), or (N, T) where credit differs by step
+    advantage: Tensor  # (N,), (N, T) where credit differs by step (views then have one), or (N, L) where it does by token
     views: list[View]
     # (N, L), one per view, or for a loss of texts a single one: the estimates summed over the views.
     old: list[Tensor | None]  # None: the current policy is the old one
@@ -59,7 +59,7 @@ def score_views(lm, reference, method: Method, numbers: Numbers, rollout: Rollou
     generators = generator if isinstance(generator, list) else [generator]
     parts = []
     for rows, g in zip(torch.arange(n, device=advantage.device).tensor_split(len(generators)), generators, strict=True):
-        by_step = {"credit": advantage[rows]} if method.rewarded == "every step" else {}
+        by_step = {"credit": advantage[rows]} if method.rewarded == "every step" else {}  # such views choose by it
         parts.append(method.views(rollout.select(rows), g, **by_step, **numbers.views))
     views = [stack(list(same)) for same in zip(*parts, strict=True)]
     tokens = float(sum(v.scored.sum() for v in views)) if method.text_loss is None else float(union(views).sum())
@@ -99,24 +99,28 @@ def accumulate_gradients(lm, method: Method, numbers: Numbers, scored: Scored, b
         backward: called with each partial loss (`accelerator.backward`). micro_batch: rows at a time, 0: all.
     Returns:
         loss, clip_fraction (share of the ratios that left the clip range), ratio_spread (their standard deviation), kl (mean
-        k3 of the scored tokens; 0 without a penalty) and forwards (forward passes of one row).
+        k3 of the scored tokens; 0 without a penalty) and forwards (forward passes of one row). With guided rows also
+        logprob_free and logprob_guided: mean log-probability, in nats, of the scored tokens, by kind of row.
     Raises:
         FloatingPointError: if the loss is not finite.
     """
     n = len(scored.advantage)
     pieces = token_pieces if method.text_loss is None else text_pieces
-    loss_sum, forwards, ratios, penalties = 0.0, 0, [], []
+    loss_sum, forwards, ratios, penalties, by_kind = 0.0, 0, [], [], {}
     for rows in torch.arange(n, device=scored.advantage.device).split(micro_batch or max(n, 1)):
         for piece in pieces(lm, method, numbers, scored, rows, backward) if n else ():
             loss_sum, forwards = loss_sum + piece.loss, forwards + piece.forwards
             ratios.append(piece.log_ratio.exp())
             penalties.append(piece.above)
+            for kind, values in piece.by_kind.items():
+                by_kind.setdefault(kind, []).append(values)
     ratio = torch.cat(ratios) if ratios else torch.ones(1)
     d = torch.cat(penalties) if penalties else torch.zeros(1)
     outside = (ratio < 1 - numbers.clip) | (ratio > 1 + numbers.clip)
     kl = (d.exp() - d - 1).mean().item() if len(d) else 0.0
     return {"loss": loss_sum, "clip_fraction": outside.float().mean().item(),
-            "ratio_spread": ratio.std(unbiased=False).item(), "kl": kl, "forwards": forwards}
+            "ratio_spread": ratio.std(unbiased=False).item(), "kl": kl, "forwards": forwards,
+            **{k: torch.cat(v).mean().item() for k, v in by_kind.items()}}
 
 
 @dataclass(frozen=True)
@@ -127,6 +131,7 @@ class Piece:
     forwards: int
     log_ratio: Tensor  # (K,) nats
     above: Tensor  # (K,) nats, reference minus new of the scored tokens; empty without a penalty
+    by_kind: dict[str, Tensor]  # log-probabilities of the scored tokens by kind of row; empty without guided rows
 
 
 def token_pieces(lm, method: Method, numbers: Numbers, scored: Scored, rows: Tensor, backward) -> Iterator[Piece]:
@@ -141,13 +146,14 @@ def token_pieces(lm, method: Method, numbers: Numbers, scored: Scored, rows: Ten
         before = logp.detach() if old is None else old[here]
         base = None if ref is None else ref[here]
         credit = scored.advantage[here]
-        credit = credit[:, None] if credit.ndim == 1 else credit.gather(1, part.step[:, None])
-        losses = method.token_loss(logp, before, base, credit, numbers.clip, numbers.kl, **numbers.loss)
+        credit = credit if part.step is None else credit.gather(1, part.step[:, None])
+        losses = method.token_loss(logp, before, base, column(credit), numbers.clip, numbers.kl, **numbers.loss)
         loss = (losses * part.weight).sum() / scored.normaliser
         check_finite(method, loss)
         backward(loss)
         log_ratio = method.log_ratio(logp.detach(), before, part.scored)
-        yield Piece(loss.item(), len(here), log_ratio, above(base, logp, part.scored))
+        yield Piece(loss.item(), len(here), log_ratio, above(base, logp, part.scored),
+                    by_kind(scored.rollout.select(here), logp.detach(), part.scored))
 
 
 def text_pieces(lm, method: Method, numbers: Numbers, scored: Scored, rows: Tensor, backward) -> Iterator[Piece]:
@@ -166,7 +172,7 @@ def text_pieces(lm, method: Method, numbers: Numbers, scored: Scored, rows: Tens
         forwards += len(views) * len(rows)
     before, base = now if old is None else old[rows], None if ref is None else ref[rows]
     leaf = now.clone().requires_grad_()
-    credit = scored.advantage[rows, None]
+    credit = column(scored.advantage[rows])
     losses = method.text_loss(leaf, before, base, credit, tokens, numbers.clip, numbers.kl, **numbers.loss)
     loss = losses.sum() / scored.normaliser
     check_finite(method, loss)
@@ -180,11 +186,24 @@ def text_pieces(lm, method: Method, numbers: Numbers, scored: Scored, rows: Tens
             check_finite(method, partial)
             backward(partial)
             forwards += int(live.sum())
-    yield Piece(loss.item(), forwards, method.log_ratio(now, before, tokens), above(base, now, tokens))
+    yield Piece(loss.item(), forwards, method.log_ratio(now, before, tokens), above(base, now, tokens),
+                by_kind(rollout, now, tokens))
+
+
+def column(credit: Tensor) -> Tensor:
+    """(N, 1) of one credit a text; credit by token stays (N, L)."""
+    return credit[:, None] if credit.ndim == 1 else credit
 
 
 def above(ref: Tensor | None, logp: Tensor, scored: Tensor) -> Tensor:
     return torch.zeros(0, device=logp.device) if ref is None else (ref - logp.detach())[scored]
+
+
+def by_kind(rollout: Rollout, logp: Tensor, scored: Tensor) -> dict[str, Tensor]:
+    if rollout.anchor is None:
+        return {}
+    kinds = {"logprob_free": ~rollout.guided, "logprob_guided": rollout.guided}
+    return {name: logp[rows][scored[rows]] for name, rows in kinds.items() if scored[rows].any()}
 
 
 def check_finite(method: Method, loss: Tensor) -> None:

@@ -155,7 +155,7 @@ def test_forward_passes_are_counted(policy, reference, spy, batch, name, kl, mu)
     n = numbers(name, kl=kl, inner_updates=mu)
     lm, ref = spy(policy), spy(reference)
     g = torch.Generator().manual_seed(2)
-    credit = ADVANTAGE if METHODS[name].rewarded == "final" else ADVANTAGE[:, None].expand(6, 4).contiguous()
+    credit = ADVANTAGE if METHODS[name].rewarded != "every step" else ADVANTAGE[:, None].expand(6, 4).contiguous()
     scored = score_views(lm, ref if kl else None, METHODS[name], n, batch, credit, g)
     _, stats = gradient_of(lm, name, n, scored)
     assert scored.forwards + stats["forwards"] == sum(len(ids) for ids, _, _ in lm.calls + ref.calls)
@@ -343,6 +343,6 @@ def test_records_are_complete_and_consistent():
 def test_one_update_with_a_penalty_works(policy, reference, batch, name):
     """mu = 1 with KL, which two releases crash on: a finite gradient that is not zero, and a divergence above zero."""
     n = numbers(name, kl=0.1)
-    credit = ADVANTAGE if METHODS[name].rewarded == "final" else ADVANTAGE[:, None].expand(6, 4).contiguous()
+    credit = ADVANTAGE if METHODS[name].rewarded != "every step" else ADVANTAGE[:, None].expand(6, 4).contiguous()
     gradient, stats = gradient_of(policy, name, n, scored_by(name, policy, batch, n, reference, advantage=credit))
     assert 0 < largest(gradient) < math.inf and stats["kl"] > 0 and math.isfinite(stats["loss"])

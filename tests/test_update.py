@@ -64,7 +64,7 @@ def test_permuting_the_rows_changes_nothing(policy, later, reference, rollout, n
 def test_equal_rewards_give_no_gradient(policy, later, rollout, name, mu):
     """A batch of dead groups: every row is left out, the loss and the gradient are exactly zero."""
     n = numbers(name, inner_updates=mu)
-    rewards = torch.full((2, 3) if METHODS[name].rewarded == "final" else (2, 3, 4), 0.3)
+    rewards = torch.full((2, 3) if METHODS[name].rewarded != "every step" else (2, 3, 4), 0.3)
     advantage = METHODS[name].advantage(rewards, **n.credit).flatten(0, 1)
     scored = scored_by(name, policy, rollout, n, advantage=advantage)
     gradient, stats = gradient_of(later, name, n, scored)

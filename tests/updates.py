@@ -23,7 +23,9 @@ def every_step(rollout, generator, **_):
 
 
 def credit_of(name, steps=4):
-    """(6,), or for a method with credit by step (6, steps): the same credit, more of it at some steps than at others."""
+    """(6,), with credit by token (6, 8), by step (6, steps): the same credit, more of it in some places than in others."""
+    if METHODS[name].token_credit:
+        return ADVANTAGE[:, None] * (1 + 0.1 * torch.arange(8.0))
     if METHODS[name].rewarded == "final":
         return ADVANTAGE
     return ADVANTAGE[:, None] * (1 + 0.2 * torch.tensor([3.0, 0, 2, 1])[:steps])

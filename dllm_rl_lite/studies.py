@@ -1,0 +1,40 @@
+"""What `compare.py` runs: budgets, tasks, seeds, and the variants of each method."""
+
+# Forward passes of one row: rollouts (guided ones with their second stage), old and reference, views.
+BUDGET = {"tune": 40_000, "final": 60_000, "flag": 30_000, "summit": 60_000}
+LEARNING_RATES = (1e-4, 2e-4, 4e-4)
+TUNE_TASK, TUNE_SEED = "chain2", 100
+TASKS = ("chain2", "sudoku4")
+SEEDS = {"final": 3, "flag": 3, "summit": 5}
+PROBLEMS = 180  # greedy, of the test split (of the validation split in stage "tune")
+VARIANTS = {  # stage "flag": method -> name -> what differs from its tiny numbers
+    "diffu-grpo": {"plain": {}, "quirks": {"published_quirks": True}, "whole prompt": {"views": {"p_mask_prompt": 0.0}}},
+    "coupled-grpo": {"plain": {}, "quirks": {"published_quirks": True}},
+    "gdpo": {"plain": {}, "outside": {"loss": {"per_token": "outside"}}},
+    "wd1": {"plain": {}, "positive": {"credit": {"negative": False}}, "whole prompt": {"views": {"p_mask_prompt": 0.0}}},
+    "gdsd": {"plain": {}, "elbo": {"views": {"weighting": "elbo"}}},
+    "agrpo": {"plain": {}, "entropy": {"views": {"law": "entropy"}}, "random": {"order": "random"}},
+    "mdpo": {"plain": {}, "rcr": {"order": "rcr"}, "no outlook": {"credit": {"outlook": False}}},
+    "ag-grpo": {
+        "plain": {}, "AF only": {"guide": {"rows": 0}}, "1 row": {"guide": {"rows": 1}}, "2 rows": {"guide": {"rows": 2}},
+        "6 rows": {"guide": {"rows": 6}}, "free apart": {"credit": {"baseline": "free apart"}},
+        "guided apart": {"credit": {"baseline": "guided apart"}}, "apart": {"credit": {"baseline": "apart"}},
+        "answer kept": {"guide": {"repredict": False}}, "block 8": {"guide": {"block_length": 8}},
+        "margin 2": {"guide": {"margin": 2}}, "answer told": {"views": {"told": True}},
+        "importance": {"guide": {"importance": 1.0}}, "target only": {"guide": {"column": "target"}}},
+    "ta-grpo-d": {"plain": {}, "clamp": {"tokens": {"clamp": True}}, "sum": {"tokens": {"form": "sum"}},
+                  "filled": {"verify": {"fill": True}}, "delta 0": {"tokens": {"delta": 0.0}},
+                  "delta 0.5": {"tokens": {"delta": 0.5}}},
+    "ag-agrpo": {"plain": {}, "apart": {"credit": {"baseline": "apart"}}},
+    "ta-agrpo": {"plain": {}, "delta 0": {"tokens": {"delta": 0.0}}},
+    "ag-ta-grpo": {"plain": {}},
+}
+FLAG_TASK = {"ag-grpo": "chain", "ag-agrpo": "chain"}  # else TUNE_TASK
+ONLY_SUMMIT = ("target only",)  # variants that the flag task cannot have
+UNGUIDABLE = ("sudoku4", "python")  # the answer is all there is: an anchor would leave nothing to reason with
+SUMMIT = [  # tasks, and "method/variant" or "method"; AF only: diffu-grpo with ag-grpo's numbers
+    (("chain", "chain4"), ("ag-grpo/AF only", "ag-grpo", "agrpo", "ag-agrpo")),
+    (("chain2", "sudoku4"), ("ag-grpo/AF only", "ta-grpo-d", "agrpo", "ta-agrpo")),
+    (("chain",), ("ag-ta-grpo",)),
+    (("countdown",), ("ag-grpo/AF only", "ag-grpo", "ag-grpo/target only")),
+]
