@@ -35,16 +35,18 @@ from .names import lookup
 from .rules import Schedule, Threshold
 from .studies import (
     BUDGET,
+    FEWER,
     FLAG_TASK,
     LEARNING_RATES,
     ONLY_SUMMIT,
     PROBLEMS,
+    PUBLISHED,
     SEEDS,
     SUMMIT,
     TASKS,
     TUNE_SEED,
     TUNE_TASK,
-    UNGUIDABLE,
+    TUNED_APART,
     VARIANTS,
 )
 from .tasks import load_task
@@ -89,27 +91,30 @@ def jobs(stage: str, methods: list[str], tasks: list[str], seeds: int, budget: i
     for method in methods:
         lookup("method", method, METHODS)
     if stage == "tune":
-        return [Job(stage, m, "plain", TUNE_TASK, TUNE_SEED, lr, budget) for lr in LEARNING_RATES for m in methods]
+        apart = [label.split("/") for label in TUNED_APART if label.split("/")[0] in methods]
+        return [Job(stage, m, v, TUNE_TASK, TUNE_SEED, lr, budget) for lr in LEARNING_RATES
+                for m, v in [*((m, "plain") for m in methods), *apart]]
     best = tuned()
-    for method in methods:
+    wanted = {
+        "flag": [(seed, FLAG_TASK.get(m, TUNE_TASK), m, v) for seed in range(seeds) for m in methods
+                 for v in VARIANTS.get(m, ()) if v not in ONLY_SUMMIT],
+        "summit": [(seed, t, m, v or "plain") for seed in range(seeds) for own, most, labels in SUMMIT if seed < most
+                   for t in own if t in tasks for m, _, v in (label.partition("/") for label in labels) if m in methods],
+        "final": [(seed, t, m, "plain") for seed in range(seeds) for t in tasks for m in methods],
+    }[stage]
+    for _, _, method, _ in wanted:
         if method not in best:
             raise ValueError(f"{method} has no learning rate yet: run the stage tune first")
-    if stage == "flag":
-        return [Job(stage, m, v, FLAG_TASK.get(m, TUNE_TASK), seed, best[m], budget) for seed in range(seeds)
-                for m in methods for v in VARIANTS.get(m, ()) if v not in ONLY_SUMMIT]
-    if stage == "summit":
-        wanted = [(t, *label.partition("/")[::2]) for own, labels in SUMMIT for t in own for label in labels]
-        return [Job(stage, m, v or "plain", t, seed, best[m], budget) for seed in range(seeds) for t, m, v in wanted
-                if t in tasks and m in methods]
-    return [Job(stage, m, "plain", t, seed, best[m], budget) for seed in range(seeds) for t in tasks for m in methods
-            if not (t in UNGUIDABLE and METHODS[m].tiny.guide)]
+    return [Job(stage, m, v, t, seed, best.get(f"{m}/{v}", best[m]), budget) for seed, t, m, v in wanted]
 
 
 def tuned(path: Path = RESULTS) -> dict[str, float]:
-    """Each method's best learning rate by validation accuracy, the smaller of equals; only where all three were tried."""
+    """method (or "method/variant") -> best learning rate by validation accuracy, the smaller of equals; only where all three
+    were tried."""
     rows: dict[str, list[dict]] = {}
     for row in results("tune", path=path):
-        rows.setdefault(row["method"], []).append(row)
+        variant = "" if row["variant"] == "plain" else f"/{row['variant']}"
+        rows.setdefault(row["method"] + variant, []).append(row)
     return {m: max(found, key=lambda r: (r["accuracy"], -r["lr"]))["lr"] for m, found in rows.items()
             if {r["lr"] for r in found} >= set(LEARNING_RATES)}
 
@@ -175,9 +180,19 @@ def paired(rows: list[dict], method: str, other: str) -> tuple[float, float, int
     return mean, half, len(shared)
 
 
+def base_decoders(path: Path = RESULTS) -> None:
+    """Record the base model's accuracy by decoder on the tasks of stage "summit", once."""
+    file = path / "compare_decoders.csv"
+    done = {r["task"] for r in (show.read_results(file) if file.is_file() else []) if r["method"] == "base"}
+    for task in dict.fromkeys(t for own, _, _ in SUMMIT for t in own):
+        if task not in done:
+            job = Job("summit", "base", "plain", task, 0, 0.0, 0)
+            append(file, (*KEY, *DECODED), [asdict(job) | row for row in decoders(load_lm("tiny"), task)])
+
+
 @cache
 def base_accuracy(task: str, split: str) -> float:
-    return evaluate(load_lm("tiny"), task, n=PROBLEMS, split=split).accuracy
+    return evaluate(load_lm("tiny"), task, n=FEWER.get(task, PROBLEMS), split=split).accuracy
 
 
 def decoders(lm, task: str) -> list[dict]:
@@ -186,7 +201,7 @@ def decoders(lm, task: str) -> list[dict]:
     for name in DECODERS:
         kind, value = name.split()
         rule = Threshold(float(value)) if kind == "threshold" else Schedule(load_task(task).length // int(value))
-        report = evaluate(lm, task, rule, PROBLEMS)
+        report = evaluate(lm, task, rule, FEWER.get(task, PROBLEMS))
         found.append({"decoder": name, "accuracy": report.accuracy, "forwards": report.mean_forwards})
     return found
 
@@ -195,14 +210,16 @@ def run_job(job: Job, threads: int, folder: Path) -> tuple[dict, list[dict], lis
     """Train and test one run in a folder: its row of the table, the rows of its log, in stage "summit" those by decoder."""
     torch.set_num_threads(threads)
     split = "validation" if job.stage == "tune" else "test"
-    numbers = {**VARIANTS[job.method][job.variant], "lr": job.lr}
+    changes = {} if job.variant == "plain" else VARIANTS[job.method][job.variant]
+    numbers = {**changes, "lr": job.lr}
     config = TrainConfig(method=job.method, task=job.task, run_dir=str(folder), seed=job.seed, steps=1000,
-                         numbers=numbers, forwards=job.budget, eval_every=3, eval_problems=128, checkpoint_every=10)
+                         numbers=numbers, forwards=job.budget, eval_every=3, eval_problems=FEWER.get(job.task, 128),
+                         checkpoint_every=10)
     start = time.perf_counter()
     result = train(config, say=lambda line: None)
     task, n = load_task(job.task), config.resolved()
     rule = n.rule(task.length) if n.order in REMASKING else None  # else surest first, whatever order it was trained in
-    report = evaluate(result.lm, task, rule, PROBLEMS, split=split)
+    report = evaluate(result.lm, task, rule, FEWER.get(job.task, PROBLEMS), split=split)
     log = [{k: r.get(k) for k in LOGGED} for r in result.rows]
     spent = sum((r["forwards_rollout"] or 0) + (r["forwards_update"] or 0) for r in log)
     row = asdict(job) | {"steps": log[-1]["step"], "forwards": spent, "seconds": round(time.perf_counter() - start, 1),
@@ -272,7 +289,7 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--stages", nargs="+", default=list(BUDGET), help="default: all")
-    parser.add_argument("--methods", nargs="+", default=list(METHODS))
+    parser.add_argument("--methods", nargs="+", help="default: those of the table")
     parser.add_argument("--tasks", nargs="+", help="default by stage: the table's own")
     parser.add_argument("--seeds", type=int, default=0, help=f"default by stage: {SEEDS}")
     parser.add_argument("--budget", type=int, default=0, help=f"forward passes a run; default by stage: {BUDGET}")
@@ -280,9 +297,12 @@ def main() -> None:
     a = parser.parse_args()
     try:
         for stage in a.stages:
-            tasks = a.tasks or (TASKS if stage != "summit" else [t for own, _ in SUMMIT for t in own])
-            todo = jobs(stage, a.methods, tasks, a.seeds or SEEDS.get(stage, 1), a.budget)
+            tasks = a.tasks or (TASKS if stage != "summit" else [t for own, _, _ in SUMMIT for t in own])
+            methods = a.methods or (PUBLISHED if stage == "final" else list(METHODS))
+            todo = jobs(stage, methods, tasks, a.seeds or SEEDS.get(stage, 1), a.budget)
             start, n = time.perf_counter(), 0
+            if stage == "summit":
+                base_decoders()
             for n, row in enumerate(finish(todo, a.workers), 1):
                 print(f"{stage} {n} of at most {len(todo)}:", describe(row), flush=True)
             print(f"{stage}: {n} runs in {time.perf_counter() - start:.0f} s", flush=True)

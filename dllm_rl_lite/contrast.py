@@ -14,7 +14,8 @@ from .methods import METHODS, Method
 from .names import lookup
 
 QUESTIONS = {"views": "views: which masked copies score a text", "rewarded": "which texts are rewarded",
-             "advantage": "credit", "token_loss": "loss of a token", "text_loss": "loss of a text",
+             "advantage": "credit", "token_credit": "credit of a token",
+             "token_loss": "loss of a token", "text_loss": "loss of a text",
              "uses_old": "looks at the old policy", "log_ratio": "what the clip looks at", "reduction": "averaged as",
              "tempered": "scored at the rollouts' temperature"}
 STYLE = {"+": "background:#dff3e4;color:#0b5d2a", "-": "background:#fbe3e1;color:#8c1d13"}
@@ -28,6 +29,8 @@ def answer(value) -> str:
 def rows(method: Method, preset: str = "tiny") -> dict[str, str]:
     """question or number -> a method's answer, as text. preset: whose numbers, "tiny" or "paper"."""
     found = {text: answer(getattr(method, name)) for name, text in QUESTIONS.items()}
+    if method.token_credit is None:  # as in most: not worth a line
+        del found[QUESTIONS["token_credit"]]
     numbers = asdict(method.numbers(preset))
     for f in fields(methods.Numbers):
         value = numbers[f.name]
@@ -51,7 +54,7 @@ def table(name: str, preset: str = "tiny", parent: str | None = None) -> str:
     theirs = rows(lookup("method", parent, METHODS), preset)
     both = list(dict.fromkeys([*mine, *theirs]))
     changed = [{"": k, parent: theirs.get(k, "–"), name: mine.get(k, "–")} for k in both if mine.get(k) != theirs.get(k)]
-    same = ", ".join(k.split(":")[0] for k in QUESTIONS if rows(method)[QUESTIONS[k]] == theirs[QUESTIONS[k]])
+    same = ", ".join(k for k, text in QUESTIONS.items() if text in mine and mine[text] == theirs.get(text))
     return plain_table(changed) + f"\n\nas in {parent}: {same}"
 
 
@@ -90,7 +93,7 @@ def diff(name: str, parent: str | None = None) -> list[str]:
     parent = method.parent if parent is None else parent
     other = lookup("method", parent, METHODS) if parent else None
     lines = _compare(record_source(parent) if other else "", record_source(name))
-    for question in ("views", "advantage", "token_loss", "text_loss", "log_ratio"):
+    for question in ("views", "advantage", "token_credit", "token_loss", "text_loss", "log_ratio"):
         new, old = getattr(method, question), getattr(other, question, None)
         if new is not old:
             lines += ["", *_compare(code(old) if old else "", code(new) if new else "")]

@@ -98,36 +98,33 @@ def denoise(lm, prompts: list[str] | tuple[Tensor, Tensor], length: int, rule: R
     """Fill a canvas of `length` masked tokens after each prompt.
 
     Rows are independent: each has its own block and step counters, leaves the batch when it is finished, and never
-    attends to padding. Only the masked positions of a row's current block are scored. Confidence is always the
-    candidate's probability at temperature 1 before any filter, whatever temperature it was drawn at.
+    attends to padding. Only the masked positions of a row's block are scored. Confidence is the candidate's probability
+    at temperature 1 before any filter, whatever temperature it was drawn at.
 
     Args:
         lm: a `MaskedDiffusionLM`.
         prompts: N user messages, or (ids, mask) of shape (N, P) as `encode_prompts` returns them.
         length: L, tokens of the completion canvas; it is never shortened.
-        rule: which of the masked positions to reveal at each forward pass; see `rules.py`.
-        block_length: tokens of a semi-autoregressive block, or one for each row, int64 (N,); must divide `length`. None:
-            one block.
+        rule: which of the masked positions to reveal at each forward pass.
+        block_length: tokens of a semi-autoregressive block, or one a row (N,); must divide `length`. None: one block.
         temperature: of the candidates; 0 takes the likeliest token. top_k (0: off) and top_p (1: off) filter them.
         eos: "free" treats end-of-sequence like any token (LLaDA); "stop" ends a row when everything before an
             end-of-sequence token is written, and fills the rest with it without a forward pass (those positions have
             log-probability 0 and the unmask step after the last); "forbid" never writes it, and records log-probabilities
             of the law without it.
-        anchor: (N, L) int64, `mask_id` where free; the other tokens are given, and never masked.
+        anchor: (N, L) int64, `mask_id` where free; the other tokens are given.
         generator: all chance comes from it; noise is float32 (in bfloat16 the tail could never be drawn).
         record: keep every step's complete prediction (`predicted`), for rewards and credit by step: True fills in the
             candidates, "likeliest" the likeliest tokens.
     Returns:
         a `Rollout` on the model's device.
     Raises:
-        ValueError: for a canvas that does not fit the model, a bad block length, temperature, filter, eos, anchor or
-            record, or a missing generator.
+        ValueError: for a canvas that does not fit the model, a missing generator, or any argument that cannot be.
     """
     ids, prompt_mask = encode_prompts(lm.tokenizer, prompts) if isinstance(prompts, list) else prompts
     device, block_length = lm.device, torch.as_tensor(length if block_length is None else block_length)
     _check(lm, ids, length, rule, block_length, temperature, top_k, top_p, eos, anchor, generator, record)
-    ids, prompt_mask = ids.to(device), prompt_mask.to(device).bool()
-    n = ids.shape[0]
+    ids, prompt_mask, n = ids.to(device), prompt_mask.to(device).bool(), len(ids)
     start = torch.full((n, length), lm.mask_id, device=device) if anchor is None else anchor.to(device).clone()
     given = start != lm.mask_id
     out = Rollout(ids, prompt_mask, start.clone(), torch.where(given, -1, 0), torch.zeros(n, length, device=device),

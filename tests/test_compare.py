@@ -8,6 +8,7 @@ import pytest
 from dllm_rl_lite import compare, contrast, show
 from dllm_rl_lite.compare import KEY, Job, jobs, summary
 from dllm_rl_lite.methods import METHODS
+from dllm_rl_lite.tasks import load_task
 
 
 def row(method="agrpo", stage="final", variant="plain", task="chain2", seed=0, lr=2e-4, accuracy=0.5, **more):
@@ -36,17 +37,33 @@ def test_the_best_learning_rate_is_the_smaller_of_equals(table):
 
 def test_the_tiny_learning_rates_are_the_tuned_ones():
     """What METHODS holds is what the recorded tuning found, for every method."""
-    assert compare.tuned() == {name: m.tiny.lr for name, m in METHODS.items()}
+    found = compare.tuned()
+    assert {name: lr for name, lr in found.items() if "/" not in name} == {name: m.tiny.lr for name, m in METHODS.items()}
+    assert {name for name in found if "/" in name} == set(compare.TUNED_APART)
 
 
-def test_the_recorded_table_is_complete():
-    """Every method on every task with every seed, at one budget; the same seeds for every variant that was run."""
-    final = compare.results("final")
-    assert {(r["method"], r["task"], r["seed"]) for r in final} == {(m, t, s) for m in METHODS for t in compare.TASKS
-                                                                    for s in range(3)}
-    wanted = {(m, v, s) for m, variants in compare.VARIANTS.items() for v in variants for s in range(3)}
-    assert {(r["method"], r["variant"], r["seed"]) for r in compare.results("flag")} == wanted
-    assert all(r["budget"] == compare.BUDGET[r["stage"]] <= r["forwards"] for r in compare.results())
+@pytest.mark.parametrize("stage", ["final", "flag", "summit"])
+def test_the_recorded_table_is_complete(stage):
+    """Every run that the stage asks for, at one budget and at the tuned rate, and no other."""
+    methods = compare.PUBLISHED if stage == "final" else list(METHODS)
+    tasks = compare.TASKS if stage == "final" else [t for own, _, _ in compare.SUMMIT for t in own]
+    wanted = {tuple(asdict(j)[k] for k in KEY) for j in jobs(stage, methods, tasks, compare.SEEDS[stage])}
+    assert {tuple(r[k] for k in KEY) for r in compare.results(stage)} == wanted
+    assert all(r["budget"] == compare.BUDGET[stage] <= r["forwards"] for r in compare.results(stage))
+
+
+def test_every_summit_run_was_tested_under_every_decoder():
+    """And the base model, on every task; passes fall as the threshold does, and a schedule takes what it says."""
+    rows = show.read_results(compare.RESULTS / "compare_decoders.csv")
+    runs = {(r["method"], r["variant"], r["task"], r["seed"]) for r in compare.results("summit")}
+    runs |= {("base", "plain", t, 0) for own, _, _ in compare.SUMMIT for t in own}
+    found = {(r["method"], r["variant"], r["task"], r["seed"], r["decoder"]): r for r in rows}
+    assert set(found) == {(*run, d) for run in runs for d in compare.DECODERS}
+    for run in runs:
+        thresholds = [found[(*run, d)]["forwards"] for d in compare.DECODERS if d.startswith("threshold")]
+        assert thresholds == sorted(thresholds), run
+        schedules = [found[(*run, f"schedule {n}")]["forwards"] for n in (1, 2, 4)]
+        assert schedules == [load_task(run[2]).length / n for n in (1, 2, 4)], run
 
 
 def test_jobs_are_balanced_and_equal(table, monkeypatch):
@@ -60,6 +77,15 @@ def test_jobs_are_balanced_and_equal(table, monkeypatch):
     assert {j.budget for j in final} == {compare.BUDGET["final"]} and {j.lr for j in final if j.method == "wd1"} == {1e-4}
     assert {j.variant for j in jobs("flag", ["agrpo"], [], 1)} == set(compare.VARIANTS["agrpo"])
     assert all(j.seed != compare.TUNE_SEED for j in final)
+    rates = {"agrpo": 2e-4, "ag-grpo": 2e-4, "ag-grpo/AF only": 4e-4}
+    monkeypatch.setattr(compare, "tuned", lambda path=table: rates)
+    assert {j.variant for j in jobs("tune", ["ag-grpo"], [], 1)} == {"plain", "AF only"}
+    summit = jobs("summit", ["ag-grpo", "agrpo"], ["chain", "countdown"], 5)
+    assert {(j.task, j.method, j.variant, j.lr) for j in summit if j.seed == 4} == {
+        ("chain", "ag-grpo", "AF only", 4e-4), ("chain", "ag-grpo", "plain", 2e-4)}
+    assert {j.variant for j in summit if j.task == "countdown"} == {"AF only", "plain", "target only"}
+    flags = jobs("flag", ["ag-grpo"], [], 1)
+    assert {j.task for j in flags} == {"chain"} and "target only" not in {j.variant for j in flags}
     for call, message in ((lambda: jobs("final", ["gdpo"], ["chain2"], 1), "gdpo has no learning rate yet"),
                           (lambda: jobs("finals", ["agrpo"], [], 1), "did you mean 'final'"),
                           (lambda: jobs("tune", ["agrp"], [], 1), "did you mean 'agrpo'")):
@@ -71,7 +97,7 @@ def test_variants_are_settings_that_the_methods_know():
     """Every flag of the table resolves to numbers that differ from the plain ones."""
     for method, variants in compare.VARIANTS.items():
         plain = METHODS[method].numbers("tiny")
-        assert variants["plain"] == {} and set(compare.VARIANTS) == set(METHODS)
+        assert variants["plain"] == {} and set(compare.VARIANTS) <= set(METHODS)
         for name, changes in variants.items():
             assert (METHODS[method].numbers("tiny", **changes) == plain) == (name == "plain"), (method, name)
 
@@ -160,7 +186,7 @@ def test_a_diff_is_the_two_sources(name):
     parent = METHODS.get(method.parent)
     mine = [contrast.record_source(name)]
     theirs = [contrast.record_source(method.parent)] if parent else []
-    for question in ("views", "advantage", "token_loss", "text_loss", "log_ratio"):
+    for question in ("views", "advantage", "token_credit", "token_loss", "text_loss", "log_ratio"):
         new, old = getattr(method, question), getattr(parent, question, None)
         if new is not old:
             mine += [contrast.code(new)] if new else []

@@ -18,6 +18,7 @@ TASKS: dict[str, Callable[[], Task]] = {
     "chain1": lambda: chain_task("chain1", steps=1, fewest_minus=0, length=10),
     "chain2": lambda: chain_task("chain2", steps=2, fewest_minus=1, length=16),
     "chain4": lambda: chain_task("chain4", steps=4, fewest_minus=3, length=32),
+    "chain_worked": lambda: chain_task("chain_worked", steps=3, fewest_minus=1, length=24, worked=True),
     "sudoku4": sudoku4_task,
     "countdown": countdown_task,
     "python": python_task,

@@ -72,8 +72,20 @@ def reward(prompts: list[str], completions: list[str], answer: list[str], **_) -
     return [float(extract_answer(c) == a) for c, a in zip(completions, answer, strict=True)]
 
 
-def chain_task(name: str, steps: int, fewest_minus: int, length: int) -> Task:
+def worked_reward(prompts: list[str], completions: list[str], answer: list[str], **_) -> list[float]:
+    """1.0 where every line of the working is the chain's own and right, and the answer its last result, else 0.0."""
+    values = []
+    for prompt, completion in zip(prompts, completions, strict=True):
+        start, terms = parse(prompt)
+        lines = [f"{a}{s}{b}={r}" for a, s, b, r in work(start, terms, [True] * len(terms))]
+        values.append(float(completion == f"{','.join(lines)}<answer>{lines[-1][-1]}</answer>"))
+    return values
+
+
+def chain_task(name: str, steps: int, fewest_minus: int, length: int, worked: bool = False) -> Task:
+    """worked: the verifier reads the working too."""
     return Task(
         name=name, length=length, make=lambda rng: make_chain(rng, steps, fewest_minus), key=lambda e: e.prompt,
-        reward=reward, demonstrate=demonstrate, shows_habit=shows_habit, habit="a minus is worked as a plus",
+        reward=worked_reward if worked else reward, demonstrate=demonstrate,
+        shows_habit=shows_habit, habit="a minus is worked as a plus",
     )
