@@ -35,6 +35,7 @@ from .names import lookup
 from .rules import Schedule, Threshold
 from .studies import (
     BUDGET,
+    COMBINED,
     FEWER,
     FLAG_TASK,
     LEARNING_RATES,
@@ -93,8 +94,9 @@ def jobs(stage: str, methods: list[str], tasks: list[str], seeds: int, budget: i
     if stage == "tune":
         apart = [label.split("/") for label in TUNED_APART if label.split("/")[0] in methods]
         return [Job(stage, m, v, TUNE_TASK, TUNE_SEED, lr, budget) for lr in LEARNING_RATES
-                for m, v in [*((m, "plain") for m in methods), *apart]]
+                for m, v in [*((m, "plain") for m in methods if m not in COMBINED), *apart]]
     best = tuned()
+    best |= {m: best["agrpo"] for m in COMBINED if "agrpo" in best}
     wanted = {
         "flag": [(seed, FLAG_TASK.get(m, TUNE_TASK), m, v) for seed in range(seeds) for m in methods
                  for v in VARIANTS.get(m, ()) if v not in ONLY_SUMMIT],

@@ -29,13 +29,14 @@ VARIANTS = {  # stage "flag": method -> name -> what differs from its tiny numbe
 FLAG_TASK = {"ag-grpo": "chain"}  # else TUNE_TASK
 ONLY_SUMMIT = ("target only",)  # variants that the flag task cannot have
 TUNED_APART = ("ag-grpo/AF only",)  # variants with a learning rate of their own: it is what ag-grpo is compared with
+COMBINED = ("ag-agrpo", "ta-agrpo", "ag-ta-grpo")  # not tuned: they take the learning rate of agrpo, which they are made of
 PUBLISHED = ("diffu-grpo", "coupled-grpo", "gdpo", "wd1", "gdsd", "agrpo", "mdpo")  # stage "final"
 SUMMIT = [  # tasks, seeds, and "method/variant" or "method"; AF only: diffu-grpo with ag-grpo's numbers
     (("chain", "chain_worked"), 5, ("ag-grpo/AF only", "ag-grpo")),
-    (("chain2", "sudoku4"), 5, ("ag-grpo/AF only", "ta-grpo-d")),
+    (("chain2",), 5, ("ag-grpo/AF only", "ta-grpo-d")),
+    (("sudoku4",), 3, ("ag-grpo/AF only", "ta-grpo-d")),
     (("chain", "chain_worked"), 3, ("agrpo", "ag-agrpo")),
     (("chain2",), 3, ("agrpo", "ta-agrpo")),
     (("chain",), 3, ("ag-ta-grpo",)),
     (("countdown",), 3, ("ag-grpo/AF only", "ag-grpo", "ag-grpo/target only")),
-    (("chain4",), 3, ("ag-grpo/AF only", "ag-grpo")),
 ]

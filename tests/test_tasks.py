@@ -73,10 +73,11 @@ def test_shares_of_the_splits():
 
 @pytest.mark.parametrize("name", ALL)
 def test_the_stored_answer_earns_the_reward(name):
-    """Every problem's own answer is worth 1; an empty text and an answer without tags are worth 0."""
+    """Every problem's own answer is worth 1 (0 where the working counts); an empty text, an answer without tags 0."""
     task, examples = drawn(name)
-    assert task.score(examples, [f"<answer>{e.answer}</answer>" for e in examples]) == [1.0] * len(examples)
-    assert task.score(examples, [f"x <answer> {e.answer} </answer> y" for e in examples]) == [1.0] * len(examples)
+    worth = [float(not name.endswith("worked"))] * len(examples)
+    assert task.score(examples, [f"<answer>{e.answer}</answer>" for e in examples]) == worth
+    assert task.score(examples, [f"x <answer> {e.answer} </answer> y" for e in examples]) == worth
     for wrong in ("", "<answer></answer>", "nothing"):
         assert task.score(examples, [wrong] * len(examples)) == [0.0] * len(examples)
     assert task.score(examples, [e.answer for e in examples]) == [0.0] * len(examples)
@@ -393,3 +394,15 @@ def test_python_prompts_show_three_of_five_tests():
         assert e.prompt == " ".join(f"f({x})={y}" for x, y in tests[:3])
         assert len({x for x, _ in tests}) == 5 and tests[:3] == sorted(tests[:3])
         assert all(eval(e.answer, {"x": x}) == y for x, y in tests)
+
+
+def test_a_verifier_of_the_working_reads_every_line():
+    """Only the right demonstration earns 1: no wrong line that ends at the right answer, no other chain's lines."""
+    task, prompt = load_task("chain_worked"), "2-4+2+9"
+    right = "2-4=8,8+2=0,0+9=9<answer>9</answer>"
+    cases = {right: 1.0, right.replace("=8", "=6"): 0.0, right.replace(">9<", ">8<"): 0.0, right + "1": 0.0,
+             "2-4=6,6+2=8,8+9=9<answer>9</answer>": 0.0, "9+0=9,9+0=9,9+0=9<answer>9</answer>": 0.0, "<answer>9</answer>": 0.0}
+    assert task.score([Example(prompt, "9")] * len(cases), list(cases)) == list(cases.values())
+    for example in task.sample(20, "train", 0):
+        assert task.score([example], [task.demonstrate(example, random.Random(0), 0.0)]) == [1.0]
+        assert task.score([example], [task.demonstrate(example, random.Random(0), 1.0)]) == [0.0]
