@@ -219,7 +219,8 @@ TIMED = {"delta": 1.0, "form": "factor", "clamp": False}
 AG_GRPO = replace(
     DIFFU_GRPO, name="ag-grpo", parent="diffu-grpo", source="AG-GRPO, ACL 2026 long 1724",
     views=guided.one_step_told, advantage=advantages.guided_mean,
-    paper=replace(D1, prompts=2, guide=GUIDE, views={"p_mask_prompt": 0.15, "told": False}, credit={"baseline": "shared"}),
+    paper=replace(D1, prompts=2, tokens_per_step=4, guide=GUIDE, views={"p_mask_prompt": 0.15, "told": False},
+                  credit={"baseline": "shared"}),
     # The prompt is not masked here: on these short prompts a masked operand drowns the signal (chapter 07).
     tiny=replace(TINY, kl=0.04, guide=TINY_GUIDE, views={"p_mask_prompt": 0.0, "told": False},
                  credit={"baseline": "shared"}),

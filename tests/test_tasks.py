@@ -401,7 +401,8 @@ def test_a_verifier_of_the_working_reads_every_line():
     task, prompt = load_task("chain_worked"), "2-4+2+9"
     right = "2-4=8,8+2=0,0+9=9<answer>9</answer>"
     cases = {right: 1.0, right.replace("=8", "=6"): 0.0, right.replace(">9<", ">8<"): 0.0, right + "1": 0.0,
-             "2-4=6,6+2=8,8+9=9<answer>9</answer>": 0.0, "9+0=9,9+0=9,9+0=9<answer>9</answer>": 0.0, "<answer>9</answer>": 0.0}
+             "2-4=6,6+2=8,8+9=9<answer>9</answer>": 0.0, "9+0=9,9+0=9,9+0=9<answer>9</answer>": 0.0,
+             "<answer>9</answer>": 0.0}
     assert task.score([Example(prompt, "9")] * len(cases), list(cases)) == list(cases.values())
     for example in task.sample(20, "train", 0):
         assert task.score([example], [task.demonstrate(example, random.Random(0), 0.0)]) == [1.0]

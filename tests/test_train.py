@@ -178,6 +178,14 @@ def test_paper_numbers_are_the_cards():
     assert (gdsd.inner_updates, gdsd.clip, gdsd.kl, gdsd.loss["psi"], gdsd.rule(256).steps) == (8, 4e-4, 1e-3, 1.0, 64)
     assert (mdpo.temperature, mdpo.kl, mdpo.lr, mdpo.views["k"], mdpo.rule(512).steps) == (0.4, 0.02, 7e-7, 8, 128)
     assert d1.rule(256).steps == 128 and agrpo.rule(384).steps == 128 and agrpo.rule(384).order == "random"
+    guided, timed = METHODS["ag-grpo"].paper, METHODS["ta-grpo-d"].paper
+    for n in (guided, timed):
+        assert (n.group, n.inner_updates, n.clip, n.kl, n.lr) == (6, 12, 0.5, 0.04, 3e-6)
+        assert (n.temperature, n.block_length) == (0.9, 32) and n.views["p_mask_prompt"] == 0.15
+    assert (guided.guide["rows"], guided.guide["margin"], guided.guide["block_length"]) == (3, 2, 0) and guided.top_p == 1
+    assert guided.answer_rule().steps == 16 and guided.rule(256).steps == 64 and guided.credit == {"baseline": "shared"}
+    assert timed.gate == {"tau": 0.7, "kappa": 0.5, "n_min": 1, "test_tau": 0.8} and timed.top_p == 0.95
+    assert timed.tokens == {"delta": 1.0, "form": "factor", "clamp": False}
     with pytest.raises(ValueError, match="tokens_per_step 2 must divide"):
         Numbers(prompts=1, group=2, inner_updates=1, clip=0.2, kl=0.0, lr=1.0).rule(5)
 
