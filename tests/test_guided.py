@@ -319,3 +319,11 @@ def test_what_cannot_be_guided_is_named(lm):
     task = load_task("chain2")
     with pytest.raises(ValueError, match="keep no predictions of every step"):
         collect.roll_out(lm, task, METHODS["ag-ta-grpo"], filled, [Example("1+2", "3")] * 4, torch.Generator())
+
+
+def test_block_lengths_of_rows_must_fit(lm):
+    """One number, or one a row; each must divide the length."""
+    for blocks, message in ((torch.tensor([4, 5, 4, 4]), "block_length 5 must divide length 12"),
+                            (torch.tensor([4, 4]), "one number or one a row")):
+        with pytest.raises(ValueError, match=message):
+            denoise(lm, PROMPTS, LENGTH, Schedule(6), blocks)
