@@ -37,7 +37,6 @@ from .studies import (
     BUDGET,
     COMBINED,
     FEWER,
-    FLAG_TASK,
     LEARNING_RATES,
     ONLY_SUMMIT,
     PROBLEMS,
@@ -98,7 +97,7 @@ def jobs(stage: str, methods: list[str], tasks: list[str], seeds: int, budget: i
     best = tuned()
     best |= {m: best["agrpo"] for m in COMBINED if "agrpo" in best}
     wanted = {
-        "flag": [(seed, FLAG_TASK.get(m, TUNE_TASK), m, v) for seed in range(seeds) for m in methods
+        "flag": [(seed, TUNE_TASK, m, v) for seed in range(seeds) for m in methods
                  for v in VARIANTS.get(m, ()) if v not in ONLY_SUMMIT],
         "summit": [(seed, t, m, v or "plain") for seed in range(seeds) for own, most, labels in SUMMIT if seed < most
                    for t in own if t in tasks for m, _, v in (label.partition("/") for label in labels) if m in methods],

@@ -230,7 +230,7 @@ TA_GRPO_D = replace(
     DIFFU_GRPO, name="ta-grpo-d", parent="diffu-grpo", source="TA-GRPO-d, ACL 2026 long 1723",
     token_credit=timing.timed_credit, rewarded="partial",
     paper=replace(D1, prompts=2, top_p=0.95, views={"p_mask_prompt": 0.15}, gate=GATE, tokens=TIMED, verify={"fill": False}),
-    tiny=replace(TINY, kl=0.04, views={"p_mask_prompt": 0.0}, gate=GATE, tokens=TIMED, verify={"fill": False}),
+    tiny=replace(TINY, kl=0.04, lr=1e-4, views={"p_mask_prompt": 0.0}, gate=GATE, tokens=TIMED, verify={"fill": False}),
 )
 
 AG_AGRPO = replace(

@@ -20,13 +20,12 @@ VARIANTS = {  # stage "flag": method -> name -> what differs from its tiny numbe
         "plain": {}, "AF only": {"guide": {"rows": 0}}, "1 row": {"guide": {"rows": 1}}, "2 rows": {"guide": {"rows": 2}},
         "free apart": {"credit": {"baseline": "free apart"}}, "guided apart": {"credit": {"baseline": "guided apart"}},
         "apart": {"credit": {"baseline": "apart"}}, "answer kept": {"guide": {"repredict": False}},
-        "block 6": {"guide": {"block_length": 6}}, "margin 2": {"guide": {"margin": 2}},
+        "block 8": {"guide": {"block_length": 8}}, "margin 4": {"guide": {"margin": 4}},  # fitted: 2
         "answer told": {"views": {"told": True}}, "importance": {"guide": {"importance": 1.0}},
         "target only": {"guide": {"column": "target"}}},
     "ta-grpo-d": {"plain": {}, "delta 0": {"tokens": {"delta": 0.0}}, "clamp": {"tokens": {"clamp": True}},
                   "sum": {"tokens": {"form": "sum"}}, "filled": {"verify": {"fill": True}}},
 }
-FLAG_TASK = {"ag-grpo": "chain"}  # else TUNE_TASK
 ONLY_SUMMIT = ("target only",)  # variants that the flag task cannot have
 TUNED_APART = ("ag-grpo/AF only",)  # variants with a learning rate of their own: it is what ag-grpo is compared with
 COMBINED = ("ag-agrpo", "ta-agrpo", "ag-ta-grpo")  # not tuned: they take the learning rate of agrpo, which they are made of

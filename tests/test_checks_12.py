@@ -34,7 +34,8 @@ def test_cut_right(capsys, function):
 
 
 @pytest.mark.parametrize("function, words", [
-    (lambda t, a, m: a, "stage 1 started from"), (lambda t, a, m: torch.where(a == m, m, t), "the other way round"),
+    (lambda t, a, m: a, "stage 1 started from"), (lambda t, a, m: torch.where(a == m, m, t), "stage 1 started from"),
+    (lambda t, a, m: t.masked_fill((a == m) & (a != m).any(1)[:, None], m), "the other way round"),
     (lambda t, a, m: t.masked_fill((a != m) & (t != 2), m), "end tokens of the margin"),
     (lambda t, a, m: t.masked_fill((a != m) | (t == 2), m), "the model wrote itself"),
     (lambda t, a, m: t.masked_fill((a != m).any(0), m), "the row's own mask"),

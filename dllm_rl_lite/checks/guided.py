@@ -55,8 +55,8 @@ def ex_12_2(cut) -> None:
         (lambda: raised(outcome), ""),
         (lambda: outcome.shape != tokens.shape,
          "keep the shape (N, L): the place of the anchor is masked, not removed, and answer-free rows stay"),
-        (lambda: gives(anchor), "that is what stage 1 started from; stage 2 keeps the reasoning and loses the anchor"),
-        (lambda: gives(tokens.masked_fill(~told, mask)) or gives(tokens.masked_fill(rows & ~told, mask)),
+        (lambda: gives(anchor), "that is the anchor alone, what stage 1 started from; stage 2 keeps the reasoning instead"),
+        (lambda: gives(tokens.masked_fill(rows & ~told, mask)),
          "the other way round: keep the reasoning, mask the anchor"),
         (lambda: gives(tokens.masked_fill(told & (tokens != end), mask)),
          "the end tokens of the margin are part of the anchor: left in place they say where the answer must stop"),
@@ -137,5 +137,5 @@ def ex_12_3(honest) -> None:
         (lambda: float(outcome[7]) == 1 or float(outcome[10]) == 1,
          "a line may not start from another number than the line before ended with"),
         (lambda: float(outcome[3]) == 1 or float(outcome[6]) == 1, "the text between the answer tags must be right too"),
-        (lambda: not gives(lambda p, a, t: _worked(p, t)), "9-1=8,8-2=6<answer>6</answer> must earn 1, and 9-1=0,0-2=6... 0"),
+        (lambda: not gives(lambda p, a, t: _worked(p, t)), "9-1=8,8-2=6<answer>6</answer> must earn 1, 9-1=0,0-2=6... 0"),
     ])
