@@ -16,7 +16,9 @@ from .names import unknown
 
 CYCLE = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]  # Okabe and Ito's, colour-blind safe
 METHOD_COLOURS = {"base": "#6B6B6B", "diffu-grpo": "#D55E00", "coupled-grpo": "#CC79A7", "gdpo": "#E69F00", "wd1": "#56B4E9",
-                  "gdsd": "#7A5195", "agrpo": "#0072B2", "mdpo": "#009E73", "other": "#009E73"}  # other: fallback
+                  "gdsd": "#7A5195", "agrpo": "#0072B2", "mdpo": "#009E73", "ag-grpo": "#882255", "ta-grpo-d": "#332288",
+                  "ag-agrpo": "#44AA99", "ta-agrpo": "#999933", "ag-ta-grpo": "#000000",
+                  "other": "#009E73"}  # fallback
 T95 = (12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 2.2622, 2.2281)  # Student's t, df 1 to 10
 
 

@@ -96,9 +96,8 @@ def credit(lm, method: Method, numbers: Numbers, rewards: Tensor, rollout: Rollo
     advantage, cap = advantage.to(rollout.tokens.device), n.guide.get("importance", 0)
     if not cap:
         return advantage, 0
-    if advantage.ndim == 1:
-        advantage = advantage[:, None]
-    return advantage * importance_weights(lm, rollout, cap), 2 * int(rollout.guided.sum())
+    weights, forwards = importance_weights(lm, rollout, cap)
+    return advantage * (weights if advantage.ndim == 1 else weights[:, None]), forwards
 
 
 def describe_rewards(rewards: Tensor, guided: int) -> dict[str, float]:

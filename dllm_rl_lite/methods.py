@@ -47,7 +47,7 @@ class Numbers:
     gate: dict = field(default_factory=dict)
     # Answer-guided rollouts (`guided.py`): rows of a group; column of the examples to anchor ("": the answer); margin, end
     # tokens after it, or "fitted": as many as put it where a demonstration has it; block_length of guided rows (0: one
-    # block); answer_steps of the second stage; repredict; importance, cap of the per-token weights (0: none).
+    # block); answer_steps of the second stage; repredict; importance, cap of the weights of guided texts (0: none).
     guide: dict = field(default_factory=dict)
     loss: dict = field(default_factory=dict)  # keyword arguments of the loss
     published_quirks: bool = False  # do as the release did where a bug of it changed published results: `update.mask_seeds`

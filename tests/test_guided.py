@@ -235,20 +235,23 @@ def test_told_views_score_each_part_where_it_was_drawn(lm):
     assert len(one_step_told(free, g().manual_seed(1), 0.3, told=True)) == 1
 
 
-def test_importance_weights_are_capped_ratios_of_guided_reasoning(lm):
-    """Against the two one-step estimates by hand; 1 for answers and answer-free rows, and where guidance changes nothing."""
-    r = guide(lm)
-    w = importance_weights(lm, r, cap=1.5)
-    first, second = one_step_told(r, torch.Generator().manual_seed(0), 0.0, told=True)
-    plain = token_logprobs(lm, r, one_step(r, torch.Generator().manual_seed(0), 0.0)[0])
-    told = token_logprobs(lm, r, first)
-    reasoning = first.scored & r.guided[:, None]
-    torch.testing.assert_close(w[reasoning], (plain - told)[reasoning].exp().clamp(max=1.5), rtol=1e-4, atol=1e-5)
-    assert (w[~r.guided] == 1).all() and (w[r.anchor != lm.mask_id] == 1).all()
-    assert 0 < float(w.min()) < 0.99 and float(w.max()) <= 1.5
-    assert (importance_weights(lm, denoise(lm, PROMPTS, LENGTH, Schedule(6)), 1.0) == 1).all()
+def test_importance_weights_are_capped_ratios_of_guided_reasoning(lm, small, spy):
+    """The enumerated ratio of both laws, capped; 1 for answer-free rows; two passes for each token of guided reasoning."""
+    table, r = small
+    weights, passes = importance_weights(table, r, 1.5)
+    for i in range(40):
+        text = tuple(r.tokens[i].tolist())
+        answer = table.logits((*text[:2], 3)).softmax(-1)[2, text[2]]  # the same in both laws
+        ratio = (law(table, text, told=False) / float(answer)) / (law(table, text, told=True) / float(answer))
+        assert float(weights[i]) == pytest.approx(min(ratio, 1.5), rel=1e-4)
+    assert passes == 4 * len(r.tokens) and float(weights.min()) < 0.9 and float(weights.max()) == 1.5
+    watched, mixed = spy(lm), guide(lm)
+    weights, passes = importance_weights(watched, mixed, 1.0)
+    assert weights[0] == 1 and passes == sum(len(ids) for ids, _, _ in watched.calls) == 2 * (7 + 5 + 7)
+    none, passes = importance_weights(lm, denoise(lm, PROMPTS, LENGTH, Schedule(6)), 1.0)
+    assert (none == 1).all() and passes == 0
     with pytest.raises(ValueError, match="cap must be above 0"):
-        importance_weights(lm, r, 0.0)
+        importance_weights(lm, mixed, 0.0)
 
 
 # ---------------------------------------------------------------- a batch of groups
@@ -277,8 +280,9 @@ def test_the_last_siblings_of_each_group_are_guided(lm):
     assert log["dead_groups"] == log["dead_free"] == 0 and log["forwards_rollout"] == int(batch.rollout.n_forwards.sum())
     torch.testing.assert_close(batch.advantage.view(3, 4), torch.tensor([[-0.5, -0.25, 0.5, 0.25]] * 3))
     again = batch_of(lm, reward=by_kind, importance=1.0)[0]
-    torch.testing.assert_close(again.advantage, batch.advantage[:, None] * importance_weights(lm, batch.rollout, 1.0))
-    assert again.log["forwards_rollout"] == log["forwards_rollout"] + 2 * 6
+    weights, passes = importance_weights(lm, batch.rollout, 1.0)
+    torch.testing.assert_close(again.advantage, batch.advantage * weights)
+    assert again.log["forwards_rollout"] == log["forwards_rollout"] + passes
 
 
 def test_a_group_may_be_dead_without_its_guided_rows(lm):

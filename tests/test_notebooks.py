@@ -278,7 +278,43 @@ def agrees_with_text_pieces(scope):
     assert (gradients[0] - gradients[1]).norm() < 1e-4 * gradients[1].norm()
 
 
+def agrees_with_gate(scope):
+    """The chapter's gate and the package's reveal the same positions: equal numbers, some positions barred, n_min 1 to 3."""
+    from dllm_rl_lite.rules import Gate, Seen
+
+    g = torch.Generator().manual_seed(0)
+    for seed, (tau, kappa, n_min) in enumerate(((0.7, 0.5, 1), (0.5, 1.0, 2), (0.0, 0.3, 3))):
+        logprob = torch.rand(60, 9, generator=g).clamp(min=0.01).log()
+        masked = torch.rand(60, 9, generator=g) < 0.7
+        u = torch.rand(60, 9, generator=torch.Generator().manual_seed(seed))
+        seen = Seen(masked, logprob, logprob, logprob, torch.zeros(60).long(), masked.sum(1), 1,
+                    torch.Generator().manual_seed(seed))
+        mine = scope["gate_reveal"](logprob.exp(), masked, u, tau, kappa, n_min)
+        assert torch.equal(mine, Gate(tau, kappa, n_min).reveal(seen))
+
+
+def agrees_with_guided_rollout(scope):
+    """Both stages by the chapter and by the package: equal generators, equal tokens and steps, answers of many lengths."""
+    from dllm_rl_lite.guided import answer_anchor, guided_denoise
+    from dllm_rl_lite.model import load_lm
+    from dllm_rl_lite.rules import Schedule
+    from dllm_rl_lite.tasks import load_task
+
+    lm = load_lm("tiny")
+    for name, steps in (("chain", 12), ("countdown", 14)):
+        task = load_task(name)
+        examples = task.sample(4, "validation", 3)
+        answers = [a for e in examples for a in (None, e.answer)]
+        anchor = answer_anchor(lm.tokenizer, answers, task.length, 2)
+        arguments = lm, [e.prompt for e in examples for _ in range(2)], anchor, Schedule(steps), Schedule(4)
+        wanted = guided_denoise(*arguments, temperature=1.0, generator=torch.Generator().manual_seed(0))
+        tokens, unmask_step = scope["guided_rollout"](*arguments, torch.Generator().manual_seed(0))
+        assert torch.equal(tokens, wanted.tokens) and torch.equal(unmask_step, wanted.unmask_step)
+
+
 AGREES = {
+    "dllm_rl_lite.guided.guided_denoise": agrees_with_guided_rollout,
+    "dllm_rl_lite.rules.Gate": agrees_with_gate,
     "dllm_rl_lite.views.estimate": agrees_with_path_logprob,
     "dllm_rl_lite.update.accumulate_gradients": agrees_with_inner_updates,
     "dllm_rl_lite.update.text_pieces": agrees_with_text_pieces,

@@ -7,10 +7,12 @@ from .fair import ex_15_1, ex_15_2, ex_15_3
 from .gdpo import ex_09_1, ex_09_2, ex_09_3
 from .gradient import ex_05_1, ex_05_2, ex_05_3
 from .grpo import ex_06_1, ex_06_2, ex_06_3
+from .guided import ex_12_1, ex_12_2, ex_12_3
 from .likelihood import ex_04_1, ex_04_2, ex_04_3
 from .masking import ex_01_1, ex_01_2, ex_01_3
 from .sampling import ex_02_1, ex_02_2, ex_02_3
 from .steps import ex_11_1, ex_11_2, ex_11_3
+from .timing import ex_13_1, ex_13_2, ex_13_3
 from .training import ex_00_1, ex_00_2, ex_00_3, ex_20_1, ex_20_2, ex_20_3
 from .without_ratios import ex_10_1, ex_10_2, ex_10_3
 
@@ -27,6 +29,8 @@ __all__ = [
     "ex_09_1", "ex_09_2", "ex_09_3",
     "ex_10_1", "ex_10_2", "ex_10_3",
     "ex_11_1", "ex_11_2", "ex_11_3",
+    "ex_12_1", "ex_12_2", "ex_12_3",
+    "ex_13_1", "ex_13_2", "ex_13_3",
     "ex_15_1", "ex_15_2", "ex_15_3",
     "ex_20_1", "ex_20_2", "ex_20_3",
 ]
