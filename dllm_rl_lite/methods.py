@@ -64,6 +64,8 @@ class Numbers:
             raise ValueError(unknown("order", self.order, [*ORDERS, *REMASKING]))
         if self.guide and not 0 <= self.guide["rows"] <= self.group:
             raise ValueError(f"guide rows must be in 0..{self.group} (group), got {self.guide['rows']}")
+        if self.guide and self.order in REMASKING:
+            raise ValueError(f"order {self.order!r} re-masks, which guided rollouts cannot: choose one of {ORDERS}")
 
     def rule(self, length: int) -> Rule:
         """The unmasking rule of rollouts, for a canvas of `length` tokens."""

@@ -319,6 +319,8 @@ def test_what_cannot_be_guided_is_named(lm):
     assert f"<answer>{countdown.columns['target']}</answer>" in lm.tokenizer.decode(row)
     with pytest.raises(ValueError, match="guide rows must be in 0..4"):
         numbers(rows=5)
+    with pytest.raises(ValueError, match="order 'rcr' re-masks, which guided rollouts cannot"):
+        METHODS["ag-grpo"].numbers("tiny", order="rcr")
     filled = replace(METHODS["ag-ta-grpo"].numbers("tiny", prompts=3, group=4, guide={"rows": 2}), verify={"fill": True})
     task = load_task("chain2")
     with pytest.raises(ValueError, match="keep no predictions of every step"):
