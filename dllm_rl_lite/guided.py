@@ -130,8 +130,8 @@ def importance_weights(lm, rollout: Rollout, cap: float) -> tuple[Tensor, int]:
         ValueError: for cap <= 0.
     Source: our choice of ablation. Error: for texts that were drawn from left to right, and without a cap, a guided row so
     weighted is worth a draw of the policy: unbiased, and useless, since the mean waits for the rarest texts. The cap, and
-    any other order of drawing, is a bias. Along the order that was really taken the ratio would say little: there the bent
-    token comes first, when without the answer anything is possible. `tests/test_guided.py`, chapter 12.
+    any other order of drawing, is a bias.
+    `tests/test_guided.py`, chapter 12.
     """
     if not cap > 0:
         raise ValueError(f"cap must be above 0, got {cap}")
