@@ -19,19 +19,23 @@ VARIANTS = {  # stage "flag": method -> name -> what differs from its tiny numbe
     "ag-grpo": {
         "plain": {}, "AF only": {"guide": {"rows": 0}}, "answer kept": {"guide": {"repredict": False}},
         "importance": {"guide": {"importance": 1.0}, "credit": {"baseline": "free apart"}},
+        "answer told": {"views": {"told": True}},
+        "1 row": {"guide": {"rows": 1}}, "2 rows": {"guide": {"rows": 2}}, "3 rows": {"guide": {"rows": 3}},
+        "free apart": {"credit": {"baseline": "free apart"}}, "guided apart": {"credit": {"baseline": "guided apart"}},
+        "apart": {"credit": {"baseline": "apart"}},
+        "block 8": {"guide": {"block_length": 8}}, "margin 4": {"guide": {"margin": 4}},
         "target only": {"guide": {"column": "target"}}},
-    "ta-grpo-d": {"plain": {}, "delta 0": {"tokens": {"delta": 0.0}}},
+    "ta-grpo-d": {
+        "plain": {}, "delta 0": {"tokens": {"delta": 0.0}}, "clamp": {"tokens": {"clamp": True}},
+        "sum": {"tokens": {"form": "sum"}}, "filled": {"verify": {"fill": True}}},
 }
 ONLY_SUMMIT = ("target only",)  # variants that the flag task cannot have
 TUNED_APART = ("ag-grpo/AF only",)  # variants with a learning rate of their own: it is what ag-grpo is compared with
 COMBINED = ("ag-agrpo", "ta-agrpo", "ag-ta-grpo")  # not tuned: they take the learning rate of agrpo, which they are made of
 PUBLISHED = ("diffu-grpo", "coupled-grpo", "gdpo", "wd1", "gdsd", "agrpo", "mdpo")  # stage "final"
 SUMMIT = [  # tasks, seeds, and "method/variant" or "method"; AF only: diffu-grpo with ag-grpo's numbers
-    (("chain", "chain_worked"), 5, ("ag-grpo/AF only", "ag-grpo")),
-    (("chain2",), 5, ("ag-grpo/AF only", "ta-grpo-d")),
-    (("sudoku4",), 3, ("ag-grpo/AF only", "ta-grpo-d")),
-    (("chain", "chain_worked"), 3, ("agrpo", "ag-agrpo")),
-    (("chain2",), 3, ("agrpo", "ta-agrpo")),
-    (("chain",), 3, ("ag-ta-grpo",)),
-    (("countdown",), 1, ("ag-grpo/AF only", "ag-grpo", "ag-grpo/target only")),
+    (("chain", "chain_worked"), 5, ("ag-grpo/AF only", "ag-grpo", "agrpo", "ag-agrpo")),
+    (("chain2", "sudoku4"), 5, ("ag-grpo/AF only", "ta-grpo-d", "agrpo", "ta-agrpo")),
+    (("chain",), 5, ("ta-agrpo", "ag-ta-grpo")),
+    (("countdown",), 5, ("ag-grpo/AF only", "ag-grpo", "ag-grpo/target only")),
 ]

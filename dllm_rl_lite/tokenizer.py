@@ -31,12 +31,13 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     return tokenizer
 
 
-def encode_prompts(tokenizer, prompts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
+def encode_prompts(tokenizer, prompts: list[str], prefill: str = "") -> tuple[torch.Tensor, torch.Tensor]:
     """Chat-template, tokenise and left-pad prompts.
 
     Args:
-        tokenizer: any Hugging Face tokenizer with a chat template.
+        tokenizer: any Hugging Face tokenizer; without a chat template (base models) a prompt is encoded as it stands.
         prompts: N user messages.
+        prefill: what every assistant turn begins with; it is part of the prompt, not of the completion.
     Returns:
         ids (N, P) int64 and mask (N, P) bool, False on the padding at the left.
     Raises:
@@ -46,10 +47,11 @@ def encode_prompts(tokenizer, prompts: list[str]) -> tuple[torch.Tensor, torch.T
         raise ValueError("no prompts: pass at least one string")
     rows = []
     for prompt in prompts:
-        text = tokenizer.apply_chat_template(
-            [{"role": "user", "content": prompt}], add_generation_prompt=True, tokenize=False
-        )
-        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        text = prompt
+        if tokenizer.chat_template:
+            message = [{"role": "user", "content": prompt}]
+            text = tokenizer.apply_chat_template(message, add_generation_prompt=True, tokenize=False)
+        ids = tokenizer(text + prefill, add_special_tokens=not tokenizer.chat_template)["input_ids"]
         if tokenizer.unk_token_id is not None and tokenizer.unk_token_id in ids:
             raise ValueError(f"prompt {prompt!r} has a character the tokenizer does not know; use printable ASCII")
         rows.append(ids)

@@ -33,6 +33,7 @@ class Task:
     demonstrate: Callable[[Example, random.Random, float], str]  # a text to learn from, with a share of the habit
     shows_habit: Callable[[Example, str], bool]  # does this completion show the habit and no other mistake?
     habit: str = ""  # the systematic mistake of the base model, in words
+    prefill: str = ""  # what the assistant's turn begins with, before the canvas
 
     def sample(self, n: int, split: str = "train", seed: int = 0) -> list[Example]:
         """n problems of a split, no two with the same key; equal (n, split, seed) give the same problems on every machine.
@@ -58,6 +59,19 @@ class Task:
     def score(self, examples: list[Example], completions: list[str]) -> list[float]:
         """The task's own reward of one completion per example."""
         return score(self.reward, examples, completions)
+
+    def solved(self, examples: list[Example], completions: list[str]) -> list[float]:
+        """What an evaluation counts: here the reward itself, 1 where right and 0 where wrong."""
+        return self.score(examples, completions)
+
+    def weigh(self, example: Example) -> float:
+        """Of a problem in the mean score."""
+        return 1.0
+
+    def protocol(self) -> dict:
+        """What has to be known to make a number of this task again."""
+        return {"task": self.name, "source": "generated", "prompt": "the bare problem", "prefill": self.prefill, "shots": 0,
+                "published_quirks": False}
 
 
 def split_of(key: str) -> str:
