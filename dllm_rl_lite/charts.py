@@ -6,12 +6,11 @@ Nothing here computes a result: what is drawn was handed in. Notebooks reach the
 from __future__ import annotations
 
 import csv
-import math
-import statistics
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 
+from .intervals import t_interval
 from .names import unknown
 
 CYCLE = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]  # Okabe and Ito's, colour-blind safe
@@ -19,17 +18,6 @@ METHOD_COLOURS = {"base": "#6B6B6B", "diffu-grpo": "#D55E00", "coupled-grpo": "#
                   "gdsd": "#7A5195", "agrpo": "#0072B2", "mdpo": "#009E73", "ag-grpo": "#882255", "ta-grpo-d": "#332288",
                   "ag-agrpo": "#44AA99", "ta-agrpo": "#999933", "ag-ta-grpo": "#000000",
                   "other": "#009E73"}  # fallback
-T95 = (12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 2.2622, 2.2281)  # Student's t, df 1 to 10
-
-
-def t_interval(values: list[float]) -> tuple[float, float]:
-    """(mean, half width) of the 95 % interval t * s / sqrt(n) of n >= 2 values, s with n - 1 below the line."""
-    n = len(values)
-    if n < 2:
-        raise ValueError(f"an interval over seeds needs at least 2 of them, got {n}")
-    df = n - 1  # beyond the table the series in 1 / df is right to 2e-4
-    t = T95[df - 1] if df <= len(T95) else 1.95996 + 2.37227 / df + 2.82250 / df ** 2 + 2.55585 / df ** 3
-    return statistics.fmean(values), t * statistics.stdev(values) / math.sqrt(n)
 
 
 def curves(runs: dict[str, list[list[dict]]], column: str, x: str = "step", ax=None, ylabel: str | None = None,

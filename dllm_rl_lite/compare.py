@@ -99,7 +99,7 @@ def jobs(stage: str, methods: list[str], tasks: list[str], seeds: int, budget: i
     wanted = {
         "flag": [(seed, TUNE_TASK, m, v) for seed in range(seeds) for m in methods
                  for v in VARIANTS.get(m, ()) if v not in ONLY_SUMMIT],
-        "summit": [(seed, t, m, v or "plain") for seed in range(seeds) for own, most, labels in SUMMIT if seed < most
+        "summit": [(seed, t, m, v or "plain") for seed in range(seeds) for own, labels in SUMMIT
                    for t in own if t in tasks for m, _, v in (label.partition("/") for label in labels) if m in methods],
         "final": [(seed, t, m, "plain") for seed in range(seeds) for t in tasks for m in methods],
     }[stage]
@@ -185,7 +185,7 @@ def base_decoders(path: Path = RESULTS) -> None:
     """Record the base model's accuracy by decoder on the tasks of stage "summit", once."""
     file = path / "compare_decoders.csv"
     done = {r["task"] for r in (show.read_results(file) if file.is_file() else []) if r["method"] == "base"}
-    for task in dict.fromkeys(t for own, _, _ in SUMMIT for t in own):
+    for task in dict.fromkeys(t for own, _ in SUMMIT for t in own):
         if task not in done:
             job = Job("summit", "base", "plain", task, 0, 0.0, 0)
             append(file, (*KEY, *DECODED), [asdict(job) | row for row in decoders(load_lm("tiny"), task)])
@@ -298,7 +298,7 @@ def main() -> None:
     a = parser.parse_args()
     try:
         for stage in a.stages:
-            tasks = a.tasks or (TASKS if stage != "summit" else [t for own, _, _ in SUMMIT for t in own])
+            tasks = a.tasks or (TASKS if stage != "summit" else [t for own, _ in SUMMIT for t in own])
             methods = a.methods or (PUBLISHED if stage == "final" else list(METHODS))
             todo = jobs(stage, methods, tasks, a.seeds or SEEDS.get(stage, 1), a.budget)
             start, n = time.perf_counter(), 0

@@ -1,110 +1,237 @@
-"""How good is it? Accuracy with an interval, forward passes, speed; saved generations that can be scored again."""
+"""How good is it? Accuracy with an interval, forward passes, speed, pass@k; every text saved, resumed, scored again."""
 
 from __future__ import annotations
 
+import itertools
 import json
-import math
 import os
+import statistics
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-import torch
-
+from .checkpoint import generator
+from .intervals import accuracy_interval, pass_at, wilson
+from .protocol import card, differences, protocol
 from .rules import Rule, Schedule
 from .sampler import denoise
-from .tasks import Task, load_task
-from .tasks.task import Example, score
-from .tokenizer import decode
+from .tasks import Example, Task, load_task, score
+from .tasks.benchmark import Benchmark
+from .tokenizer import decode, encode_prompts
+
+__all__ = ["Decoder", "Report", "evaluate", "read_run", "rescore", "wilson"]
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """How texts are drawn in an evaluation."""
+
+    rule: Rule | None = None  # None: two tokens a forward pass, surest first
+    length: int = 0  # completion canvas, tokens; 0: the task's own
+    block_length: int | None = None  # tokens of a semi-autoregressive block; None: one block
+    temperature: float = 0.0  # 0: greedy
+    top_p: float = 1.0  # 1: off
+    eos: str = "free"  # see `denoise`
+    samples: int = 1  # texts a problem
+
+    def __post_init__(self):
+        if self.samples < 1 or self.length < 0:
+            raise ValueError(f"need samples >= 1 and length >= 0 (0: the task's own), got {self.samples} and {self.length}")
+        if self.samples > 1 and self.temperature == 0 and not (self.rule and self.rule.random):
+            raise ValueError(f"{self.samples} samples at temperature 0 are {self.samples} times the same text: raise the "
+                             "temperature or ask for one sample")
+
+    def of(self, task: Task | Benchmark) -> Decoder:
+        """With the task's own length and the default rule filled in."""
+        length = self.length or task.length
+        return replace(self, length=length, rule=self.rule or Schedule(max(1, length // 2)))
 
 
 @dataclass(frozen=True)
 class Report:
-    """An evaluation. Accuracy counts a problem as solved where the task's own reward is 1."""
+    """An evaluation. Accuracy counts a text as right where the task's rule gives 1."""
 
     task: str
     split: str
-    n: int
+    n: int  # problems
     temperature: float
     rule: str
     accuracy: float
-    low: float  # 95 % Wilson interval
+    low: float  # 95 % interval over problems: Wilson's, or Student's t where a problem has several texts
     high: float
     habit_share: float  # share of the wrong answers that show the task's habit and no other mistake
-    mean_forwards: float  # forward passes a problem
+    mean_forwards: float  # forward passes a text
     seconds: float
     tokens_per_second: float
-    generations: list[dict]  # prompt, completion, reward, forwards, answer and columns of each problem
+    generations: list[dict]  # prompt, completion, reward, forwards, answer, columns, item and sample of each text
+    score: float = 0.0  # mean of the rule's value, problems weighed as the benchmark does (Sudoku: blank cells)
+    samples: int = 1  # texts a problem
+    pass_at: dict[int, tuple[float, float, float]] = field(default_factory=dict)  # k -> (pass@k, low, high)
+    protocol: dict = field(default_factory=dict)  # what has to be known to make this number again
 
     def __str__(self) -> str:
         return (f"{self.task} {self.split}: {100 * self.accuracy:.1f} % [{100 * self.low:.1f}, {100 * self.high:.1f}] "
                 f"of {self.n}, {self.mean_forwards:.1f} forward passes a problem, {self.seconds:.1f} s")
 
+    def card(self) -> str:
+        """The number and its protocol card, for people."""
+        passes = "".join(f"\n  pass@{k}: {100 * m:.1f} % [{100 * a:.1f}, {100 * b:.1f}]"
+                         for k, (m, a, b) in self.pass_at.items() if k > 1)
+        return f"{self}{passes}\n{card(self.protocol)}"
+
     def save(self, path: str | os.PathLike) -> None:
-        """Write one json line per problem; `rescore(path)` reads them back."""
-        lines = [json.dumps({"task": self.task, **g}) for g in self.generations]
+        """Write the protocol card and one json line per text; `rescore(path)` reads them back."""
+        lines = [json.dumps({"protocol": self.protocol}), *(json.dumps(g) for g in self.generations)]
         Path(path).write_text("\n".join(lines) + "\n")
 
     def summary(self) -> dict:
         """Everything but the generations."""
-        return {k: v for k, v in asdict(self).items() if k != "generations"}
+        return {k: v for k, v in asdict(replace(self, generations=[])).items() if k != "generations"}
+
+    def scores(self) -> dict[str, float]:
+        """problem -> mean score of its texts, for `intervals.compare`; a problem is its prompt and its answer."""
+        return mean_scores(self.generations)
 
 
-def wilson(right: int, n: int, z: float = 1.96) -> tuple[float, float]:
-    """95 % Wilson score interval of a proportion; stays inside [0, 1] and is honest at 0 and n."""
-    if n < 1 or not 0 <= right <= n:
-        raise ValueError(f"need 0 <= right <= n and n >= 1, got {right} of {n}")
-    centre = (right + z * z / 2) / (n + z * z)
-    half = z / (n + z * z) * math.sqrt(right * (n - right) / n + z * z / 4)
-    return max(0.0, centre - half), min(1.0, centre + half)
+def mean_scores(rows: list[dict]) -> dict[str, float]:
+    """problem -> mean "reward" of its rows."""
+    by: dict[str, list[float]] = {}
+    for row in rows:
+        by.setdefault(f"{row['prompt']}\0{row['answer']}", []).append(row["reward"])
+    return {k: statistics.fmean(v) for k, v in by.items()}
 
 
-def evaluate(lm, task: Task | str, rule: Rule | None = None, n: int = 256, seed: int = 0, split: str = "test",
-             temperature: float = 0.0, block_length: int | None = None, batch: int = 128, eos: str = "free") -> Report:
+def evaluate(lm, task: Task | Benchmark | str, rule: Rule | None = None, n: int = 256, seed: int = 0, split: str = "test",
+             temperature: float = 0.0, block_length: int | None = None, batch: int = 128, eos: str = "free",
+             length: int = 0, samples: int = 1, top_p: float = 1.0, save: str | os.PathLike | None = None,
+             checkpoint_rule: str = "", say: Callable[[str], None] | None = None) -> Report:
     """Solve n problems of a split and report.
 
     Args:
-        lm: a model; task: a `Task` or its name. rule: default two tokens a forward pass, surest first.
-        n: problems (the same for equal n, seed and split); temperature: 0 is greedy; above it, `seed` drives the noise.
-        batch: problems at a time; results do not depend on it at temperature 0.
+        lm: a model; task: a `Task`, a `Benchmark` or the name of one.
+        rule, length, block_length, temperature, top_p, eos, samples: the `Decoder`'s; by default two tokens a forward
+            pass, surest first, greedy, one text a problem.
+        n: problems (the same for equal n, seed and split; a benchmark takes 0 for all of them, in file order).
+        batch: texts at a time; results do not depend on it at temperature 0. Above, each batch has its own generator,
+            derived from `seed` and its first item, so a resumed evaluation gives the same texts.
+        save: a json-lines file that grows batch by batch; called again with the same arguments, the evaluation goes on
+            where it stopped. checkpoint_rule: for the card, how this checkpoint was chosen. say: a line per batch.
+    Raises:
+        ValueError: for arguments that cannot be, or a `save` file that holds another evaluation (naming what differs).
     """
     task = load_task(task) if isinstance(task, str) else task
-    rule = rule or Schedule(task.length // 2)
+    decoder = Decoder(rule, length, block_length, temperature, top_p, eos, samples).of(task)
     examples = task.sample(n, split, seed)
-    generator = torch.Generator().manual_seed(seed)
-    start, texts, forwards = time.perf_counter(), [], []
-    for i in range(0, n, batch):
-        prompts = [e.prompt for e in examples[i:i + batch]]
-        rollout = denoise(lm, prompts, task.length, rule, block_length, temperature, eos=eos, generator=generator)
-        texts += decode(lm.tokenizer, rollout.tokens)
-        forwards += rollout.n_forwards.tolist()
-    seconds = time.perf_counter() - start
-    rewards = task.score(examples, texts)
-    low, high = wilson(sum(r == 1 for r in rewards), n)
-    wrong = [task.shows_habit(e, t) for e, t, r in zip(examples, texts, rewards, strict=True) if r < 1]
-    rows = [{"prompt": e.prompt, "completion": t, "reward": r, "forwards": f, "answer": e.answer, "columns": e.columns}
-            for e, t, r, f in zip(examples, texts, rewards, forwards, strict=True)]
-    return Report(task.name, split, n, temperature, repr(rule), sum(r == 1 for r in rewards) / n, low, high,
-                  sum(wrong) / max(len(wrong), 1), sum(forwards) / n, seconds, n * task.length / seconds, rows)
+    settings = asdict(replace(decoder, rule=None)) | {"rule": repr(decoder.rule), "batch": batch if temperature else "any",
+                                                      "checkpoint_rule": checkpoint_rule or "not stated"}
+    made = protocol(lm, task, examples, split, seed, settings)
+    jobs = list(itertools.product(range(len(examples)), range(samples)))
+    rows = _claim(Path(save), made, batch, len(jobs)) if save else []
+    for start in range(len(rows), len(jobs), batch):
+        picked = jobs[start:start + batch]
+        rows += _batch(lm, task, decoder, [examples[i] for i, _ in picked], picked, generator(seed, start, "evaluate"))
+        if save:
+            with open(save, "a") as file:
+                file.writelines(json.dumps(r) + "\n" for r in rows[start:])
+        if say:
+            right = 100 * statistics.fmean(r["reward"] == 1 for r in rows)
+            say(f"{len(rows)} of {len(jobs)} texts, {right:.1f} % right so far")
+    return report(task, examples, rows, made)
 
 
-def rescore(path: str | os.PathLike, reward=None) -> list[float]:
-    """Score saved generations again, offline, with the task's reward or another one of TRL's signature.
+def _batch(lm, task, decoder: Decoder, examples: list[Example], jobs: list[tuple[int, int]], noise) -> list[dict]:
+    """The saved rows of one batch: texts, their scores, passes and seconds."""
+    start = time.perf_counter()
+    prompts = encode_prompts(lm.tokenizer, [e.prompt for e in examples], task.prefill)
+    rollout = denoise(lm, prompts, decoder.length, decoder.rule, decoder.block_length, decoder.temperature,
+                      top_p=decoder.top_p, eos=decoder.eos, generator=noise)
+    texts = decode(lm.tokenizer, rollout.tokens)
+    seconds = (time.perf_counter() - start) / len(jobs)
+    rewards = task.solved(examples, texts)
+    return [{"task": task.name, "item": i, "sample": s, "prompt": e.prompt, "completion": t, "reward": r, "forwards": f,
+             "seconds": round(seconds, 5), "answer": e.answer, "columns": e.columns}
+            for (i, s), e, t, r, f in zip(jobs, examples, texts, rewards, rollout.n_forwards.tolist(), strict=True)]
 
-    Raises FileNotFoundError for a missing file, ValueError naming the line for a malformed row.
+
+def _claim(path: Path, made: dict, batch: int, wanted: int) -> list[dict]:
+    """The finished rows of a save file, or a new file that holds the card. A last batch that was cut off is dropped."""
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({"protocol": made}) + "\n")
+        return []
+    found, rows = read_run(path, cut_off=True)
+    if changed := differences(found, made):
+        both = ", ".join(f"{k} {a!r} -> {b!r}" for k, (a, b) in changed.items())
+        raise ValueError(f"{path} holds another evaluation ({both}): choose another file, or delete it to start afresh")
+    rows = rows if len(rows) == wanted else rows[:len(rows) // batch * batch]
+    new = path.with_suffix(".new")
+    new.write_text("".join(json.dumps(r) + "\n" for r in [{"protocol": found}, *rows]))
+    new.replace(path)
+    return rows
+
+
+def read_run(path: str | os.PathLike, cut_off: bool = False) -> tuple[dict, list[dict]]:
+    """(protocol card, rows) of a file written by `evaluate(save=)` or `Report.save`.
+
+    cut_off: a last line that is not whole is dropped (the run was killed) instead of being an error.
+    Raises FileNotFoundError for a missing file, ValueError naming the line for anything that is not a saved text.
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"no saved generations at {path}: write them with Report.save")
-    examples, texts, names = [], [], set()
-    for number, line in enumerate(path.read_text().splitlines(), 1):
+        raise FileNotFoundError(f"no saved generations at {path}: write them with evaluate(save=) or Report.save")
+    made, rows = {}, []
+    lines = path.read_text().splitlines()
+    for number, line in enumerate(lines, 1):
         try:
             row = json.loads(line)
-            examples.append(Example(row["prompt"], row["answer"], row["columns"]))
-            texts.append(row["completion"])
-            names.add(row["task"])
+            if "protocol" in row:
+                made = row["protocol"]
+                continue
+            missing = [k for k in ("task", "prompt", "completion", "answer", "columns") if k not in row]
+            if missing:
+                raise KeyError(missing[0])
+            rows.append(row)
         except (ValueError, KeyError, TypeError) as error:
+            if cut_off and number == len(lines):
+                break
             raise ValueError(f"{path} line {number} is not a saved generation ({type(error).__name__}: {error})") from error
-    if len(names) != 1:
-        raise ValueError(f"{path} must hold one task, found {sorted(names)}")
-    return score(reward or load_task(names.pop()).reward, examples, texts)
+    if len({r["task"] for r in rows}) > 1:
+        raise ValueError(f"{path} must hold one task, found {sorted({r['task'] for r in rows})}")
+    return made, rows
+
+
+def report(task: Task | Benchmark, examples: list[Example], rows: list[dict], made: dict) -> Report:
+    """A `Report` of saved or fresh rows; examples[row["item"]] is what a row answers."""
+    samples = made.get("samples", 1)
+    right = [0] * len(examples)
+    for row in rows:
+        right[row["item"]] += row["reward"] == 1
+    accuracy, low, high = accuracy_interval(right, samples)
+    weights = [task.weigh(examples[r["item"]]) for r in rows]
+    wrong = [task.shows_habit(examples[r["item"]], r["completion"]) for r in rows if r["reward"] < 1]
+    seconds = sum(r.get("seconds", 0.0) for r in rows)
+    ks = [k for k in (1, 2, 4, 8, 16, 32, 64, 128) if k <= samples and samples > 1]
+    return Report(
+        task.name, made.get("split", ""), len(examples), made.get("temperature", 0.0), made.get("rule", ""), accuracy, low,
+        high, sum(wrong) / max(len(wrong), 1), statistics.fmean(r.get("forwards", 0) for r in rows), seconds,
+        len(rows) * made.get("length", 0) / seconds if seconds else 0.0, rows,
+        sum(w * r["reward"] for w, r in zip(weights, rows, strict=True)) / (sum(weights) or 1.0), samples,
+        {k: pass_at(right, samples, k) for k in ks}, made)
+
+
+def rescore(path: str | os.PathLike, reward: Callable[..., list[float]] | None = None) -> list[float]:
+    """Score saved generations again, offline, by the task's rule or by another function of TRL's signature.
+
+    Raises FileNotFoundError for a missing file, ValueError naming the line for a malformed row.
+    """
+    made, rows = read_run(path)
+    if not rows:
+        raise ValueError(f"{path} holds no saved generation")
+    examples = [Example(r["prompt"], r["answer"], r["columns"]) for r in rows]
+    texts = [r["completion"] for r in rows]
+    if reward:
+        return score(reward, examples, texts)
+    source = made.get("source", "generated")
+    data = {} if source == "generated" else {"data": source, "published_quirks": made["published_quirks"]}
+    return load_task(rows[0]["task"], **data).solved(examples, texts)

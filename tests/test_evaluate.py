@@ -1,15 +1,27 @@
-"""Accuracy, its interval, and saved generations that score again."""
+"""Accuracy and its interval; texts that are saved, resumed and scored again; the protocol card; two runs compared."""
 
+import itertools
 import json
+import math
+import statistics
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from dllm_rl_lite.evaluate import evaluate, rescore, wilson
+from dllm_rl_lite.evaluate import Decoder, evaluate, read_run, rescore, wilson
+from dllm_rl_lite.intervals import accuracy_interval, compare, pass_at, pass_at_k
 from dllm_rl_lite.model import new_tiny_lm
-from dllm_rl_lite.rules import Threshold
+from dllm_rl_lite.protocol import card, differences, fingerprint
+from dllm_rl_lite.rules import Schedule, Threshold
 
 SMALL = {"hidden": 32, "layers": 1, "heads": 2, "feed_forward": 64}
+
+
+@pytest.fixture(scope="module")
+def lm():
+    return new_tiny_lm(**SMALL).eval()
 
 
 def test_wilson_has_its_coverage():
@@ -25,22 +37,137 @@ def test_wilson_has_its_coverage():
         wilson(3, 2)
 
 
-def test_batch_size_does_not_change_a_greedy_evaluation():
-    lm = new_tiny_lm(**SMALL).eval()
+@given(st.integers(1, 9).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n), st.integers(1, n))))
+def test_pass_at_k_is_the_share_of_subsets_with_a_right_text(nck):
+    n, right, k = nck
+    subsets = list(itertools.combinations(range(n), k))
+    assert pass_at_k(right, n, k) == pytest.approx(sum(min(s) < right for s in subsets) / len(subsets))
+
+
+def test_pass_at_k_is_unbiased():
+    """Summed exactly over the binomial law of the count, the estimate is 1 - (1 - p)^k."""
+    n, p = 7, 0.3
+    for k in range(1, n + 1):
+        mean = sum(math.comb(n, c) * p**c * (1 - p)**(n - c) * pass_at_k(c, n, k) for c in range(n + 1))
+        assert mean == pytest.approx(1 - (1 - p)**k, abs=1e-12)
+    with pytest.raises(ValueError, match="1 <= k <= samples"):
+        pass_at_k(1, 4, 5)
+
+
+def test_texts_of_one_problem_are_not_independent():
+    """Ten problems, half of them always solved: eight texts of each tell no more about the problems than one text does."""
+    mean, low, high = accuracy_interval([8] * 5 + [0] * 5, samples=8)
+    alone = wilson(5, 10)
+    naive = wilson(40, 80)
+    assert mean == 0.5
+    assert high - low > 1.5 * (naive[1] - naive[0])
+    assert high - low == pytest.approx(alone[1] - alone[0], rel=0.5)
+    assert accuracy_interval([1, 0, 1, 1], samples=1) == (0.75, *wilson(3, 4))
+    assert accuracy_interval([8] * 6, samples=8) == (1.0, *wilson(6, 6))  # a width even where all shares are equal
+    with pytest.raises(ValueError, match="counts within"):
+        accuracy_interval([3], samples=2)
+
+
+def test_the_sign_test_and_the_paired_interval_by_hand():
+    first = {"a": 1.0, "b": 0.0, "c": 0.0, "d": 0.0, "e": 1.0, "only first": 1.0}
+    second = {"a": 1.0, "b": 1.0, "c": 1.0, "d": 0.0, "e": 0.0, "only second": 1.0}
+    found = compare(first, second)
+    assert (found.n, found.both, found.first_only, found.second_only, found.neither) == (5, 1, 1, 2, 1)
+    differences_ = [0, 1, 1, 0, -1]
+    half = 2.7764 * statistics.stdev(differences_) / math.sqrt(5)
+    assert found.difference == pytest.approx(0.2)
+    assert (found.low, found.high) == (pytest.approx(0.2 - half), pytest.approx(0.2 + half))
+    assert found.p == pytest.approx(1.0)  # 1 of 3 heads: 2 (1 + 3) / 8, capped
+    six = {str(i): 1.0 for i in range(6)}
+    assert compare({k: 0.0 for k in six}, six).p == pytest.approx(2 / 2**6)
+    with pytest.raises(ValueError, match="share 0 problems"):
+        compare({"a": 1.0}, {"b": 1.0})
+
+
+def test_batch_size_does_not_change_a_greedy_evaluation(lm):
     one, many = (evaluate(lm, "python", rule=Threshold(0.3), n=12, batch=b) for b in (1, 12))
     assert [g["completion"] for g in one.generations] == [g["completion"] for g in many.generations]
     assert one.mean_forwards == many.mean_forwards
+    assert not differences(one.protocol, many.protocol)
 
 
-def test_saved_generations_score_again(tmp_path):
-    report = evaluate(new_tiny_lm(**SMALL).eval(), "countdown", n=6)
+def test_a_stopped_evaluation_goes_on_to_the_same_texts(lm, tmp_path):
+    """Sampled texts, three a problem, killed at every kind of place: the file ends as it would have."""
+    path = tmp_path / "run.jsonl"
+
+    def run():
+        return evaluate(lm, "chain2", n=5, temperature=1.0, samples=3, batch=4, save=path)
+
+    whole = run()
+    wanted = [g["completion"] for g in whole.generations]
+    lines = path.read_text().splitlines(keepends=True)
+    assert len(lines) == 1 + 15
+    for kept in ("".join(lines), "".join(lines[:6]), "".join(lines[:5]), "".join(lines[:9]) + lines[9][:20], lines[0]):
+        path.write_text(kept)
+        again = run()
+        assert [g["completion"] for g in again.generations] == wanted
+        assert [g["completion"] for g in read_run(path)[1]] == wanted
+        assert (again.accuracy, again.pass_at) == (whole.accuracy, whole.pass_at)
+    calls = []
+    evaluate(lm, "chain2", n=5, temperature=1.0, samples=3, batch=4, save=path, say=calls.append)
+    assert not calls  # nothing was left to do
+
+
+def test_a_save_file_of_another_evaluation_is_refused(lm, tmp_path):
+    path = tmp_path / "run.jsonl"
+    evaluate(lm, "chain2", n=4, save=path)
+    before = path.read_text()
+    for other, named in (({"seed": 1}, "problem_seed"), ({"n": 5}, "problems"), ({"length": 12}, "length"),
+                         ({"rule": Schedule(4)}, "rule")):
+        with pytest.raises(ValueError, match=rf"another evaluation .*{named}"):
+            evaluate(lm, "chain2", **({"n": 4} | other), save=path)
+    with pytest.raises(ValueError, match="weights"):
+        evaluate(new_tiny_lm(**SMALL, seed=1).eval(), "chain2", n=4, save=path)
+    assert path.read_text() == before
+
+
+def test_the_card_names_what_decides_a_number(lm):
+    report = evaluate(lm, "sudoku4", n=3, split="validation", checkpoint_rule="last")
+    text = report.card()
+    for part in (str(report), "split ", "validation", "Schedule(steps=10", "temperature", "eos ", "problem seed",
+                 "checkpoint rule", "last", fingerprint(lm), "transformers", "shots", "published quirks"):
+        assert part in text
+    json.dumps(report.protocol)
+    assert card({"a_b": 1, "c": {"x": "2"}}) == "  a b  1\n  c    x 2"
+    changed = new_tiny_lm(**SMALL).eval()
+    assert fingerprint(changed) == fingerprint(lm)
+    with torch.no_grad():
+        changed.backbone.lm_head.weight[0, 0] += 1
+    assert fingerprint(changed) != fingerprint(lm)
+
+
+def test_several_texts_a_problem(lm):
+    with pytest.raises(ValueError, match="4 times the same text"):
+        evaluate(lm, "chain2", n=2, samples=4)
+    with pytest.raises(ValueError, match="samples >= 1"):
+        Decoder(samples=0)
+    report = evaluate(lm, "python", n=6, samples=4, temperature=1.0)
+    assert len(report.generations) == 24 and sorted(report.pass_at) == [1, 2, 4]
+    by_problem = [[g["reward"] for g in report.generations if g["item"] == i] for i in range(6)]
+    assert report.pass_at[4][0] == pytest.approx(statistics.fmean(max(r) == 1 for r in by_problem))
+    assert report.pass_at[1][0] == pytest.approx(report.accuracy)
+    assert report.pass_at == {k: pass_at([int(sum(r)) for r in by_problem], 4, k) for k in (1, 2, 4)}
+
+
+def test_length_is_the_canvas(lm):
+    report = evaluate(lm, "chain2", n=2, length=12)
+    assert report.protocol["length"] == 12 and report.mean_forwards == 6
+
+
+def test_saved_generations_score_again(lm, tmp_path):
+    report = evaluate(lm, "countdown", n=6)
     path = tmp_path / "generations.jsonl"
     report.save(path)
     assert rescore(path) == [g["reward"] for g in report.generations]
     assert rescore(path, lambda completions, **_: [float(len(c)) for c in completions]) \
         == [float(len(g["completion"])) for g in report.generations]
     lines = path.read_text().splitlines()
-    path.write_text("\n".join([*lines[:2], '{"prompt": "x"}', *lines[3:]]))
+    path.write_text("\n".join([*lines[:2], '{"prompt": "x", "task": "countdown", "completion": ""}', *lines[3:]]))
     with pytest.raises(ValueError, match=r"generations.jsonl line 3 .*KeyError: 'answer'"):
         rescore(path)
     with pytest.raises(FileNotFoundError, match="no saved generations"):
@@ -57,3 +184,10 @@ def test_right_answers_count_and_wrong_ones_do_not(tmp_path):
              "completion": f"<answer>{e.answer if i else 'x'}</answer>"} for i, e in enumerate(examples)]
     path.write_text("\n".join(map(json.dumps, rows)))
     assert rescore(path) == [0.0, 1.0, 1.0, 1.0]
+
+
+@settings(max_examples=30)
+@given(st.lists(st.integers(0, 4), min_size=2, max_size=12))
+def test_intervals_hold_their_point_and_stay_inside(counts):
+    for mean, low, high in (accuracy_interval(counts, 4), pass_at(counts, 4, 2)):
+        assert 0 <= low <= mean <= high <= 1
