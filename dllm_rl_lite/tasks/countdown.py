@@ -5,46 +5,13 @@ The habit: a text that reaches the target but ignores one of the numbers.
 
 from __future__ import annotations
 
-import ast
 import itertools
 import random
 from collections import Counter
-from fractions import Fraction
 from functools import cache
 
+from ..rewards import evaluate_expression
 from .task import Example, Task, extract_answer
-
-
-def evaluate_expression(text: str) -> tuple[Fraction, Counter] | None:
-    """Exact value of an arithmetic expression and the multiset of numbers in it; None if it is not one.
-
-    Only digits, + - * / and brackets: the syntax tree is walked by hand, nothing is ever executed.
-    """
-    text = text.strip()
-    try:
-        tree = ast.parse(text, mode="eval").body if len(text) <= 200 and set(text) <= set("0123456789+-*/() ") else None
-        numbers: Counter = Counter()
-        return (_walk(tree, numbers), numbers) if tree is not None else None
-    except (SyntaxError, ValueError, ZeroDivisionError, RecursionError, MemoryError):
-        return None
-
-
-def _walk(node: ast.AST, numbers: Counter) -> Fraction:
-    if isinstance(node, ast.Constant) and type(node.value) is int:
-        numbers[node.value] += 1
-        return Fraction(node.value)
-    if isinstance(node, ast.BinOp):
-        a, b = _walk(node.left, numbers), _walk(node.right, numbers)
-        if isinstance(node.op, ast.Add):
-            return a + b
-        if isinstance(node.op, ast.Sub):
-            return a - b
-        if isinstance(node.op, ast.Mult):
-            return a * b
-        if isinstance(node.op, ast.Div):
-            return a / b
-    raise ValueError(f"not arithmetic: {ast.dump(node)[:40]}")
-
 
 HIGHEST = 12  # largest number in a problem
 

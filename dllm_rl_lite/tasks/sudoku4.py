@@ -59,7 +59,8 @@ def _grid(puzzle: str, completion: str) -> str | None:
     return text if all(g in ("0", c) for g, c in zip(puzzle, text, strict=True)) else None
 
 
-def _units_hold(text: str, units: list[list[int]]) -> bool:
+def units_hold(text: str, units: list[list[int]]) -> bool:
+    """Does each unit (row, column or box) of the 16 digits hold four different ones?"""
     return all(len({text[i] for i in unit}) == 4 for unit in units)
 
 
@@ -70,7 +71,7 @@ BOXES = [[i for i in range(16) if BOX[i] == b] for b in range(4)]
 def reward(prompts: list[str], completions: list[str], puzzle: list[str], **_) -> list[float]:
     """1.0 for any valid grid that keeps the givens, else 0.0."""
     grids = [_grid(p, c) for p, c in zip(puzzle, completions, strict=True)]
-    return [float(g is not None and _units_hold(g, ROWS_AND_COLUMNS + BOXES)) for g in grids]
+    return [float(g is not None and units_hold(g, ROWS_AND_COLUMNS + BOXES)) for g in grids]
 
 
 def cell_fraction(prompts: list[str], completions: list[str], puzzle: list[str], answer: list[str], **_) -> list[float]:
@@ -90,7 +91,7 @@ def cell_fraction(prompts: list[str], completions: list[str], puzzle: list[str],
 def shows_habit(example: Example, completion: str) -> bool:
     """True for a Latin square that keeps the givens and breaks a box."""
     grid = _grid(example.prompt, completion)
-    return grid is not None and _units_hold(grid, ROWS_AND_COLUMNS) and not _units_hold(grid, BOXES)
+    return grid is not None and units_hold(grid, ROWS_AND_COLUMNS) and not units_hold(grid, BOXES)
 
 
 def sudoku4_task(name: str = "sudoku4", blanks: int = 12) -> Task:

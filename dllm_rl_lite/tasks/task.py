@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import random
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
+
+from ..rewards import extract_answer
+
+__all__ = ["SPLITS", "Example", "Task", "extract_answer", "score", "split_of"]
 
 SPLITS = {"train": range(0, 8), "validation": range(8, 9), "test": range(9, 10)}  # tenths of the key space
 
@@ -101,9 +104,3 @@ def score(reward: Callable[..., list[float]], examples: list[Example], completio
             raise ValueError(f"the reward function {label} returned {value!r} for completion {i} "
                              f"({completions[i]!r}): it must return finite numbers")
     return [float(v) for v in values]
-
-
-def extract_answer(completion: str) -> str | None:
-    """The text of the last complete <answer>...</answer>, or None."""
-    found = re.findall(r"<answer>((?:(?!<answer>)[\s\S])*?)</answer>", completion)
-    return found[-1].strip() if found else None

@@ -1,0 +1,1 @@
+"""What runs inside the sandbox: its walls, its messages, the candidate and the judge. Standard library only."""
