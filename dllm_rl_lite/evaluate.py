@@ -1,7 +1,11 @@
-"""How good is it? Accuracy with an interval, forward passes, speed, pass@k; every text saved, resumed, scored again."""
+"""How good is it? Accuracy with an interval, forward passes, speed, pass@k; every text saved, resumed, scored again.
+
+`python -m dllm_rl_lite.evaluate --help` evaluates, scores saved texts again, and compares two runs, from a shell.
+"""
 
 from __future__ import annotations
 
+import argparse
 import itertools
 import json
 import os
@@ -11,16 +15,20 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+import torch
+
 from .checkpoint import generator
-from .intervals import accuracy_interval, pass_at, wilson
+from .intervals import accuracy_interval, compare, pass_at, wilson
+from .model import load_lm
+from .names import lookup
 from .protocol import card, differences, protocol
-from .rules import Rule, Schedule
+from .rescore import mean_scores, read_run, rescore, rescored
+from .rules import Rule, Schedule, Threshold
 from .sampler import denoise
-from .tasks import Example, Task, load_task, score
-from .tasks.benchmark import Benchmark
+from .tasks import Benchmark, Example, Task, load_task
 from .tokenizer import decode, encode_prompts
 
-__all__ = ["Decoder", "Report", "evaluate", "read_run", "rescore", "wilson"]
+__all__ = ["Decoder", "Report", "evaluate", "read_run", "rescore", "rescored", "wilson"]
 
 
 @dataclass(frozen=True)
@@ -94,14 +102,6 @@ class Report:
         return mean_scores(self.generations)
 
 
-def mean_scores(rows: list[dict]) -> dict[str, float]:
-    """problem -> mean "reward" of its rows."""
-    by: dict[str, list[float]] = {}
-    for row in rows:
-        by.setdefault(f"{row['prompt']}\0{row['answer']}", []).append(row["reward"])
-    return {k: statistics.fmean(v) for k, v in by.items()}
-
-
 def evaluate(lm, task: Task | Benchmark | str, rule: Rule | None = None, n: int = 256, seed: int = 0, split: str = "test",
              temperature: float = 0.0, block_length: int | None = None, batch: int = 128, eos: str = "free",
              length: int = 0, samples: int = 1, top_p: float = 1.0, save: str | os.PathLike | None = None,
@@ -130,7 +130,9 @@ def evaluate(lm, task: Task | Benchmark | str, rule: Rule | None = None, n: int 
     rows = _claim(Path(save), made, batch, len(jobs)) if save else []
     for start in range(len(rows), len(jobs), batch):
         picked = jobs[start:start + batch]
-        rows += _batch(lm, task, decoder, [examples[i] for i, _ in picked], picked, generator(seed, start, "evaluate"))
+        prefill = "" if split == "train" else task.prefill  # prompts to train on leave it to the model
+        rows += _batch(lm, task, prefill, decoder, [examples[i] for i, _ in picked], picked,
+                       generator(seed, start, "evaluate"))
         if save:
             with open(save, "a") as file:
                 file.writelines(json.dumps(r) + "\n" for r in rows[start:])
@@ -140,10 +142,11 @@ def evaluate(lm, task: Task | Benchmark | str, rule: Rule | None = None, n: int 
     return report(task, examples, rows, made)
 
 
-def _batch(lm, task, decoder: Decoder, examples: list[Example], jobs: list[tuple[int, int]], noise) -> list[dict]:
+def _batch(lm, task, prefill: str, decoder: Decoder, examples: list[Example], jobs: list[tuple[int, int]],
+           noise) -> list[dict]:
     """The saved rows of one batch: texts, their scores, passes and seconds."""
     start = time.perf_counter()
-    prompts = encode_prompts(lm.tokenizer, [e.prompt for e in examples], task.prefill)
+    prompts = encode_prompts(lm.tokenizer, [e.prompt for e in examples], prefill)
     rollout = denoise(lm, prompts, decoder.length, decoder.rule, decoder.block_length, decoder.temperature,
                       top_p=decoder.top_p, eos=decoder.eos, generator=noise)
     texts = decode(lm.tokenizer, rollout.tokens)
@@ -171,36 +174,6 @@ def _claim(path: Path, made: dict, batch: int, wanted: int) -> list[dict]:
     return rows
 
 
-def read_run(path: str | os.PathLike, cut_off: bool = False) -> tuple[dict, list[dict]]:
-    """(protocol card, rows) of a file written by `evaluate(save=)` or `Report.save`.
-
-    cut_off: a last line that is not whole is dropped (the run was killed) instead of being an error.
-    Raises FileNotFoundError for a missing file, ValueError naming the line for anything that is not a saved text.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no saved generations at {path}: write them with evaluate(save=) or Report.save")
-    made, rows = {}, []
-    lines = path.read_text().splitlines()
-    for number, line in enumerate(lines, 1):
-        try:
-            row = json.loads(line)
-            if "protocol" in row:
-                made = row["protocol"]
-                continue
-            missing = [k for k in ("task", "prompt", "completion", "answer", "columns") if k not in row]
-            if missing:
-                raise KeyError(missing[0])
-            rows.append(row)
-        except (ValueError, KeyError, TypeError) as error:
-            if cut_off and number == len(lines):
-                break
-            raise ValueError(f"{path} line {number} is not a saved generation ({type(error).__name__}: {error})") from error
-    if len({r["task"] for r in rows}) > 1:
-        raise ValueError(f"{path} must hold one task, found {sorted({r['task'] for r in rows})}")
-    return made, rows
-
-
 def report(task: Task | Benchmark, examples: list[Example], rows: list[dict], made: dict) -> Report:
     """A `Report` of saved or fresh rows; examples[row["item"]] is what a row answers."""
     samples = made.get("samples", 1)
@@ -220,18 +193,73 @@ def report(task: Task | Benchmark, examples: list[Example], rows: list[dict], ma
         {k: pass_at(right, samples, k) for k in ks}, made)
 
 
-def rescore(path: str | os.PathLike, reward: Callable[..., list[float]] | None = None) -> list[float]:
-    """Score saved generations again, offline, by the task's rule or by another function of TRL's signature.
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    run = commands.add_parser("run", help="evaluate a model on a task; the same command again goes on where it stopped",
+                              formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    run.add_argument("model", help="tiny, a folder, or a hub id such as GSAI-ML/LLaDA-8B-Instruct")
+    run.add_argument("task", help="a name of load_task, such as gsm8k")
+    run.add_argument("--save", required=True, help="the json-lines file of the texts")
+    for name, default, what in (
+            ("data", "", "file, folder or hub id of the task's rows; default: the task's own"),
+            ("adapters", "", "folder of LoRA adapters"), ("split", "test", "of the task"),
+            ("problems", 0, "how many; 0: all of a benchmark"), ("seed", 0, "of problems and noise"),
+            ("shots", 0, "worked examples in the prompt"), ("length", 0, "canvas, tokens; 0: the task's own"),
+            ("steps", 0, "forward passes of the schedule; 0: half the length"),
+            ("threshold", 0.0, "reveal all that is surer than this, in place of a schedule; 0: off"),
+            ("block-length", 0, "tokens of a block; 0: one block"), ("temperature", 0.0, "0: greedy"),
+            ("top-p", 1.0, "1: off"), ("samples", 1, "texts a problem"), ("eos", "free", "free, stop or forbid"),
+            ("batch", 16, "texts at a time"), ("device", "cpu", "cpu, cuda, ..."), ("dtype", "float32", "or bfloat16"),
+            ("checkpoint-rule", "not stated", "how this checkpoint was chosen, for the protocol card")):
+        run.add_argument(f"--{name}", type=type(default), default=default, help=what)
+    again = commands.add_parser("rescore", help="score saved texts again, offline: this project's files, or d1's")
+    again.add_argument("file")
+    pair = commands.add_parser("compare", help="two runs on the same problems, with a paired interval")
+    pair.add_argument("first")
+    pair.add_argument("second")
+    for one in (again, pair):
+        one.add_argument("--task", default="", help="of files that do not name it, such as d1's")
+    for one in (run, again, pair):
+        one.add_argument("--published-quirks", action="store_true", help="count as the releases do, mistakes included")
+    return parser
 
-    Raises FileNotFoundError for a missing file, ValueError naming the line for a malformed row.
-    """
-    made, rows = read_run(path)
-    if not rows:
-        raise ValueError(f"{path} holds no saved generation")
-    examples = [Example(r["prompt"], r["answer"], r["columns"]) for r in rows]
-    texts = [r["completion"] for r in rows]
-    if reward:
-        return score(reward, examples, texts)
-    source = made.get("source", "generated")
-    data = {} if source == "generated" else {"data": source, "published_quirks": made["published_quirks"]}
-    return load_task(rows[0]["task"], **data).solved(examples, texts)
+
+def _run(a: argparse.Namespace) -> str:
+    dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    task = load_task(a.task, data=a.data or None, shots=a.shots, published_quirks=a.published_quirks)
+    lm = load_lm(a.model, a.device, lookup("dtype", a.dtype, dtypes), adapters=a.adapters or None)
+    rule = Threshold(a.threshold) if a.threshold else Schedule(a.steps) if a.steps else None
+    return evaluate(lm, task, rule, a.problems, a.seed, a.split, a.temperature, a.block_length or None, a.batch, a.eos,
+                    a.length, a.samples, a.top_p, a.save, a.checkpoint_rule, print).card()
+
+
+def _rescore(a: argparse.Namespace) -> str:
+    return str(rescored(a.file, a.task, a.published_quirks or None))
+
+
+def _compare(a: argparse.Namespace) -> str:
+    first, second = (rescored(path, a.task, a.published_quirks or None) for path in (a.first, a.second))
+    lines = [f"first   {a.first}\n        {first}", f"second  {a.second}\n        {second}"]
+    if changed := differences(first.protocol, second.protocol):
+        lines += ["their cards differ in:", card({k: f"{x} -> {y}" for k, (x, y) in changed.items()})]
+    return "\n".join([*lines, str(compare(first.scores(), second.scores()))])
+
+
+COMMANDS = {"run": _run, "rescore": _rescore, "compare": _compare}
+
+
+def main() -> None:
+    """The command line."""
+    parser = _parser()
+    a = parser.parse_args()
+    try:
+        print(COMMANDS[a.command](a))
+    except (ValueError, RuntimeError, FileNotFoundError) as error:
+        parser.exit(1, f"{error}\n")
+    except KeyboardInterrupt:
+        parser.exit(130, "\nstopped; finished texts are saved, run the same command to go on\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -4,13 +4,16 @@ import itertools
 import json
 import math
 import statistics
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dllm_rl_lite.evaluate import Decoder, evaluate, read_run, rescore, wilson
+from dllm_rl_lite.evaluate import Decoder, evaluate, read_run, rescore, rescored, wilson
 from dllm_rl_lite.intervals import accuracy_interval, compare, pass_at, pass_at_k
 from dllm_rl_lite.model import new_tiny_lm
 from dllm_rl_lite.protocol import card, differences, fingerprint
@@ -191,3 +194,46 @@ def test_right_answers_count_and_wrong_ones_do_not(tmp_path):
 def test_intervals_hold_their_point_and_stay_inside(counts):
     for mean, low, high in (accuracy_interval(counts, 4), pass_at(counts, 4, 2)):
         assert 0 <= low <= mean <= high <= 1
+
+
+DATA = Path(__file__).parents[1].parent / "shared" / "data" / "llada_generations"
+
+
+def shell(*words: str) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, "-m", "dllm_rl_lite.evaluate", *words], capture_output=True, text=True)
+
+
+def test_the_command_line_evaluates_resumes_rescores_and_compares(tmp_path):
+    files = [str(tmp_path / f"{n}.jsonl") for n in (1, 2)]
+    for file, steps in zip(files, ("8", "2"), strict=True):
+        first = shell("run", "tiny", "chain2", "--problems", "12", "--steps", steps, "--save", file)
+        assert first.returncode == 0 and "12 of 12 texts" in first.stdout and f"Schedule(steps={steps}" in first.stdout
+    again = shell("run", "tiny", "chain2", "--problems", "12", "--steps", "2", "--save", files[1])
+    assert again.returncode == 0 and "12 of 12 texts" not in again.stdout  # nothing left to do
+    assert "of 12 texts right" in shell("rescore", files[0]).stdout
+    pair = shell("compare", *files).stdout
+    assert "rule  Schedule(steps=8" in pair and "over 12 shared problems" in pair
+    other = shell("run", "tiny", "chain2", "--problems", "13", "--steps", "2", "--save", files[1])
+    assert other.returncode == 1 and "holds another evaluation (problems 12 -> 13" in other.stderr
+    unknown = shell("run", "tiny", "chian2", "--save", files[0])
+    assert unknown.returncode == 1 and "did you mean 'chain2'" in unknown.stderr
+    assert "Traceback" not in other.stderr + unknown.stderr
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason="the stored LLaDA generations are not here")
+@pytest.mark.parametrize("file, task, figure", [
+    ("gsm8k", "gsm8k", "783 of 1130 texts right, 69.29 %"), ("countdown", "countdown", "53 of 256 texts right, 20.70 %"),
+    ("math500", "math500", "130 of 500 texts right, 26.00 %"), ("sudoku", "sudoku4", "mean score 11.72 %")])
+def test_stored_llada_texts_rescore_to_the_published_figures(file, task, figure):
+    assert figure in str(rescored(DATA / f"{file}_128_64.jsonl", task, published_quirks=True))
+
+
+def test_foreign_generations_need_their_task(tmp_path):
+    path = tmp_path / "d1.jsonl"
+    row = {"question": "1+1?", "generations": "<answer>\\boxed{2}</answer>", "ground_truth": 2.0}
+    path.write_text(json.dumps(row) + "\n")
+    with pytest.raises(ValueError, match="pass task="):
+        rescored(path)
+    assert rescored(path, "gsm8k").values == [1.0]
+    with pytest.raises(ValueError, match="known: countdown, gsm8k, math500, sudoku4"):
+        rescored(path, "mbpp")
