@@ -6,6 +6,7 @@ the generators and of the data: `generator(seed, step, purpose)` gives the same 
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import os
@@ -15,6 +16,8 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+
+from .adapters import adapted_layers, restore_adapters, save_adapters
 
 
 def derived_seed(seed: int, step: int, purpose: str) -> int:
@@ -29,7 +32,7 @@ def generator(seed: int, step: int, purpose: str) -> torch.Generator:
 
 
 def save_checkpoint(run_dir: Path, step: int, lm, optimizer, scheduler, rows: list[dict]) -> Path:
-    """Write `run_dir/checkpoints/step-000123` (model, optimiser, schedule, log so far), then forget all but two.
+    """Write `run_dir/checkpoints/step-000123` (model or adapters, optimiser, schedule, log so far), then forget all but two.
 
     Everything is written and flushed under another name first and then renamed, so a kill leaves no half checkpoint.
     """
@@ -37,7 +40,10 @@ def save_checkpoint(run_dir: Path, step: int, lm, optimizer, scheduler, rows: li
     new = folder.with_suffix(".new")
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(parents=True)
-    lm.save_pretrained(new / "model")
+    if adapted_layers(lm):
+        save_adapters(lm, new / "model")
+    else:
+        lm.save_pretrained(new / "model")
     tensors, plain = _flatten(optimizer.state_dict())
     save_file(tensors, new / "optimizer.safetensors")
     state = {"step": step, "optimizer": plain, "scheduler": scheduler.state_dict(), "rows": rows}
@@ -53,6 +59,17 @@ def save_checkpoint(run_dir: Path, step: int, lm, optimizer, scheduler, rows: li
     return folder
 
 
+def write_log(path: Path, rows: list[dict]) -> None:
+    """Write the whole log, atomically: one row per step, the union of all columns."""
+    columns = list(dict.fromkeys(k for row in rows for k in row))
+    new = path.with_suffix(".new")
+    with open(new, "w", newline="") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)
+    os.replace(new, path)
+
+
 def complete_checkpoints(run_dir: Path) -> list[Path]:
     """The finished checkpoint folders of a run, oldest first."""
     return sorted(p for p in (run_dir / "checkpoints").glob("step-*") if p.suffix == "")
@@ -64,8 +81,7 @@ def load_checkpoint(folder: Path, lm, optimizer, scheduler) -> tuple[int, list[d
     Raises ValueError naming the folder and what to do where a file is missing, truncated or of another model.
     """
     try:
-        weights = load_file(folder / "model" / "model.safetensors")
-        lm.backbone.load_state_dict(weights, strict=True)
+        restore_model(folder / "model", lm)
         state = json.loads((folder / "state.json").read_text())
         optimizer.load_state_dict(_unflatten(load_file(folder / "optimizer.safetensors"), state["optimizer"]))
         scheduler.load_state_dict(state["scheduler"])
@@ -73,6 +89,17 @@ def load_checkpoint(folder: Path, lm, optimizer, scheduler) -> tuple[int, list[d
         raise ValueError(f"the checkpoint {folder} is damaged ({type(error).__name__}: {str(error)[:200]}); delete this "
                          "folder to resume from the one before it") from error
     return state["step"], state["rows"]
+
+
+def restore_model(folder: Path, lm) -> None:
+    """Put a checkpoint's weights into a model, in place; its adapters alone, where the model has some."""
+    if adapted_layers(lm):
+        restore_adapters(lm, load_file(folder / "adapter_model.safetensors"))
+        return
+    weights = load_file(folder / "model.safetensors")
+    if lm.backbone.config.tie_word_embeddings:  # the file holds a tied head once, as the embedding
+        weights.setdefault("lm_head.weight", weights["model.embed_tokens.weight"])
+    lm.backbone.load_state_dict(weights, strict=True)
 
 
 def _flatten(state: dict) -> tuple[dict[str, torch.Tensor], dict]:

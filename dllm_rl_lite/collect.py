@@ -50,7 +50,11 @@ def collect(lm, task: Task, reward: Callable[..., list[float]], method: Method, 
 
 def roll_out(lm, task: Task, method: Method, numbers: Numbers, examples: list[Example],
              generator: torch.Generator) -> Rollout:
-    """One rollout an example; the last `guide["rows"]` of each group are answer-guided."""
+    """One rollout an example; the last `guide["rows"]` of each group are answer-guided.
+
+    The assistant's turn is not prefilled (`task.prefill` is for evaluation): d1's family trains without, and the format
+    rewards look for the tag in the completion.
+    """
     n, length, prompts = numbers, task.length, [e.prompt for e in examples]
     sampling = dict(temperature=n.temperature, top_k=n.top_k, top_p=n.top_p, eos=n.eos, generator=generator)
     record = {"every step": True, "partial": n.verify.get("fill", False) and "likeliest"}.get(method.rewarded, False)
@@ -79,7 +83,13 @@ def anchors(tokenizer, task: Task, numbers: Numbers, examples: list[Example]) ->
 
 
 def fitting_margin(tokenizer, task: Task, example: Example) -> int:
-    """The margin that puts the anchored answer where it stands in a right demonstration of the task."""
+    """The margin that puts the anchored answer where it stands in a right demonstration of the task.
+
+    Raises ValueError for a benchmark: nobody knows where its answers will stand.
+    """
+    if not hasattr(task, "demonstrate"):
+        raise ValueError(f"{task.name} has no demonstrations to fit the margin to: give guide['margin'] a number of end "
+                         "tokens (AG-GRPO: 2 for GSM8K, 4 for MATH and Sudoku, 10 for KodCode)")
     text = task.demonstrate(example, random.Random(0), 0.0)
     return task.length - len(tokenizer(text, add_special_tokens=False)["input_ids"])
 

@@ -6,16 +6,16 @@ The same wrapper carries the tiny model and an 8B one: what differs is the confi
 from __future__ import annotations
 
 import contextlib
-import difflib
 import os
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.utils import logging as transformers_logging
 
+from .adapters import adapted_layers, load_adapters
+from .families import load_backbone, locate
 from .tokenizer import build_tokenizer
 
 TINY = Path(__file__).parent / "tiny"
@@ -28,12 +28,14 @@ class MaskedDiffusionLM(nn.Module):
         backbone: `LlamaForCausalLM`, `Qwen2ForCausalLM` or a sibling; its attention is switched to bidirectional.
         tokenizer: must name a mask, an end-of-sequence and a padding token.
         shifted: True where the checkpoint predicts token i from the hidden state i - 1 (the Dream family).
+        name: what it is called on the protocol card of an evaluation.
     Raises:
         ValueError: if the tokenizer lacks one of the three tokens.
     """
 
-    def __init__(self, backbone: nn.Module, tokenizer, shifted: bool = False):
+    def __init__(self, backbone: nn.Module, tokenizer, shifted: bool = False, name: str = "unnamed"):
         super().__init__()
+        self.name = name
         self.backbone, self.tokenizer, self.shifted = backbone, tokenizer, shifted
         for name in ("mask_token_id", "eos_token_id", "pad_token_id"):
             if getattr(tokenizer, name, None) is None:
@@ -46,6 +48,11 @@ class MaskedDiffusionLM(nn.Module):
     @property
     def device(self) -> torch.device:
         return self.backbone.device
+
+    @property
+    def family(self) -> str:
+        """The `model_type` of the checkpoint it came from, a key of `families.FAMILIES`."""
+        return getattr(self.backbone.config, "family", self.backbone.config.model_type)
 
     @property
     def max_length(self) -> int:
@@ -93,7 +100,12 @@ class MaskedDiffusionLM(nn.Module):
     logits = forward
 
     def save_pretrained(self, folder: str | os.PathLike) -> None:
-        """Write config, safetensors weights and tokenizer to `folder`; `load_lm(folder)` reads them back."""
+        """Write config, safetensors weights and tokenizer to `folder`; `load_lm(folder)` reads them back.
+
+        A published checkpoint is written in the stock layout. Raises ValueError for a model with adapters or in 4 bits.
+        """
+        if adapted_layers(self) or getattr(self.backbone, "is_loaded_in_4bit", False):
+            raise ValueError("only plain weights are written here: save_adapters(lm, folder), or merge_adapters(lm) first")
         self.backbone.config.shifted = self.shifted
         with _no_progress_bars():
             self.backbone.save_pretrained(folder)
@@ -128,32 +140,32 @@ def new_tiny_lm(hidden: int = 128, layers: int = 5, heads: int = 4, feed_forward
         return MaskedDiffusionLM(LlamaForCausalLM(config), tokenizer)
 
 
-def load_lm(name: str | os.PathLike = "tiny", device: str | torch.device = "cpu",
-            dtype: torch.dtype = torch.float32) -> MaskedDiffusionLM:
-    """Load a masked diffusion LM, offline and without remote code.
+def load_lm(name: str | os.PathLike = "tiny", device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32,
+            adapters: str | os.PathLike | None = None, quantize: str | None = None,
+            revision: str | None = None) -> MaskedDiffusionLM:
+    """Load a masked diffusion LM: ours or a published checkpoint, from safetensors alone, without remote code.
+
+    Weights are streamed, so the host holds one tensor besides the model (and none of it, where `device` is a GPU).
 
     Args:
-        name: "tiny" (shipped in the package) or a folder written by `save_pretrained`.
+        name: "tiny" (shipped in the package), a folder, or a hub id such as "GSAI-ML/LLaDA-8B-Instruct" (`families.HUB`
+            lists those that are known): LLaDA-8B, Dream-7B, DiffuCoder-7B, dllm's Qwen3-0.6B mdlm, or what
+            `save_pretrained` wrote. The tokenizer and its chat template come from the same folder; a base model without
+            a template gets prompts as they stand.
         device: where the weights go.
         dtype: of the weights; logits are float32 whatever it is.
+        adapters: a folder of LoRA adapters to put on (`adapters.load_adapters`).
+        quantize: "4bit": nf4 with double quantisation, the head left as it is (needs the `quantized` extra).
+        revision: of a hub id.
     Returns:
         the model in evaluation mode (no dropout).
     Raises:
-        ValueError: for an unknown name (with the nearest match), or weights that are truncated, missing or unexpected.
+        ValueError: for an unknown name (with the nearest match), a checkpoint that the stock modules do not compute, or
+            weights that are truncated, missing, unexpected or of another shape.
     """
-    folder = TINY if str(name) == "tiny" else Path(name)
-    if not (folder / "config.json").is_file():
-        near = difflib.get_close_matches(str(name), ["tiny"], 1, 0.5)
-        raise ValueError(f"no model {str(name)!r}: neither 'tiny' nor a folder with config.json"
-                         + (f"; did you mean {near[0]!r}?" if near else ""))
-    try:
-        with _no_progress_bars():
-            backbone, info = AutoModelForCausalLM.from_pretrained(
-                folder, dtype=dtype, use_safetensors=True, local_files_only=True, output_loading_info=True)
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (SafetensorError, OSError, RuntimeError) as error:
-        raise ValueError(f"the model in {folder} cannot be read ({error}); restore the folder or delete it") from error
-    for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
-        if info[kind]:
-            raise ValueError(f"the weights in {folder} do not fit their config.json: {kind} {sorted(info[kind])[:4]}")
-    return MaskedDiffusionLM(backbone, tokenizer, getattr(backbone.config, "shifted", False)).to(device).eval()
+    if quantize not in (None, "4bit"):
+        raise ValueError(f"quantize must be None or '4bit', got {quantize!r}")
+    folder = TINY if str(name) == "tiny" else locate(str(name), revision)
+    called = " ".join(map(str, filter(None, (name, revision, quantize, adapters and f"with adapters {adapters}"))))
+    lm = MaskedDiffusionLM(*load_backbone(folder, device, dtype, quantize), called).eval()
+    return lm if adapters is None else load_adapters(lm, adapters)

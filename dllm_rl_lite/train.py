@@ -6,10 +6,7 @@ It knows no method by name: a `Method` record says what to do. `python -m dllm_r
 from __future__ import annotations
 
 import argparse
-import copy
-import csv
 import json
-import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
@@ -19,15 +16,28 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from .checkpoint import complete_checkpoints, derived_seed, generator, load_checkpoint, save_checkpoint
+from .adapters import (
+    ReferencePolicy,
+    add_adapters,
+    checkpoint_gradients,
+    describe_parameters,
+    learning,
+    reference_policy,
+    trainable_parameters,
+)
+from .checkpoint import complete_checkpoints, derived_seed, generator, load_checkpoint, save_checkpoint, write_log
 from .collect import collect
 from .evaluate import evaluate
 from .methods import METHODS, Method, Numbers
 from .model import MaskedDiffusionLM, load_lm
 from .names import lookup
 from .sampler import Rollout
-from .tasks import Task, load_task
+from .tasks import TASKS, Task, load_task
+from .tasks.benchmark import Benchmark
 from .update import accumulate_gradients, mask_seeds, score_views
+
+CHOICES = {"device": ("cpu", "auto"), "dtype": ("float32", "bfloat16"), "lora_targets": ("", "all", "published"),
+           "quantize": ("", "4bit")}
 
 
 @dataclass(frozen=True)
@@ -36,7 +46,8 @@ class TrainConfig:
 
     method: str = "agrpo"  # a key of METHODS
     model: str = "tiny"  # what load_lm takes
-    task: str = "chain2"  # a key of TASKS
+    task: str = "chain2"  # what load_task takes
+    data: str = ""  # file, folder or hub id of a benchmark; empty: its own hub id, or a generated task
     run_dir: str = "runs/train"  # everything the run writes goes here
     steps: int = 52  # rollout batches
     seed: int = 0  # of problems, rollouts and views
@@ -44,27 +55,45 @@ class TrainConfig:
     numbers: dict = field(default_factory=dict)  # overrides of the method's Numbers, by field name
     forwards: int = 0  # stop once this many forward passes (of one row, rollouts and views) are spent; 0: no limit
     eval_every: int = 10  # steps between evaluations; 0: only before and after
-    eval_problems: int = 128  # held-out problems an evaluation, at temperature 0
+    eval_problems: int = 128  # held-out problems an evaluation, at temperature 0; 0: all that a benchmark has
     eval_split: str = "validation"  # of the evaluations while it trains; the last one is the caller's business
     checkpoint_every: int = 10  # steps between checkpoints; one more at the end
     micro_batch: int = 0  # rows of one forward-backward pass; 0: all
     device: str = "cpu"  # "cpu", or "auto" for what accelerate finds
     tensorboard: bool = False  # also write TensorBoard files (needs the tensorboard extra)
+    dtype: str = "float32"  # of the weights; "bfloat16" with LoRA only, whose adapters stay float32
+    lora_targets: str = ""  # "all", or "published" (adapters.py); empty: every weight is trained
+    lora_r: int = 128
+    lora_alpha: float = 64.0
+    lora_dropout: float = 0.0  # 0.05 in d1's family; with it no ratio starts at exactly 1
+    gradient_checkpointing: bool = False  # less memory, a forward more
+    quantize: str = ""  # "4bit": the frozen base (needs the quantized extra and a GPU)
 
     def __post_init__(self):
         lookup("method", self.method, METHODS)
-        load_task(self.task)
-        for name in ("steps", "eval_problems", "checkpoint_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.device not in ("cpu", "auto"):
-            raise ValueError(f"device must be 'cpu' or 'auto', got {self.device!r}")
-        self.resolved()  # unknown or bad numbers end here
+        for name, choices in CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name} must be {' or '.join(map(repr, choices))}, got {getattr(self, name)!r}")
+        for name, least in (("steps", 1), ("eval_problems", 0), ("checkpoint_every", 1), ("lora_r", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        if not self.lora_targets and (self.dtype != "float32" or self.quantize):
+            raise ValueError(f"dtype {self.dtype!r}, quantize {self.quantize!r}: such weights cannot take a small update; "
+                             "set lora_targets, or train float32 weights")
+        self.load_task()  # unknown names and bad numbers end here
 
     def resolved(self) -> Numbers:
         """The method's numbers for this run, overrides applied."""
         preset = ("tiny" if self.model == "tiny" else "paper") if self.preset == "auto" else self.preset
         return METHODS[self.method].numbers(preset, **self.numbers)
+
+    def load_task(self) -> Task | Benchmark:
+        """What this run trains on; `published_quirks` is also a benchmark's, which then scores as the releases do."""
+        quirks = self.resolved().published_quirks and (bool(self.data) or self.task not in TASKS)
+        task = load_task(self.task, self.data or None, published_quirks=quirks)
+        if not self.eval_problems and not isinstance(task, Benchmark):
+            raise ValueError(f"eval_problems must be at least 1: {self.task!r} is generated and has no end")
+        return task
 
 
 @dataclass(frozen=True)
@@ -74,11 +103,11 @@ class Run:
     config: TrainConfig
     method: Method
     numbers: Numbers
-    task: Task
+    task: Task | Benchmark
     reward: Callable[..., list[float]]
     lm: MaskedDiffusionLM
     wrapped: torch.nn.Module  # lm as accelerate prepared it
-    reference: MaskedDiffusionLM | None  # the starting model, where a KL penalty needs it
+    reference: MaskedDiffusionLM | ReferencePolicy | None  # the starting model, where a KL penalty needs it
     accelerator: Accelerator
     optimizer: torch.optim.Optimizer
     schedule: torch.optim.lr_scheduler.LRScheduler
@@ -113,6 +142,8 @@ def train(config: TrainConfig, reward: Callable[..., list[float]] | None = None,
     """
     run_dir = claim(config)
     run = prepare(config, reward)
+    if config.lora_targets:
+        say(describe_parameters(run.lm))
     rows, start, saved = [], 0, complete_checkpoints(run_dir)
     if saved:
         done, rows = load_checkpoint(saved[-1], run.lm, run.optimizer, run.schedule)
@@ -164,7 +195,7 @@ def claim(config: TrainConfig) -> Path:
     path, wanted = run_dir / "config.json", asdict(config) | {"run_dir": ""}
     if path.exists():
         try:
-            found = json.loads(path.read_text())
+            found = {f.name: f.default for f in fields(config)} | json.loads(path.read_text())  # older runs: fewer fields
         except ValueError as error:
             raise ValueError(f"{path} is not readable ({error}): delete {run_dir} or choose another") from error
         changed = sorted(k for k in wanted if k not in ("steps", "forwards") and found.get(k) != wanted[k])
@@ -179,11 +210,17 @@ def claim(config: TrainConfig) -> Path:
 
 def prepare(config: TrainConfig, reward: Callable[..., list[float]] | None) -> Run:
     """Model, optimiser and schedule on the chosen device."""
-    method, task, numbers = METHODS[config.method], load_task(config.task), config.resolved()
-    accelerator = Accelerator(cpu=config.device == "cpu")
-    lm = load_lm(config.model, accelerator.device)
-    reference = copy.deepcopy(lm).requires_grad_(False) if numbers.kl > 0 else None
-    optimizer = torch.optim.AdamW(lm.parameters(), numbers.lr, (0.9, 0.99), weight_decay=numbers.weight_decay)
+    c, method, task, numbers = config, METHODS[config.method], config.load_task(), config.resolved()
+    accelerator = Accelerator(cpu=c.device == "cpu")
+    if c.quantize and accelerator.device.type == "cpu":  # there its backward pass gives no gradient after a rollout
+        raise ValueError(f"quantize={c.quantize!r} trains on a GPU only: set device='auto' where there is one")
+    lm = load_lm(c.model, accelerator.device, getattr(torch, c.dtype), quantize=c.quantize or None)
+    if c.lora_targets:
+        add_adapters(lm, c.lora_targets, c.lora_r, c.lora_alpha, c.lora_dropout, derived_seed(c.seed, 0, "adapters"))
+    if c.gradient_checkpointing:
+        checkpoint_gradients(lm)
+    reference = reference_policy(lm) if numbers.kl > 0 else None
+    optimizer = torch.optim.AdamW(trainable_parameters(lm), numbers.lr, (0.9, 0.99), weight_decay=numbers.weight_decay)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda n: min(1.0, (n + 1) / max(numbers.warmup, 1)))
     wrapped = accelerator.prepare_model(lm)
     return Run(config, method, numbers, task, reward or task.reward, lm, wrapped, reference, accelerator, optimizer,
@@ -205,14 +242,15 @@ def update(run: Run, rollout: Rollout, advantage: Tensor, step: int) -> dict[str
 
     Returns the log columns, averaged over the inner updates, and `forwards_update`, the forward passes (of one row) spent.
     """
-    n = run.numbers
+    c, n = run.config, run.numbers
     seeds = [[generator(run.config.seed, step, f"views {i}") for i in chunks]
              for chunks in mask_seeds(n.inner_updates, n.published_quirks)]
     batches = [score_views(run.lm, run.reference, run.method, n, rollout, advantage, s, fresh=i == 0)
                for i, s in enumerate(seeds)]
     logs, spent = [], sum(b.forwards for b in batches)
-    for batch in batches:
-        stats = accumulate_gradients(run.wrapped, run.method, n, batch, run.accelerator.backward, run.config.micro_batch)
+    for i, batch in enumerate(batches):
+        with learning(run.lm, derived_seed(c.seed, step, f"dropout {i}")):
+            stats = accumulate_gradients(run.wrapped, run.method, n, batch, run.accelerator.backward, c.micro_batch)
         spent += stats.pop("forwards")
         norm = run.accelerator.clip_grad_norm_(run.lm.parameters(), n.grad_clip)
         stats["grad_norm"] = float(norm)
@@ -233,17 +271,6 @@ def held_out(run: Run) -> dict[str, float]:
                       block_length=n.block_length or None, eos=n.eos)
     return {"eval_accuracy": report.accuracy, "eval_low": report.low, "eval_high": report.high,
             "eval_forwards": report.mean_forwards, "seconds_eval": report.seconds}
-
-
-def write_log(path: Path, rows: list[dict]) -> None:
-    """Write the whole log, atomically: one row per step, the union of all columns."""
-    columns = list(dict.fromkeys(k for row in rows for k in row))
-    new = path.with_suffix(".new")
-    with open(new, "w", newline="") as file:
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows(rows)
-    os.replace(new, path)
 
 
 def describe(row: dict) -> str:

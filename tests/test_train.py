@@ -6,14 +6,18 @@ import math
 import signal
 import subprocess
 import sys
+from dataclasses import fields, replace
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from dllm_rl_lite.adapters import ReferencePolicy, adapter_parameters, count_parameters
 from dllm_rl_lite.checkpoint import complete_checkpoints, derived_seed
+from dllm_rl_lite.collect import roll_out
 from dllm_rl_lite.methods import METHODS, Numbers
-from dllm_rl_lite.train import TrainConfig, train
+from dllm_rl_lite.model import load_lm, new_tiny_lm
+from dllm_rl_lite.train import TrainConfig, one_step, prepare, train
 
 SMALL = {"prompts": 2, "group": 4, "lr": 1e-3}
 
@@ -188,6 +192,137 @@ def test_paper_numbers_are_the_cards():
     assert timed.tokens == {"delta": 1.0, "form": "factor", "clamp": False}
     with pytest.raises(ValueError, match="tokens_per_step 2 must divide"):
         Numbers(prompts=1, group=2, inner_updates=1, clip=0.2, kl=0.0, lr=1.0).rule(5)
+
+
+LORA = {"lora_targets": "all", "lora_r": 4, "lora_alpha": 8.0}
+
+
+def adapters_of(run_dir):
+    return load_file(complete_checkpoints(run_dir)[-1] / "model" / "adapter_model.safetensors")
+
+
+@pytest.mark.parametrize("changes", [
+    {}, {"lora_targets": "published", "lora_dropout": 0.2}, {"gradient_checkpointing": True}, {"dtype": "bfloat16"},
+])
+def test_a_run_of_adapters_resumes_to_the_same_bits(tmp_path, changes):
+    """With a KL penalty, so with a reference; checkpoints hold adapters alone and go on as if nothing had happened."""
+    settings = {"method": "diffu-grpo", "numbers": SMALL | {"kl": 0.1, "inner_updates": 2}, "steps": 3, "eval_every": 1,
+                "eval_problems": 4, "checkpoint_every": 1, **LORA, **changes}
+    whole = train(config(tmp_path, "whole", **settings))
+    train(config(tmp_path, "parts", **settings | {"steps": 1}))
+    parts = train(config(tmp_path, "parts", **settings))
+    a, b = adapters_of(tmp_path / "whole"), adapters_of(tmp_path / "parts")
+    assert a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+    assert timeless(tmp_path / "whole" / "log.csv") == timeless(tmp_path / "parts" / "log.csv")
+    folder = complete_checkpoints(tmp_path / "whole")[-1]
+    assert sum(f.stat().st_size for f in (folder / "model").iterdir()) < 1e6
+    assert not (folder / "model" / "model.safetensors").exists()
+    assert any(k.endswith("lora_B.weight") and w.any() for k, w in a.items()), "the adapters have learnt something"
+    base = load_lm("tiny").backbone.state_dict()  # and nothing else has
+    for run in (whole, parts):
+        held = {k.replace(".base_layer", ""): w for k, w in run.lm.backbone.state_dict().items() if "lora_" not in k}
+        assert all(torch.equal(w.float(), base[k].to(w.dtype).float()) for k, w in held.items())
+    read = load_lm("tiny", adapters=folder / "model")
+    assert torch.equal(adapter_parameters(read)["base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"],
+                       a["base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"])
+
+
+def test_the_reference_of_adapters_is_the_base(tmp_path):
+    """The same step as with a frozen copy of the starting model, to the bit, and no copy is made."""
+    settings = {"method": "diffu-grpo", "numbers": SMALL | {"kl": 0.1}, **LORA}
+    found = []
+    for reference in (lambda run: run.reference, lambda run: load_lm("tiny")):
+        run = prepare(config(tmp_path, **settings), None)
+        assert isinstance(run.reference, ReferencePolicy) and run.reference.lm is run.lm
+        with torch.no_grad():
+            for parameter in adapter_parameters(run.lm).values():
+                parameter.add_(0.02)  # the policy has left its reference
+        log = one_step(replace(run, reference=reference(run)), 1)
+        found.append({k: v for k, v in log.items() if "second" not in k})
+    assert found[0] == found[1] and found[0]["kl"] > 0
+
+
+def test_only_adapters_are_optimised(tmp_path):
+    said = []
+    result = train(config(tmp_path, steps=1, **LORA), say=said.append)
+    some, every = count_parameters(result.lm)
+    assert said[0] == f"trainable {some:,} of {every:,} parameters ({100 * some / every:.2f} %)"
+    run = prepare(config(tmp_path, steps=1, **LORA), None)
+    assert sum(p.numel() for group in run.optimizer.param_groups for p in group["params"]) == some < every / 4
+
+
+def test_gradient_checkpointing_changes_no_run(tmp_path):
+    plain = train(config(tmp_path, "plain", steps=2)).rows
+    again = train(config(tmp_path, "again", steps=2, gradient_checkpointing=True)).rows
+    assert [r.get("grad_norm") for r in plain] == [r.get("grad_norm") for r in again]
+    a, b = weights(tmp_path / "plain"), weights(tmp_path / "again")
+    assert all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_a_run_from_before_these_settings_goes_on(tmp_path):
+    """config.json of an older run lacks the newer fields: they have their defaults."""
+    train(config(tmp_path, steps=2))
+    path = tmp_path / "run" / "config.json"
+    old = json.loads(path.read_text())
+    for name in ["data", "dtype", "quantize", "gradient_checkpointing", *(n for n in old if n.startswith("lora_"))]:
+        del old[name]
+    path.write_text(json.dumps(old))
+    assert train(config(tmp_path, steps=3)).rows[-1]["step"] == 3
+    path.write_text(json.dumps(old))
+    with pytest.raises(ValueError, match="lora_targets '' -> 'all'"):
+        train(config(tmp_path, steps=3, **LORA))
+
+
+def test_it_trains_on_a_benchmark(tmp_path):
+    """Rows of a file, and all of the held-out ones where asked; the prefilled turn is for evaluation alone, as in d1."""
+    rows = [{"question": f"{a}+{b}", "answer": f"so\n#### {a + b}"} for a in range(9) for b in range(9)]
+    (tmp_path / "train.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (tmp_path / "test.jsonl").write_text("\n".join(map(json.dumps, rows[:5])))
+    folder = tmp_path / "checkpoint"
+    new_tiny_lm(hidden=32, layers=1, heads=2, feed_forward=32, max_length=2048).save_pretrained(folder)
+    c = config(tmp_path, task="gsm8k", data=str(tmp_path), model=str(folder), preset="tiny", steps=1, eval_problems=0,
+               eval_split="test", **LORA)
+    seen = []
+
+    def reward(prompts, completions, answer, **_):
+        seen.extend(prompts)
+        return [float(len(x) % 2) for x in completions]
+
+    result, task = train(c, reward), c.load_task()
+    assert len(seen) == 8 and "+" in seen[0] and 0 <= result.rows[-1]["eval_accuracy"] <= 1
+    rollout = roll_out(result.lm, task, METHODS["agrpo"], c.resolved(), task.sample(2, "train"),
+                       torch.Generator().manual_seed(0))
+    assert result.lm.tokenizer.decode(rollout.prompt[0]).endswith("<assistant>")
+    guide = replace(METHODS["ag-grpo"].tiny, guide=METHODS["ag-grpo"].tiny.guide | {"margin": "fitted"})
+    with pytest.raises(ValueError, match="gsm8k has no demonstrations to fit the margin to"):
+        roll_out(result.lm, task, METHODS["ag-grpo"], guide, task.sample(6, "train"), torch.Generator().manual_seed(0))
+    with pytest.raises(ValueError, match="chain2.*reads no data"):
+        config(tmp_path, data=str(tmp_path))
+
+
+@pytest.mark.parametrize("changes, message", [
+    ({"dtype": "float16"}, "dtype must be 'float32' or 'bfloat16'"),
+    ({"dtype": "bfloat16"}, "set lora_targets"),
+    ({"quantize": "4bit"}, "set lora_targets"),
+    ({"quantize": "8bit"}, "quantize must be"),
+    ({"lora_targets": "some"}, "lora_targets must be '' or 'all' or 'published'"),
+    ({"eval_problems": 0}, "eval_problems must be at least 1: 'chain2' is generated"),
+    ({"lora_r": 0}, "lora_r must be at least 1"),
+    ({"eval_problems": -1}, "eval_problems must be at least 0"),
+])
+def test_bad_settings_of_big_models_say_what_is_wrong(tmp_path, changes, message):
+    with pytest.raises(ValueError, match=message):
+        config(tmp_path, **changes)
+
+
+def test_four_bits_on_a_cpu_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="on a GPU only"):
+        train(config(tmp_path, quantize="4bit", **LORA))
+
+
+def test_the_command_line_has_every_setting():
+    text = subprocess.run([sys.executable, "-m", "dllm_rl_lite.train", "--help"], capture_output=True, text=True).stdout
+    assert all("--" + f.name.replace("_", "-") in text for f in fields(TrainConfig))
 
 
 def test_it_learns_to_please_an_arbitrary_reward(tmp_path):
