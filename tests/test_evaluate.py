@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from checkpoints import write_checkpoint
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -237,3 +238,21 @@ def test_foreign_generations_need_their_task(tmp_path):
     assert rescored(path, "gsm8k").values == [1.0]
     with pytest.raises(ValueError, match="known: countdown, gsm8k, math500, sudoku4"):
         rescored(path, "mbpp")
+
+
+@pytest.mark.parametrize("kind", ["llada", "Dream"])
+def test_a_published_checkpoint_is_evaluated_on_a_benchmark_from_the_shell(kind, tmp_path):
+    """A folder in the family's own layout (random weights) and a GSM8K file: the README's command."""
+    write_checkpoint(tmp_path / "model", kind, max_sequence_length=2048, max_position_embeddings=2048)
+    rows = [{"question": f"What is {n} + {n}?", "answer": f"It is <<{n}+{n}={2 * n}>>{2 * n}.\n#### {2 * n}"}
+            for n in range(3)]
+    (tmp_path / "gsm8k_test.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    save = str(tmp_path / "runs" / "texts.jsonl")
+    done = shell("run", str(tmp_path / "model"), "gsm8k", "--data", str(tmp_path / "gsm8k_test.jsonl"), "--length", "16",
+                 "--steps", "4", "--block-length", "8", "--save", save)
+    assert done.returncode == 0, done.stderr
+    assert "3 of 3 texts" in done.stdout
+    made, texts = read_run(save)
+    assert made["prefill"] == "<reasoning>" and made["rule"].startswith("Schedule(steps=4") and made["block_length"] == 8
+    assert made["model"] == str(tmp_path / "model") and len(texts) == 3
+    assert "0 of 3 texts right" in shell("rescore", save).stdout
