@@ -5,7 +5,7 @@ NBVAL := --nbval-lax --nbval-current-env --nbval-cell-timeout=300 --nbval-saniti
 NOTEBOOKS := $(wildcard notebooks/[0-9]*.ipynb) $(wildcard notebooks/solutions/*.ipynb)
 ARGS ?=
 
-.PHONY: help setup train test notebooks lab base
+.PHONY: help setup train evaluate test notebooks lab base
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -18,6 +18,9 @@ setup: .venv/.done  ## create .venv and install everything (again only when the 
 
 train: setup  ## train on the tiny world in notebooks/20_train.ipynb; ARGS="seed=1 task=sudoku4" changes parameters
 	$(BIN)/python -m dllm_rl_lite.run notebooks/20_train.ipynb $(ARGS)
+
+evaluate: setup  ## evaluate in notebooks/21_evaluate.ipynb; ARGS="model=FOLDER task=gsm8k data=FOLDER" changes parameters
+	$(BIN)/python -m dllm_rl_lite.run notebooks/21_evaluate.ipynb $(ARGS)
 
 test: setup  ## unit tests, then every notebook: does it run, and are its checked outputs the same?
 	$(BIN)/python -m ruff check .

@@ -2,6 +2,7 @@
 
 from .coupled import ex_08_1, ex_08_2, ex_08_3
 from .diffu_grpo import ex_07_1, ex_07_2, ex_07_3
+from .evaluation import ex_21_1, ex_21_2, ex_21_3
 from .exact import ex_03_1, ex_03_2, ex_03_3
 from .fair import ex_15_1, ex_15_2, ex_15_3
 from .gdpo import ex_09_1, ex_09_2, ex_09_3
@@ -33,4 +34,5 @@ __all__ = [
     "ex_13_1", "ex_13_2", "ex_13_3",
     "ex_15_1", "ex_15_2", "ex_15_3",
     "ex_20_1", "ex_20_2", "ex_20_3",
+    "ex_21_1", "ex_21_2", "ex_21_3",
 ]
