@@ -23,6 +23,8 @@ import yaml
 def cast(name: str, value, default):
     """Read `value` (a string from the command line, or what YAML made of it) as the type of the notebook's default.
 
+    Text with a slash that is a path here becomes an absolute one.
+
     Raises ValueError naming the parameter, the value and the wanted type.
     """
     kind = type(default)
@@ -43,8 +45,9 @@ def cast(name: str, value, default):
         if isinstance(value, bool) or (kind is int and number != whole):
             raise wrong
         return number if kind is float else whole
-    if kind is str:
-        return str(value)
+    if kind is str:  # the notebook runs in its own folder: a path is one of the caller's
+        path = Path(str(value)).expanduser()
+        return str(path.resolve()) if "/" in str(value) and path.exists() else str(value)
     if isinstance(value, str):
         with contextlib.suppress(ValueError, SyntaxError):
             value = ast.literal_eval(value)

@@ -70,3 +70,12 @@ def test_a_run_that_stopped_is_not_called_finished(tmp_path, monkeypatch, cell, 
     with pytest.raises(RuntimeError, match=message):
         run(notebook(tmp_path / "n.ipynb", cell), None, [f"run_dir={out}"])
     assert (out / "n.ipynb").exists() and not (out / "results.json").exists()
+
+
+def test_a_path_is_the_callers(tmp_path, monkeypatch):
+    """The kernel works in the notebook's folder, so what exists here goes on as an absolute path; names stay as they are."""
+    (tmp_path / "data").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert cast("data", "./data", "") == str(tmp_path / "data")
+    assert cast("data", "data", "") == "data"  # a name such as a task's, even where a folder is called so
+    assert cast("model", "GSAI-ML/LLaDA-8B-Instruct", "") == "GSAI-ML/LLaDA-8B-Instruct"
