@@ -1,7 +1,8 @@
 """Programs that try to do harm or to pass tests without being right. Each defines f, or fails to.
 
-HOSTILE are run against honest tests and must pass none. ATTEMPTS are expressions that must be refused: as functions of a
-program that is otherwise right, so that a wall that is missing shows.
+HOSTILE are run against honest tests and must pass none; "{canary}" is a folder that the test puts there for them to destroy.
+ATTEMPTS are expressions that must be refused: as functions of a program that is otherwise right, so that a wall that is
+missing shows.
 """
 
 ALWAYS_EQUAL = """
@@ -118,8 +119,8 @@ HOSTILE = {
     "slow hash": "class H:\n    def __hash__(s):\n        while True: pass\ndef f(x): return {H()}",
     "segmentation fault": "import ctypes\ndef f(x): ctypes.string_at(0)",
     "debugger": "import ctypes, os\ndef f(x): return ctypes.CDLL(None).ptrace(16, os.getppid(), 0, 0)",
-    "removes files": "import os, shutil\nfor d in ('/work', '/root', '/home', '/tmp', '/usr', '.'):\n"
-                     "    shutil.rmtree(d, ignore_errors=True)\ndef f(x): return x",
+    "removes files": "import shutil\nfor d in ('{canary}', '.'): shutil.rmtree(d, ignore_errors=True)\n"
+                     "def f(x): return x",
     "links": "import os\nos.symlink('/etc', 'a')\nos.link('/etc/passwd', '/tmp/hostile_was_here')\ndef f(x): return x",
     "reads what it can": "import os\ndef f(x):\n"
                          "    return [open(p).read() for p in ('/etc/shadow', '/proc/self/environ')] + "

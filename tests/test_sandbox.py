@@ -50,6 +50,12 @@ levels = pytest.mark.parametrize("level", [
     for level in LEVELS])
 
 
+def only_where_contained(level):
+    """Without its filter of system calls the level "limits" leaves gaps (`gaps` names them): no test may step into one."""
+    if level == "limits" and not sandbox.walls(level)["filtered"]:
+        pytest.skip("system calls are not filtered here, so hostile programs could harm this machine")
+
+
 def run(code, *tests, names=("f",), level="limits", **more):
     return run_programs([Program(code, tests, names, **more)], level, PATIENT)[0]
 
@@ -343,8 +349,10 @@ def test_hostile_programs_score_nothing_and_leave_nothing(level, orphans, tmp_pa
     for number in (signal.SIGUSR1, signal.SIGTERM):
         previous[number] = signal.signal(number, lambda n, _: arrived.append(n))
     target = harmless(tmp_path)
+    only_where_contained(level)
     try:
-        outcomes = run_programs([Program(code, HONEST, ("f",)) for code in HOSTILE.values()], level, SHORT)
+        programs = [Program(code.replace("{canary}", str(tmp_path)), HONEST, ("f",)) for code in HOSTILE.values()]
+        outcomes = run_programs(programs, level, SHORT)
         time.sleep(0.1)
     finally:
         for number, handler in previous.items():
@@ -359,6 +367,7 @@ def test_hostile_programs_score_nothing_and_leave_nothing(level, orphans, tmp_pa
 def test_attempts_are_refused(level, tmp_path):
     """Each wall, asked for by a program that then answers whether it stands."""
     target = harmless(tmp_path)
+    only_where_contained(level)
     known = {"{home}": str(Path.home()), "{file}": str(target), "{python}": sys.base_prefix}
     programs = {}
     for name, (expression, where) in ATTEMPTS.items():
