@@ -23,7 +23,7 @@ from .model import load_lm
 from .names import lookup
 from .protocol import card, differences, protocol
 from .rescore import mean_scores, read_run, rescore, rescored
-from .rules import Rule, Schedule, Threshold
+from .rules import ORDERS, Rule, Schedule, Threshold
 from .sampler import denoise
 from .tasks import Benchmark, Example, Task, load_task
 from .tokenizer import decode, encode_prompts
@@ -123,7 +123,8 @@ def evaluate(lm, task: Task | Benchmark | str, rule: Rule | None = None, n: int 
     task = load_task(task) if isinstance(task, str) else task
     decoder = Decoder(rule, length, block_length, temperature, top_p, eos, samples).of(task)
     examples = task.sample(n, split, seed)
-    settings = asdict(replace(decoder, rule=None)) | {"rule": repr(decoder.rule), "batch": batch if temperature else "any",
+    chance = temperature > 0 or decoder.rule.random
+    settings = asdict(replace(decoder, rule=None)) | {"rule": repr(decoder.rule), "batch": batch if chance else "any",
                                                       "checkpoint_rule": checkpoint_rule or "not stated"}
     made = protocol(lm, task, examples, split, seed, settings)
     jobs = list(itertools.product(range(len(examples)), range(samples)))
@@ -207,6 +208,7 @@ def _parser() -> argparse.ArgumentParser:
             ("problems", 0, "how many; 0: all of a benchmark"), ("seed", 0, "of problems and noise"),
             ("shots", 0, "worked examples in the prompt"), ("length", 0, "canvas, tokens; 0: the task's own"),
             ("steps", 0, "forward passes of the schedule; 0: half the length"),
+            ("order", "confidence", f"of the schedule: {', '.join(ORDERS)}"),
             ("threshold", 0.0, "reveal all that is surer than this, in place of a schedule; 0: off"),
             ("block-length", 0, "tokens of a block; 0: one block"), ("temperature", 0.0, "0: greedy"),
             ("top-p", 1.0, "1: off"), ("samples", 1, "texts a problem"), ("eos", "free", "free, stop or forbid"),
@@ -229,7 +231,7 @@ def _run(a: argparse.Namespace) -> str:
     dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
     task = load_task(a.task, data=a.data or None, shots=a.shots, published_quirks=a.published_quirks)
     lm = load_lm(a.model, a.device, lookup("dtype", a.dtype, dtypes), adapters=a.adapters or None)
-    rule = Threshold(a.threshold) if a.threshold else Schedule(a.steps) if a.steps else None
+    rule = Threshold(a.threshold) if a.threshold else Schedule(a.steps or (a.length or task.length) // 2, a.order)
     return evaluate(lm, task, rule, a.problems, a.seed, a.split, a.temperature, a.block_length or None, a.batch, a.eos,
                     a.length, a.samples, a.top_p, a.save, a.checkpoint_rule, print).card()
 
