@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 LIBRARIES = ("dllm_rl_lite", "torch", "transformers", "peft", "math-verify")
 # What may differ between two runs that are still the same experiment: where it ran, not what ran.
-PLACE = ("device", "libraries", "python")
+PLACE = ("device", "libraries", "python", "sandbox")
 
 
 def fingerprint(lm) -> str:

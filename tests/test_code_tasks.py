@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dllm_rl_lite.sandbox import run_programs
+from dllm_rl_lite.sandbox import best_level, run_programs
 from dllm_rl_lite.tasks import code
 from dllm_rl_lite.tasks.code import extract_code, humaneval_task, indented, kodcode_task, mbpp_task, program, published_code
 from dllm_rl_lite.tasks.task import score
@@ -216,3 +216,8 @@ def test_mbpp_references_pass():
     assert len(odd) >= 8 and task.solved(chosen, [wrap(e.answer) for e in chosen]) == [1.0] * len(chosen)
     broken = [wrap("\n".join(f"def {n}(*a): return None" for n in e.columns["names"])) for e in examples[::24]]
     assert sum(task.solved(examples[::24], broken)) == 0
+
+
+def test_the_card_says_behind_which_walls_programs_ran(tmp_path):
+    card = mbpp_task(str(tmp_path / "mbpp.jsonl")).protocol()
+    assert card["sandbox"] == best_level() and card["task"] == "mbpp"

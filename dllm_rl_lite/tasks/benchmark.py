@@ -29,6 +29,7 @@ class Benchmark:
     published_quirks: bool = False  # reward and rule as the releases have them, mistakes included
     weigh: Callable[[Example], float] = lambda example: 1.0  # of a problem in the mean score (Sudoku: its blank cells)
     habit: str = ""
+    place: Callable[[], dict] = dict  # what of this machine decides a number, for the card: the level of the sandbox
 
     def sample(self, n: int = 0, split: str = "test", seed: int = 0) -> list[Example]:
         """n problems of a split, drawn without replacement from `seed`; 0: all of them, in file order.
@@ -58,7 +59,7 @@ class Benchmark:
     def protocol(self) -> dict:
         """What has to be known to make a number of this benchmark again."""
         return {"task": self.name, "source": self.source, "prompt": self.prompt, "prefill": self.prefill,
-                "shots": self.shots, "published_quirks": self.published_quirks}
+                "shots": self.shots, "published_quirks": self.published_quirks, **self.place()}
 
 
 def held_back(rows: list[Example], split: str) -> list[Example]:

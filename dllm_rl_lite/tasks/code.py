@@ -15,7 +15,7 @@ from functools import cache
 
 from .. import rewards
 from ..names import unknown
-from ..sandbox import Limits, Outcome, Program, run_programs
+from ..sandbox import Limits, Outcome, Program, best_level, run_programs
 from .benchmark import Benchmark, held_back
 from .rows import Row, column, read_rows
 from .task import SPLITS, Example
@@ -266,7 +266,8 @@ def _benchmark(name: str, source: str, parse: Callable[[Row], Example], splits: 
     reward = published_ag_grpo_code_reward if published_quirks else ag_grpo_code_reward
     correct = published_correct if published_quirks else code_correct
     in_words = "TA-GRPO-d's, zero-shot, with the release's system message at the head of the user message"
-    return Benchmark(name, 256, source, read, reward, correct, in_words, PREFILL, shots, published_quirks)
+    return Benchmark(name, 256, source, read, reward, correct, in_words, PREFILL, shots, published_quirks,
+                     place=lambda: {"sandbox": best_level()})
 
 
 def _parsed(code: str, row: Row) -> ast.Module:
