@@ -53,6 +53,11 @@ class Numbers:
     published_quirks: bool = False  # do as the release did where a bug of it changed published results: `update.mask_seeds`
 
     def __post_init__(self):
+        for f in fields(self):
+            wanted, value = {"int": int, "float": (int, float), "bool": bool, "str": str, "dict": dict}[f.type], getattr(
+                self, f.name)
+            if not isinstance(value, wanted) or isinstance(value, bool) and f.type != "bool":
+                raise ValueError(f"{f.name}={value!r} must be a {f.type}, not {type(value).__name__}")
         for name in ("prompts", "group", "inner_updates", "tokens_per_step"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")

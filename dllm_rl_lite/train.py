@@ -5,11 +5,9 @@ It knows no method by name: a `Method` record says what to do. `python -m dllm_r
 
 from __future__ import annotations
 
-import argparse
-import json
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -27,73 +25,14 @@ from .adapters import (
 )
 from .checkpoint import complete_checkpoints, derived_seed, generator, load_checkpoint, save_checkpoint, write_log
 from .collect import collect
+from .config import TrainConfig, claim, parser, read_config
 from .evaluate import evaluate
 from .methods import METHODS, Method, Numbers
 from .model import MaskedDiffusionLM, load_lm
-from .names import lookup
 from .sampler import Rollout
-from .tasks import TASKS, Task, load_task
+from .tasks import Task
 from .tasks.benchmark import Benchmark
 from .update import accumulate_gradients, mask_seeds, score_views
-
-CHOICES = {"device": ("cpu", "auto"), "dtype": ("float32", "bfloat16"), "lora_targets": ("", "all", "published"),
-           "quantize": ("", "4bit")}
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """One run. The same configuration with the same `run_dir` resumes where it stopped."""
-
-    method: str = "agrpo"  # a key of METHODS
-    model: str = "tiny"  # what load_lm takes
-    task: str = "chain2"  # what load_task takes
-    data: str = ""  # file, folder or hub id of a benchmark; empty: its own hub id, or a generated task
-    run_dir: str = "runs/train"  # everything the run writes goes here
-    steps: int = 52  # rollout batches
-    seed: int = 0  # of problems, rollouts and views
-    preset: str = "auto"  # whose numbers to start from: "tiny", "paper", or "auto": tiny for the tiny model, else paper
-    numbers: dict = field(default_factory=dict)  # overrides of the method's Numbers, by field name
-    forwards: int = 0  # stop once this many forward passes (of one row, rollouts and views) are spent; 0: no limit
-    eval_every: int = 10  # steps between evaluations; 0: only before and after
-    eval_problems: int = 128  # held-out problems an evaluation, at temperature 0; 0: all that a benchmark has
-    eval_split: str = "validation"  # of the evaluations while it trains; the last one is the caller's business
-    checkpoint_every: int = 10  # steps between checkpoints; one more at the end
-    micro_batch: int = 0  # rows of one forward-backward pass; 0: all
-    device: str = "cpu"  # "cpu", or "auto" for what accelerate finds
-    tensorboard: bool = False  # also write TensorBoard files (needs the tensorboard extra)
-    dtype: str = "float32"  # of the weights; "bfloat16" with LoRA only, whose adapters stay float32
-    lora_targets: str = ""  # "all", or "published" (adapters.py); empty: every weight is trained
-    lora_r: int = 128
-    lora_alpha: float = 64.0
-    lora_dropout: float = 0.0  # 0.05 in d1's family; with it no ratio starts at exactly 1
-    gradient_checkpointing: bool = False  # less memory, a forward more
-    quantize: str = ""  # "4bit": the frozen base (needs the quantized extra and a GPU)
-
-    def __post_init__(self):
-        lookup("method", self.method, METHODS)
-        for name, choices in CHOICES.items():
-            if getattr(self, name) not in choices:
-                raise ValueError(f"{name} must be {' or '.join(map(repr, choices))}, got {getattr(self, name)!r}")
-        for name, least in (("steps", 1), ("eval_problems", 0), ("checkpoint_every", 1), ("lora_r", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
-        if not self.lora_targets and (self.dtype != "float32" or self.quantize):
-            raise ValueError(f"dtype {self.dtype!r}, quantize {self.quantize!r}: such weights cannot take a small update; "
-                             "set lora_targets, or train float32 weights")
-        self.load_task()  # unknown names and bad numbers end here
-
-    def resolved(self) -> Numbers:
-        """The method's numbers for this run, overrides applied."""
-        preset = ("tiny" if self.model == "tiny" else "paper") if self.preset == "auto" else self.preset
-        return METHODS[self.method].numbers(preset, **self.numbers)
-
-    def load_task(self) -> Task | Benchmark:
-        """What this run trains on; `published_quirks` is also a benchmark's, which then scores as the releases do."""
-        quirks = self.resolved().published_quirks and (bool(self.data) or self.task not in TASKS)
-        task = load_task(self.task, self.data or None, published_quirks=quirks)
-        if not self.eval_problems and not isinstance(task, Benchmark):
-            raise ValueError(f"eval_problems must be at least 1: {self.task!r} is generated and has no end")
-        return task
 
 
 @dataclass(frozen=True)
@@ -185,29 +124,6 @@ def guarded_step(run: Run, step: int, rows: list[dict]) -> dict:
     return row
 
 
-def claim(config: TrainConfig) -> Path:
-    """Make `run_dir` this configuration's own, or check that it already is.
-
-    Only `steps` and `forwards` may differ from what the folder holds: a run may go on for longer.
-    """
-    run_dir = Path(config.run_dir)
-    run_dir.mkdir(parents=True, exist_ok=True)
-    path, wanted = run_dir / "config.json", asdict(config) | {"run_dir": ""}
-    if path.exists():
-        try:
-            found = {f.name: f.default for f in fields(config)} | json.loads(path.read_text())  # older runs: fewer fields
-        except ValueError as error:
-            raise ValueError(f"{path} is not readable ({error}): delete {run_dir} or choose another") from error
-        changed = sorted(k for k in wanted if k not in ("steps", "forwards") and found.get(k) != wanted[k])
-        if changed:
-            both = ", ".join(f"{k} {found.get(k)!r} -> {wanted[k]!r}" for k in changed)
-            raise ValueError(f"{run_dir} holds another run ({both}): choose another run_dir, or delete it to start afresh")
-    new = path.with_suffix(".new")
-    new.write_text(json.dumps(wanted, indent=1) + "\n")
-    new.replace(path)
-    return run_dir
-
-
 def prepare(config: TrainConfig, reward: Callable[..., list[float]] | None) -> Run:
     """Model, optimiser and schedule on the chosen device."""
     c, method, task, numbers = config, METHODS[config.method], config.load_task(), config.resolved()
@@ -295,17 +211,14 @@ def _tensorboard(run_dir: Path):
 
 
 def main() -> None:
-    """The command line: one option per field of `TrainConfig`; `--numbers` takes JSON."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    defaults = TrainConfig()
-    for f in fields(TrainConfig):
-        value = getattr(defaults, f.name)
-        kind = {bool: lambda t: {"true": True, "false": False}[t.lower()], dict: json.loads}.get(type(value), type(value))
-        parser.add_argument("--" + f.name.replace("_", "-"), type=kind, default=value, help=" ")
+    """The command line."""
+    options = parser(__doc__)
+    given = vars(options.parse_args())
     try:
-        train(TrainConfig(**vars(parser.parse_args())))
+        config, start = read_config(given.pop("config"), given)
+        train(config)
     except (ValueError, RuntimeError, FloatingPointError) as error:
-        parser.exit(1, f"{error}\n")
+        options.exit(1, f"{error}\n")
 
 
 if __name__ == "__main__":
