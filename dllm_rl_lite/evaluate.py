@@ -21,6 +21,7 @@ from .checkpoint import generator
 from .intervals import accuracy_interval, compare, pass_at, wilson
 from .model import load_lm
 from .names import lookup
+from .parallel import ALONE, Team
 from .protocol import card, differences, protocol
 from .rescore import mean_scores, read_run, rescore, rescored
 from .rules import ORDERS, Rule, Schedule, Threshold
@@ -105,7 +106,7 @@ class Report:
 def evaluate(lm, task: Task | Benchmark | str, rule: Rule | None = None, n: int = 256, seed: int = 0, split: str = "test",
              temperature: float = 0.0, block_length: int | None = None, batch: int = 128, eos: str = "free",
              length: int = 0, samples: int = 1, top_p: float = 1.0, save: str | os.PathLike | None = None,
-             checkpoint_rule: str = "", say: Callable[[str], None] | None = None) -> Report:
+             checkpoint_rule: str = "", say: Callable[[str], None] | None = None, team: Team = ALONE) -> Report:
     """Solve n problems of a split and report.
 
     Args:
@@ -115,6 +116,7 @@ def evaluate(lm, task: Task | Benchmark | str, rule: Rule | None = None, n: int 
         n: problems (the same for equal n, seed and split; a benchmark takes 0 for all of them, in file order).
         batch: texts at a time; results do not depend on it at temperature 0. Above, each batch has its own generator,
             derived from `seed` and its first item, so a resumed evaluation gives the same texts.
+        team: processes that share the batches; all get the report. It saves nothing.
         save: a json-lines file that grows batch by batch; called again with the same arguments, the evaluation goes on
             where it stopped. checkpoint_rule: for the card, how this checkpoint was chosen. say: a line per batch.
     Raises:
@@ -128,8 +130,10 @@ def evaluate(lm, task: Task | Benchmark | str, rule: Rule | None = None, n: int 
                                                       "checkpoint_rule": checkpoint_rule or "not stated"}
     made = protocol(lm, task, examples, split, seed, settings)
     jobs = list(itertools.product(range(len(examples)), range(samples)))
+    if save and team.size > 1:
+        raise ValueError("several processes cannot save one evaluation: evaluate the checkpoint with one")
     rows = _claim(Path(save), made, batch, len(jobs)) if save else []
-    for start in range(len(rows), len(jobs), batch):
+    for start in team.share(range(len(rows), len(jobs), batch)):
         picked = jobs[start:start + batch]
         prefill = "" if split == "train" else task.prefill  # prompts to train on leave it to the model
         rows += _batch(lm, task, prefill, decoder, [examples[i] for i, _ in picked], picked,
@@ -140,7 +144,7 @@ def evaluate(lm, task: Task | Benchmark | str, rule: Rule | None = None, n: int 
         if say:
             right = 100 * statistics.fmean(r["reward"] == 1 for r in rows)
             say(f"{len(rows)} of {len(jobs)} texts, {right:.1f} % right so far")
-    return report(task, examples, rows, made)
+    return report(task, examples, team.gather(rows), made)
 
 
 def _batch(lm, task, prefill: str, decoder: Decoder, examples: list[Example], jobs: list[tuple[int, int]],

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from .methods import Method, Numbers
+from .parallel import ALONE, Team
 from .sampler import Rollout
 from .views import View, estimate, stack, token_logprobs
 
@@ -48,12 +49,13 @@ def mask_seeds(inner_updates: int, published: bool, chunks: int = 2) -> list[lis
 
 
 def score_views(lm, reference, method: Method, numbers: Numbers, rollout: Rollout, advantage: Tensor,
-                generator: torch.Generator | list[torch.Generator], fresh: bool = False) -> Scored:
+                generator: torch.Generator | list[torch.Generator], fresh: bool = False, team: Team = ALONE) -> Scored:
     """Draw the views of one update, and score them under the old (current) and the reference policy, without gradient.
 
     With one inner update the old policy is the current one, so its pass is saved. Without a KL penalty rows of zero
     credit cannot move the policy, so they are left out; the normaliser still counts them. Several generators draw the views
-    of as many equal chunks of the rows. fresh: the update is the first on these rollouts.
+    of as many equal chunks of the rows. fresh: the update is the first on these rollouts. Each process of a team draws the
+    views of all rows, and keeps its share of them; the normaliser is that of the whole batch.
     """
     n = len(advantage)
     generators = generator if isinstance(generator, list) else [generator]
@@ -66,9 +68,9 @@ def score_views(lm, reference, method: Method, numbers: Numbers, rollout: Rollou
     if tokens == 0:
         raise ValueError(f"{method.name}: no token of the batch is scored, so there is nothing to learn from")
     normaliser = {"token_mean": tokens, "row_mean": float(n), "group_sum": n / numbers.group}[method.reduction]
-    if numbers.kl == 0:
-        rows = (advantage != 0).view(n, -1).any(1)
-        rollout, advantage, views = rollout.select(rows), advantage[rows], [v.select(rows) for v in views]
+    rows = torch.arange(n, device=advantage.device)
+    rows = team.share(rows if numbers.kl > 0 else rows[(advantage != 0).view(n, -1).any(1)])
+    rollout, advantage, views = rollout.select(rows), advantage[rows], [v.select(rows) for v in views]
     temperature = numbers.temperature if method.tempered else 1.0
 
     def scores(model) -> list[Tensor]:
@@ -92,11 +94,12 @@ def union(views: list[View]) -> Tensor:
 
 
 def accumulate_gradients(lm, method: Method, numbers: Numbers, scored: Scored, backward: Callable[[Tensor], None],
-                         micro_batch: int = 0) -> dict[str, float]:
+                         micro_batch: int = 0, team: Team = ALONE) -> dict[str, float]:
     """Add the gradient of the method's loss to the parameters, one backward pass per view and micro-batch.
 
     Args:
-        backward: called with each partial loss (`accelerator.backward`). micro_batch: rows at a time, 0: all.
+        backward: called with each partial loss (`Tensor.backward`). micro_batch: rows at a time, 0: all. team: whose numbers
+            are returned; the gradient is this process's own.
     Returns:
         loss, clip_fraction (share of the ratios that left the clip range), ratio_spread (their standard deviation), kl (mean
         k3 of the scored tokens; 0 without a penalty) and forwards (forward passes of one row). With guided rows also
@@ -106,21 +109,16 @@ def accumulate_gradients(lm, method: Method, numbers: Numbers, scored: Scored, b
     """
     n = len(scored.advantage)
     pieces = token_pieces if method.text_loss is None else text_pieces
-    loss_sum, forwards, ratios, penalties, by_kind = 0.0, 0, [], [], {}
-    for rows in torch.arange(n, device=scored.advantage.device).split(micro_batch or max(n, 1)):
-        for piece in pieces(lm, method, numbers, scored, rows, backward) if n else ():
-            loss_sum, forwards = loss_sum + piece.loss, forwards + piece.forwards
-            ratios.append(piece.log_ratio.exp())
-            penalties.append(piece.above)
-            for kind, values in piece.by_kind.items():
-                by_kind.setdefault(kind, []).append(values)
-    ratio = torch.cat(ratios) if ratios else torch.ones(1)
-    d = torch.cat(penalties) if penalties else torch.zeros(1)
+    chunks = torch.arange(n, device=scored.advantage.device).split(micro_batch or max(n, 1)) if n else ()
+    done = team.gather([p for rows in chunks for p in pieces(lm, method, numbers, scored, rows, backward)])
+    ratio = torch.cat([p.log_ratio.exp() for p in done]) if done else torch.ones(1)
+    d = torch.cat([p.above for p in done]) if done else torch.zeros(1)
     outside = (ratio < 1 - numbers.clip) | (ratio > 1 + numbers.clip)
-    kl = (d.exp() - d - 1).mean().item() if len(d) else 0.0
-    return {"loss": loss_sum, "clip_fraction": outside.float().mean().item(),
-            "ratio_spread": ratio.std(unbiased=False).item(), "kl": kl, "forwards": forwards,
-            **{k: torch.cat(v).mean().item() for k, v in by_kind.items()}}
+    kinds = sorted({kind for p in done for kind in p.by_kind})
+    return {"loss": sum(p.loss for p in done), "clip_fraction": outside.float().mean().item(),
+            "ratio_spread": ratio.std(unbiased=False).item(), "kl": (d.exp() - d - 1).mean().item() if len(d) else 0.0,
+            "forwards": sum(p.forwards for p in done),
+            **{kind: torch.cat([p.by_kind[kind] for p in done if kind in p.by_kind]).mean().item() for kind in kinds}}
 
 
 @dataclass(frozen=True)
