@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from .adapters import adapted_layers, restore_adapters, save_adapters
+from .parallel import ALONE, Team, is_sharded, split_like, whole
 
 
 def derived_seed(seed: int, step: int, purpose: str) -> int:
@@ -26,25 +27,29 @@ def derived_seed(seed: int, step: int, purpose: str) -> int:
     return int.from_bytes(digest, "big") >> 1
 
 
-def generator(seed: int, step: int, purpose: str) -> torch.Generator:
-    """A fresh CPU generator for one use in one step."""
-    return torch.Generator().manual_seed(derived_seed(seed, step, purpose))
+def generator(seed: int, step: int, purpose: str, device: str | torch.device = "cpu") -> torch.Generator:
+    """A fresh generator for one use in one step."""
+    return torch.Generator(device).manual_seed(derived_seed(seed, step, purpose))
 
 
-def save_checkpoint(run_dir: Path, step: int, lm, optimizer, scheduler, rows: list[dict]) -> Path:
+def save_checkpoint(run_dir: Path, step: int, lm, optimizer, scheduler, rows: list[dict], team: Team = ALONE) -> Path:
     """Write `run_dir/checkpoints/step-000123` (model or adapters, optimiser, schedule, log so far), then forget all but two.
 
-    Everything is written and flushed under another name first and then renamed, so a kill leaves no half checkpoint.
+    Everything is written and flushed under another name first and then renamed, so a kill leaves no half checkpoint. The
+    first process of a team writes; split weights are put together for it, so any number of processes can go on from there.
     """
+    weights = {k: whole(v).cpu() for k, v in lm.backbone.state_dict().items()} if is_sharded(lm) else None
+    tensors, plain = _flatten(optimizer.state_dict())
     folder = run_dir / "checkpoints" / f"step-{step:06d}"
+    if team.rank:
+        return folder
     new = folder.with_suffix(".new")
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(parents=True)
     if adapted_layers(lm):
         save_adapters(lm, new / "model")
     else:
-        lm.save_pretrained(new / "model")
-    tensors, plain = _flatten(optimizer.state_dict())
+        lm.save_pretrained(new / "model", weights)
     save_file(tensors, new / "optimizer.safetensors")
     state = {"step": step, "optimizer": plain, "scheduler": scheduler.state_dict(), "rows": rows}
     (new / "state.json").write_text(json.dumps(state))
@@ -83,7 +88,8 @@ def load_checkpoint(folder: Path, lm, optimizer, scheduler) -> tuple[int, list[d
     try:
         restore_model(folder / "model", lm)
         state = json.loads((folder / "state.json").read_text())
-        optimizer.load_state_dict(_unflatten(load_file(folder / "optimizer.safetensors"), state["optimizer"]))
+        trained = [p for group in optimizer.param_groups for p in group["params"]]
+        optimizer.load_state_dict(_unflatten(load_file(folder / "optimizer.safetensors"), state["optimizer"], trained))
         scheduler.load_state_dict(state["scheduler"])
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise ValueError(f"the checkpoint {folder} is damaged ({type(error).__name__}: {str(error)[:200]}); delete this "
@@ -99,18 +105,19 @@ def restore_model(folder: Path, lm) -> None:
     weights = load_file(folder / "model.safetensors")
     if lm.backbone.config.tie_word_embeddings:  # the file holds a tied head once, as the embedding
         weights.setdefault("lm_head.weight", weights["model.embed_tokens.weight"])
-    lm.backbone.load_state_dict(weights, strict=True)
+    own = lm.backbone.state_dict()
+    lm.backbone.load_state_dict({k: split_like(v, own.get(k, v)) for k, v in weights.items()}, strict=True)
 
 
 def _flatten(state: dict) -> tuple[dict[str, torch.Tensor], dict]:
     """An optimiser state as named tensors and plain json."""
-    tensors = {f"{i}.{k}": v.contiguous() for i, slot in state["state"].items() for k, v in slot.items()}
+    tensors = {f"{i}.{k}": whole(v).contiguous() for i, slot in state["state"].items() for k, v in slot.items()}
     return tensors, {"param_groups": state["param_groups"]}
 
 
-def _unflatten(tensors: dict[str, torch.Tensor], plain: dict) -> dict:
+def _unflatten(tensors: dict[str, torch.Tensor], plain: dict, trained: list[torch.nn.Parameter]) -> dict:
     state: dict[int, dict] = {}
     for name, value in tensors.items():
         i, k = name.split(".", 1)
-        state.setdefault(int(i), {})[k] = value
+        state.setdefault(int(i), {})[k] = split_like(value, trained[int(i)])
     return {"state": state, "param_groups": plain["param_groups"]}

@@ -13,6 +13,7 @@ import yaml
 
 from .methods import METHODS, Numbers
 from .names import lookup, unknown
+from .parallel import ALONE, Team
 from .run import cast
 from .tasks import TASKS, Task, load_task
 from .tasks.benchmark import Benchmark
@@ -96,27 +97,37 @@ def preset(model: str, name: str) -> str:
     return ("tiny" if model == "tiny" else "paper") if name == "auto" else name
 
 
-def claim(config: TrainConfig) -> Path:
-    """Make `run_dir` this configuration's own, or check that it already is.
+def claim(config: TrainConfig, team: Team = ALONE) -> TrainConfig:
+    """Make `run_dir` this configuration's own, or check that it already is; returns the configuration that runs.
 
-    Only `steps` and `forwards` may differ from what the folder holds: a run may go on for longer.
+    Only `steps` and `forwards` may differ from what the folder holds: a run may go on for longer. A `rollout_batch` that is
+    left open becomes what the folder says, or with several processes the rows of one: so a run that goes on with another
+    number of processes draws the same noise.
     """
     run_dir = Path(config.run_dir)
     run_dir.mkdir(parents=True, exist_ok=True)
-    path, wanted = run_dir / "config.json", asdict(config) | {"run_dir": ""}
+    path, found = run_dir / "config.json", {}
     if path.exists():
         try:
             found = {f.name: f.default for f in fields(config)} | json.loads(path.read_text())  # older runs: fewer fields
         except ValueError as error:
             raise ValueError(f"{path} is not readable ({error}): delete {run_dir} or choose another") from error
-        changed = sorted(k for k in wanted if k not in ("steps", "forwards") and found.get(k) != wanted[k])
-        if changed:
-            both = ", ".join(f"{k} {found.get(k)!r} -> {wanted[k]!r}" for k in changed)
-            raise ValueError(f"{run_dir} holds another run ({both}): choose another run_dir, or delete it to start afresh")
-    new = path.with_suffix(".new")
-    new.write_text(json.dumps(wanted, indent=1) + "\n")
-    new.replace(path)
-    return run_dir
+    numbers, rows = config.resolved(), config.rollout_batch or found.get("rollout_batch", 0)
+    if not rows and team.size > 1:
+        rows = -(-numbers.prompts // team.size) * numbers.group
+    config = replace(config, rollout_batch=rows)
+    wanted, free = asdict(config) | {"run_dir": ""}, ("steps", "forwards")
+    open_batch = ("rollout_batch",) if not found.get("rollout_batch") else ()
+    changed = sorted(k for k in wanted if k not in (*free, *open_batch) and found.get(k) != wanted[k]) if found else []
+    if changed:
+        both = ", ".join(f"{k} {found.get(k)!r} -> {wanted[k]!r}" for k in changed)
+        raise ValueError(f"{run_dir} holds another run ({both}): choose another run_dir, or delete it to start afresh")
+    team.agree("view of the run folder", found)  # all have read it before one of them writes
+    if team.rank == 0:
+        new = path.with_suffix(".new")
+        new.write_text(json.dumps(wanted, indent=1) + "\n")
+        new.replace(path)
+    return config
 
 
 def read_config(path: str | Path | None, given: dict | None = None) -> tuple[TrainConfig, dict]:

@@ -92,23 +92,24 @@ class MaskedDiffusionLM(nn.Module):
             if bool(where[:, 0].any()):
                 raise ValueError("a shifted model predicts token i from position i - 1: position 0 has no logits")
             where = torch.cat([where[:, 1:], torch.zeros_like(where[:, :1])], 1)
-        logits = self.backbone.lm_head(hidden[where]).float()  # (K, V)
-        forbidden = torch.zeros(logits.shape[-1], dtype=torch.bool, device=logits.device)
-        forbidden[self.mask_id] = True
-        return logits.masked_fill(forbidden, float("-inf"))
+        logits = self.backbone.lm_head(hidden[where])  # (K, V)
+        with torch.no_grad():  # in place, so no copy; no gradient is lost: a token of probability 0 has none
+            logits[:, self.mask_id] = float("-inf")
+        return logits.float()
 
     logits = forward
 
-    def save_pretrained(self, folder: str | os.PathLike) -> None:
+    def save_pretrained(self, folder: str | os.PathLike, weights: dict[str, Tensor] | None = None) -> None:
         """Write config, safetensors weights and tokenizer to `folder`; `load_lm(folder)` reads them back.
 
+        weights: the backbone's, where the model itself does not hold them whole.
         A published checkpoint is written in the stock layout. Raises ValueError for a model with adapters or in 4 bits.
         """
         if adapted_layers(self) or getattr(self.backbone, "is_loaded_in_4bit", False):
             raise ValueError("only plain weights are written here: save_adapters(lm, folder), or merge_adapters(lm) first")
         self.backbone.config.shifted = self.shifted
         with _no_progress_bars():
-            self.backbone.save_pretrained(folder)
+            self.backbone.save_pretrained(folder, state_dict=weights)
         self.tokenizer.save_pretrained(folder)
 
 

@@ -114,10 +114,11 @@ def moved(item, device):
 def shard(lm: nn.Module, team: Team, dtype: torch.dtype) -> None:
     """Split a model's float32 weights over the processes, in place; passes are computed in `dtype`."""
     mesh = init_device_mesh(team.device.type, (team.size,))
-    policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32)
+    policy = MixedPrecisionPolicy(param_dtype=None if dtype == torch.float32 else dtype, reduce_dtype=torch.float32)
     for module in (*lm.backbone.model.layers, lm):
         fully_shard(module, mesh=mesh, mp_policy=policy)
         module.set_gradient_divide_factor(1.0)  # a sum, as everywhere else: the loss is divided by the whole batch's count
+        module.set_force_sum_reduction_for_comms(True)  # of gloo's reductions, the only one that there is
 
 
 def is_sharded(lm: nn.Module) -> bool:

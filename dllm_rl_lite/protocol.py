@@ -14,9 +14,9 @@ PLACE = ("device", "libraries", "python", "sandbox")
 def fingerprint(lm) -> str:
     """Eight hex digits of the weights: names, shapes and the first 256 values of every tensor, adapters included."""
     digest = hashlib.blake2b(digest_size=4)
-    for name, weight in sorted(lm.state_dict().items()):
+    for name, weight in sorted(lm.named_parameters(remove_duplicate=False)):
         digest.update(f"{name}{tuple(weight.shape)}".encode())
-        digest.update(weight.flatten()[:256].detach().float().cpu().numpy().tobytes())
+        digest.update(weight.flatten()[:256].detach().clone().float().cpu().numpy().tobytes())  # numpy pins what it is given
     return digest.hexdigest()
 
 

@@ -5,18 +5,21 @@ It knows no method by name: a `Method` record says what to do. `python -m dllm_r
 
 from __future__ import annotations
 
+import json
+import math
+import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator
 from torch import Tensor
 
 from .adapters import (
     ReferencePolicy,
     add_adapters,
+    base_fingerprint,
     checkpoint_gradients,
     describe_parameters,
     learning,
@@ -29,10 +32,13 @@ from .config import TrainConfig, claim, parser, read_config
 from .evaluate import evaluate
 from .methods import METHODS, Method, Numbers
 from .model import MaskedDiffusionLM, load_lm
+from .parallel import ALONE, Team, gathered, is_sharded, join, shard, whole
 from .sampler import Rollout
 from .tasks import Task
 from .tasks.benchmark import Benchmark
 from .update import accumulate_gradients, mask_seeds, score_views
+
+ERROR = "error in process "  # how a worker's own error begins, for who reads the lines of all
 
 
 @dataclass(frozen=True)
@@ -45,9 +51,8 @@ class Run:
     task: Task | Benchmark
     reward: Callable[..., list[float]]
     lm: MaskedDiffusionLM
-    wrapped: torch.nn.Module  # lm as accelerate prepared it
     reference: MaskedDiffusionLM | ReferencePolicy | None  # the starting model, where a KL penalty needs it
-    accelerator: Accelerator
+    team: Team  # the processes that share it
     optimizer: torch.optim.Optimizer
     schedule: torch.optim.lr_scheduler.LRScheduler
 
@@ -79,27 +84,47 @@ def train(config: TrainConfig, reward: Callable[..., list[float]] | None = None,
         FloatingPointError, ValueError, RuntimeError: a non-finite loss or reward, or a reward function that fails;
             the message names the step, the method and the last good checkpoint.
     """
-    run_dir = claim(config)
-    run = prepare(config, reward)
+    team = join(config.device)
+    say = say if team.rank == 0 else lambda line: None
+    team.agree("configuration", asdict(config))
+    config = claim(config, team)
+    run_dir, run = Path(config.run_dir), prepare(config, reward, team)
     if config.lora_targets:
         say(describe_parameters(run.lm))
     rows, start, saved = [], 0, complete_checkpoints(run_dir)
+    team.agree("newest checkpoint", saved[-1:])
     if saved:
         done, rows = load_checkpoint(saved[-1], run.lm, run.optimizer, run.schedule)
         start = done + 1
         say(f"resuming {run_dir} after step {done}")
-    board = _tensorboard(run_dir) if config.tensorboard else None
+    board = _tensorboard(run_dir) if config.tensorboard and team.rank == 0 else None
     for step in range(start, config.steps + 1):  # step 0 is the base model, before any update
         if step > 0 and is_over(config, rows):
             break
         rows.append(guarded_step(run, step, rows))
-        write_log(run_dir / "log.csv", rows)
+        if team.rank == 0:
+            write_log(run_dir / "log.csv", rows)
         say(describe(rows[-1]))
         for name, value in rows[-1].items() if board else ():
             board.add_scalar(name, value, step)
         if step > 0 and (step % config.checkpoint_every == 0 or is_over(config, rows)):
-            save_checkpoint(run_dir, step, run.lm, run.optimizer, run.schedule, rows)
+            team.agree("state of the weights", checksum(run.lm))
+            save_checkpoint(run_dir, step, run.lm, run.optimizer, run.schedule, rows, team)
     return TrainResult(rows, run.lm, run_dir)
+
+
+def finished(config: TrainConfig) -> TrainResult:
+    """What a run left in its folder: the log and the model of its last checkpoint, on the run's device and in its dtype.
+
+    Raises ValueError where there is no checkpoint.
+    """
+    saved = complete_checkpoints(Path(config.run_dir))
+    if not saved:
+        raise ValueError(f"{config.run_dir} holds no checkpoint: the run has not come that far")
+    team = join(config.device)
+    base, adapters = (config.model, saved[-1] / "model") if config.lora_targets else (saved[-1] / "model", None)
+    lm = load_lm(base, team.device, getattr(torch, config.dtype), adapters, config.quantize or None)
+    return TrainResult(json.loads((saved[-1] / "state.json").read_text())["rows"], lm, Path(config.run_dir))
 
 
 def is_over(config: TrainConfig, rows: list[dict]) -> bool:
@@ -124,33 +149,46 @@ def guarded_step(run: Run, step: int, rows: list[dict]) -> dict:
     return row
 
 
-def prepare(config: TrainConfig, reward: Callable[..., list[float]] | None) -> Run:
-    """Model, optimiser and schedule on the chosen device."""
+def prepare(config: TrainConfig, reward: Callable[..., list[float]] | None, team: Team = ALONE) -> Run:
+    """Model, optimiser and schedule on the process's device."""
     c, method, task, numbers = config, METHODS[config.method], config.load_task(), config.resolved()
-    accelerator = Accelerator(cpu=c.device == "cpu")
-    if c.quantize and accelerator.device.type == "cpu":  # there its backward pass gives no gradient after a rollout
+    if c.quantize and team.device.type == "cpu":  # there its backward pass gives no gradient after a rollout
         raise ValueError(f"quantize={c.quantize!r} trains on a GPU only: set device='auto' where there is one")
-    lm = load_lm(c.model, accelerator.device, getattr(torch, c.dtype), quantize=c.quantize or None)
+    if c.shard and team.size == 1:
+        raise ValueError("shard splits a model over several processes, and this is one: set processes, or shard to false")
+    dtype = getattr(torch, c.dtype)
+    lm = load_lm(c.model, team.device, torch.float32 if c.shard else dtype, quantize=c.quantize or None)
     if c.lora_targets:
         add_adapters(lm, c.lora_targets, c.lora_r, c.lora_alpha, c.lora_dropout, derived_seed(c.seed, 0, "adapters"))
     if c.gradient_checkpointing:
         checkpoint_gradients(lm)
+    team.agree("model", base_fingerprint(lm))
     reference = reference_policy(lm) if numbers.kl > 0 else None
+    if c.shard:
+        for model in (lm, reference):
+            shard(model, team, dtype) if model is not None else None
     optimizer = torch.optim.AdamW(trainable_parameters(lm), numbers.lr, (0.9, 0.99), weight_decay=numbers.weight_decay)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda n: min(1.0, (n + 1) / max(numbers.warmup, 1)))
-    wrapped = accelerator.prepare_model(lm)
-    return Run(config, method, numbers, task, reward or task.reward, lm, wrapped, reference, accelerator, optimizer,
-               schedule)
+    return Run(config, method, numbers, task, reward or task.reward, lm, reference, team, optimizer, schedule)
 
 
 def one_step(run: Run, step: int) -> dict[str, float]:
     """Rollouts, rewards, credit and inner updates; returns the row of the log."""
     c, n = run.config, run.numbers
     problems = run.task.sample(n.prompts, "train", derived_seed(c.seed, step, "problems"))
-    batch = collect(run.lm, run.task, run.reward, run.method, n, problems, generator(c.seed, step, "rollout"))
+    with gathered(run.lm):
+        batch = collect(run.lm, run.task, run.reward, run.method, n, problems, rollout_noise(run, step), run.team, c.cache)
     start = time.perf_counter()
     stats = update(run, batch.rollout, batch.advantage, step)
     return batch.log | stats | {"lr": run.optimizer.param_groups[0]["lr"], "seconds_update": time.perf_counter() - start}
+
+
+def rollout_noise(run: Run, step: int) -> list[torch.Generator]:
+    """One generator for each rollout call of a step, on the model's device: the noise of a big vocabulary is drawn there."""
+    rows, batch = run.numbers.prompts * run.numbers.group, run.config.rollout_batch
+    parts = -(-rows // batch) if batch else run.team.size
+    names = ["rollout"] if parts == 1 else [f"rollout {i} of {parts}" for i in range(parts)]
+    return [generator(run.config.seed, step, name, run.lm.device) for name in names]
 
 
 def update(run: Run, rollout: Rollout, advantage: Tensor, step: int) -> dict[str, float]:
@@ -158,19 +196,26 @@ def update(run: Run, rollout: Rollout, advantage: Tensor, step: int) -> dict[str
 
     Returns the log columns, averaged over the inner updates, and `forwards_update`, the forward passes (of one row) spent.
     """
-    c, n = run.config, run.numbers
+    c, n, team = run.config, run.numbers, run.team
     seeds = [[generator(run.config.seed, step, f"views {i}") for i in chunks]
              for chunks in mask_seeds(n.inner_updates, n.published_quirks)]
-    batches = [score_views(run.lm, run.reference, run.method, n, rollout, advantage, s, fresh=i == 0)
-               for i, s in enumerate(seeds)]
-    logs, spent = [], sum(b.forwards for b in batches)
+    with gathered(run.lm, run.reference):
+        batches = [score_views(run.lm, run.reference, run.method, n, rollout, advantage, s, i == 0, team)
+                   for i, s in enumerate(seeds)]
+    logs, spent = [], sum(team.gather([b.forwards for b in batches]))
     for i, batch in enumerate(batches):
-        with learning(run.lm, derived_seed(c.seed, step, f"dropout {i}")):
-            stats = accumulate_gradients(run.wrapped, run.method, n, batch, run.accelerator.backward, c.micro_batch)
+        losses: list[None] = []  # one for every backward pass of this process
+
+        def backward(loss: Tensor, losses=losses) -> None:
+            losses.append(loss.backward())
+
+        with gathered(run.lm), learning(run.lm, derived_seed(c.seed, step, f"dropout {i}")):
+            stats = accumulate_gradients(run.lm, run.method, n, batch, backward, c.micro_batch, team)
+            team.add_gradients(run.lm, bool(losses))
         spent += stats.pop("forwards")
-        norm = run.accelerator.clip_grad_norm_(run.lm.parameters(), n.grad_clip)
-        stats["grad_norm"] = float(norm)
-        if not torch.isfinite(torch.tensor(stats["grad_norm"])):
+        norm = torch.nn.utils.clip_grad_norm_(trainable_parameters(run.lm), n.grad_clip)
+        stats["grad_norm"] = float(whole(norm))
+        if not math.isfinite(stats["grad_norm"]):
             raise FloatingPointError("the gradient is not finite: lower lr or grad_clip")
         run.optimizer.step()
         run.schedule.step()
@@ -183,10 +228,17 @@ def update(run: Run, rollout: Rollout, advantage: Tensor, step: int) -> dict[str
 def held_out(run: Run) -> dict[str, float]:
     """Greedy accuracy on held-out problems, with its 95 % interval."""
     c, n = run.config, run.numbers
-    report = evaluate(run.lm, run.task, n.test_rule(run.task.length), c.eval_problems, split=c.eval_split,
-                      block_length=n.block_length or None, eos=n.eos)
+    batch = min(c.rollout_batch or 128, 128, -(-c.eval_problems // run.team.size) or 128)
+    with gathered(run.lm):
+        report = evaluate(run.lm, run.task, n.test_rule(run.task.length), c.eval_problems, split=c.eval_split,
+                          block_length=n.block_length or None, eos=n.eos, batch=batch, team=run.team)
     return {"eval_accuracy": report.accuracy, "eval_low": report.low, "eval_high": report.high,
             "eval_forwards": report.mean_forwards, "seconds_eval": report.seconds}
+
+
+def checksum(lm) -> float:
+    """A number that tells two states of the trained weights apart; of split weights, none: there is one copy."""
+    return 0.0 if is_sharded(lm) else sum(float(p.detach().double().sum()) for p in trainable_parameters(lm))
 
 
 def describe(row: dict) -> str:
@@ -212,13 +264,18 @@ def _tensorboard(run_dir: Path):
 
 def main() -> None:
     """The command line."""
+    from .launch import launch  # it stands on this module
+
     options = parser(__doc__)
     given = vars(options.parse_args())
     try:
         config, start = read_config(given.pop("config"), given)
-        train(config)
+        if start["processes"] > 1 and "WORLD_SIZE" not in os.environ:
+            launch(config, start["processes"])
+        else:
+            train(config)
     except (ValueError, RuntimeError, FloatingPointError) as error:
-        options.exit(1, f"{error}\n")
+        options.exit(1, f"{ERROR + os.environ['RANK'] + ': ' if 'RANK' in os.environ else ''}{error}\n")
 
 
 if __name__ == "__main__":
