@@ -137,7 +137,7 @@ def evaluate(lm, task: Task | Benchmark | str, rule: Rule | None = None, n: int 
         picked = jobs[start:start + batch]
         prefill = "" if split == "train" else task.prefill  # prompts to train on leave it to the model
         rows += _batch(lm, task, prefill, decoder, [examples[i] for i, _ in picked], picked,
-                       generator(seed, start, "evaluate"))
+                       generator(seed, start, "evaluate", lm.device))
         if save:
             with open(save, "a") as file:
                 file.writelines(json.dumps(r) + "\n" for r in rows[start:])

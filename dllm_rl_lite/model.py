@@ -59,6 +59,14 @@ class MaskedDiffusionLM(nn.Module):
         """Prompt plus completion, in tokens."""
         return self.backbone.config.max_position_embeddings
 
+    def precision(self) -> contextlib.AbstractContextManager:
+        """What a pass of the backbone runs in: bfloat16 products where the weights are bfloat16, adapters included.
+
+        Adapters are kept in float32 for the optimiser; float32 products would make them as dear as the weights.
+        """
+        lower = self.backbone.dtype == torch.bfloat16 and adapted_layers(self)
+        return torch.autocast(self.device.type, torch.bfloat16) if lower else contextlib.nullcontext()
+
     def forward(self, ids: Tensor, attention_mask: Tensor, where: Tensor) -> Tensor:
         """Aligned logits at the asked positions only; the (rows, positions, vocabulary) tensor is never built.
 
@@ -87,7 +95,8 @@ class MaskedDiffusionLM(nn.Module):
             arguments["attention_mask"] = torch.zeros(allowed.shape, dtype=dtype, device=ids.device).masked_fill(
                 ~allowed, torch.finfo(dtype).min)
             arguments["position_ids"] = (keys.long().cumsum(1) - 1).clamp(min=0)
-        hidden = self.backbone.model(ids, use_cache=False, **arguments).last_hidden_state  # (N, S, D)
+        with self.precision():
+            hidden = self.backbone.model(ids, use_cache=False, **arguments).last_hidden_state  # (N, S, D)
         if self.shifted:
             if bool(where[:, 0].any()):
                 raise ValueError("a shifted model predicts token i from position i - 1: position 0 has no logits")

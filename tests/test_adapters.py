@@ -39,12 +39,12 @@ def fresh(new_lm):
     return lambda seed=1: new_lm(seed)
 
 
-def stir(lm, seed=0):
+def stir(lm, seed=0, size=0.2):
     """Adapters as after some training: no longer zero."""
     g = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in adapter_parameters(lm).values():
-            parameter.add_(0.2 * torch.randn(parameter.shape, generator=g))
+            parameter.add_(size * torch.randn(parameter.shape, generator=g))
     return lm
 
 
@@ -100,6 +100,27 @@ def test_adapters_stay_float32_on_a_bfloat16_base(tmp_path):
     lm = add_adapters(load_lm("tiny", dtype=torch.bfloat16), r=4)
     assert {p.dtype for p in trainable_parameters(lm)} == {torch.float32}
     assert lm.backbone.lm_head.weight.dtype == torch.bfloat16 and logits(lm).isfinite().all()
+
+
+@pytest.mark.parametrize("checkpointed", [False, True])
+def test_adapters_on_a_bfloat16_base_multiply_in_bfloat16_and_learn_in_float32(checkpointed):
+    """Float32 products would cost as much as all the rest; the gradient is float32, and that of a float32 base but for
+    bfloat16's 8 bits."""
+    gradients = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        lm = stir(add_adapters(load_lm("tiny", dtype=dtype), r=4), size=0.02)
+        if checkpointed:
+            checkpoint_gradients(lm)
+        seen = set()
+        for layer in adapted_layers(lm).values():
+            layer.lora_A["default"].register_forward_hook(lambda m, x, y, seen=seen: seen.add(y.dtype))
+        ids = torch.randint(3, 104, (4, 12), generator=torch.Generator().manual_seed(5))
+        where = torch.ones_like(ids, dtype=torch.bool)
+        with learning(lm, 0):
+            lm(ids, where, where).log_softmax(-1)[:, 7].sum().backward()
+        assert seen == {dtype} and all(p.grad.dtype == torch.float32 for p in trainable_parameters(lm))
+        gradients[dtype] = torch.cat([p.grad.flatten() for p in trainable_parameters(lm)])
+    assert torch.nn.functional.cosine_similarity(*gradients.values(), dim=0) > 0.999
 
 
 def test_the_reference_is_the_base_without_a_copy(fresh):
