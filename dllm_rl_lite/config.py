@@ -14,14 +14,16 @@ import yaml
 from .methods import METHODS, Numbers
 from .names import lookup, unknown
 from .parallel import ALONE, Team
-from .run import cast
+from .run import cast, merged
 from .tasks import TASKS, Task, load_task
 from .tasks.benchmark import Benchmark
 
 CHOICES = {"device": ("cpu", "auto"), "dtype": ("float32", "bfloat16"), "lora_targets": ("", "all", "published"),
            "quantize": ("", "4bit"), "cache": ("", "prefix", "dual")}
 LAUNCH = {"processes": 1, "dry_run": False}  # what a YAML file says besides the configuration: how to start it
-NOTEBOOK = {"test_problems": 0}  # parameters that only 20_train.ipynb knows
+NOTEBOOK = {"test_problems": 0, "test_split": "test"}  # parameters that only 20_train.ipynb knows
+# What may change when a run goes on: how long it is, and what only decides memory, or what is saved and shown.
+FREE = ("steps", "forwards", "micro_batch", "gradient_checkpointing", "shard", "checkpoint_every", "tensorboard")
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,14 @@ class TrainConfig:
         return replace(task, length=self.length) if self.length else task
 
 
+def check_canvas(numbers: Numbers, length: int) -> None:
+    """Raises ValueError where blocks or steps do not fit the canvas."""
+    block = numbers.block_length or length
+    if length % block:
+        raise ValueError(f"block_length {block} must divide the canvas length {length}: change the number, or `length`")
+    numbers.rule(length).check(length // block)
+
+
 def preset(model: str, name: str) -> str:
     """Whose numbers a run starts from."""
     return ("tiny" if model == "tiny" else "paper") if name == "auto" else name
@@ -100,9 +110,9 @@ def preset(model: str, name: str) -> str:
 def claim(config: TrainConfig, team: Team = ALONE) -> TrainConfig:
     """Make `run_dir` this configuration's own, or check that it already is; returns the configuration that runs.
 
-    Only `steps` and `forwards` may differ from what the folder holds: a run may go on for longer. A `rollout_batch` that is
-    left open becomes what the folder says, or with several processes the rows of one: so a run that goes on with another
-    number of processes draws the same noise.
+    Only what is `FREE` may differ from what the folder holds. A `rollout_batch` that is left open becomes what the folder
+    says, or with several processes the rows of one: so a run that goes on with another number of processes draws the same
+    noise.
     """
     run_dir = Path(config.run_dir)
     run_dir.mkdir(parents=True, exist_ok=True)
@@ -116,9 +126,8 @@ def claim(config: TrainConfig, team: Team = ALONE) -> TrainConfig:
     if not rows and team.size > 1:
         rows = -(-numbers.prompts // team.size) * numbers.group
     config = replace(config, rollout_batch=rows)
-    wanted, free = asdict(config) | {"run_dir": ""}, ("steps", "forwards")
-    open_batch = ("rollout_batch",) if not found.get("rollout_batch") else ()
-    changed = sorted(k for k in wanted if k not in (*free, *open_batch) and found.get(k) != wanted[k]) if found else []
+    wanted, free = asdict(config) | {"run_dir": ""}, {*FREE, *(() if found.get("rollout_batch") else ("rollout_batch",))}
+    changed = sorted(k for k in wanted.keys() - free if found.get(k) != wanted[k]) if found else []
     if changed:
         both = ", ".join(f"{k} {found.get(k)!r} -> {wanted[k]!r}" for k in changed)
         raise ValueError(f"{run_dir} holds another run ({both}): choose another run_dir, or delete it to start afresh")
@@ -146,7 +155,7 @@ def read_config(path: str | Path | None, given: dict | None = None) -> tuple[Tra
         values = yaml.safe_load(Path(path).read_text()) or {}
         if not isinstance(values, dict):
             raise ValueError(f"{path} must hold `name: value` lines, found {type(values).__name__}")
-    values |= given or {}
+    values = merged(values, given or {})
     defaults = asdict(TrainConfig()) | LAUNCH | NOTEBOOK
     for name in values:
         if name not in defaults:

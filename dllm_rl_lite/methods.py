@@ -166,8 +166,8 @@ COUPLED_GRPO = replace(
     views=estimators.coupled, advantage=advantages.leave_one_out,
     token_loss=None, text_loss=objectives.clipped_k3_of_texts,
     # Temperature: the paper's 1.2; the released configuration says 1.0.
-    paper=Numbers(prompts=8, group=10, inner_updates=2, clip=0.5, kl=0.01, lr=1e-6, grad_clip=0.2, temperature=1.2,
-                  top_p=0.95, tokens_per_step=1, order="entropy", views={"low": 0.2, "high": 0.8}),
+    paper=Numbers(prompts=8, group=10, inner_updates=2, clip=0.5, kl=0.01, lr=1e-6, weight_decay=0.1, grad_clip=0.2,
+                  temperature=1.2, top_p=0.95, tokens_per_step=1, order="entropy", views={"low": 0.2, "high": 0.8}),
     tiny=replace(TINY, kl=0.01, views={"low": 0.2, "high": 0.8}),
 )
 
@@ -192,7 +192,7 @@ GDSD = replace(
     GDPO, name="gdsd", parent="gdpo", source="GDSD, arXiv 2605.29398",
     views=estimators.complement_pairs, advantage=advantages.leave_one_out,
     text_loss=objectives.self_distillation, log_ratio=objectives.text_log_ratio,
-    paper=replace(D1, inner_updates=8, clip=4e-4, kl=1e-3, temperature=1.0, tokens_per_step=4,
+    paper=replace(D1, inner_updates=8, clip=4e-4, kl=1e-3, weight_decay=0.01, temperature=1.0, tokens_per_step=4,
                   views={"n": 1, "weighting": "half"}, loss={"psi": 1.0}),
     tiny=replace(TINY, clip=4e-4, kl=1e-3, lr=4e-4, views={"n": 1, "weighting": "half"}, loss={"psi": 1.0}),
 )

@@ -56,6 +56,18 @@ def cast(name: str, value, default):
     return value
 
 
+def merged(values: dict, over: dict) -> dict:
+    """`values` with those of `over` put in: dictionaries key by key, also where one is written as text."""
+    result = dict(values)
+    for name, value in over.items():
+        if isinstance(result.get(name), dict) and isinstance(value, str):
+            with contextlib.suppress(ValueError, SyntaxError):
+                value = ast.literal_eval(value)
+        both = isinstance(result.get(name), dict) and isinstance(value, dict)
+        result[name] = merged(result[name], value) if both else value
+    return result
+
+
 def declared(notebook: Path) -> dict:
     """The parameters cell of a notebook: name -> default. Raises ValueError where there is none, or it is not literal."""
     cells = json.loads(notebook.read_text())["cells"]
@@ -82,7 +94,7 @@ def parameters(notebook: Path, config: Path | None, overrides: list[str]) -> dic
         name, equals, value = word.partition("=")
         if not equals:
             raise ValueError(f"cannot read {word!r}: write name=value")
-        given[name] = value
+        given = merged(given, {name: value})
     defaults = declared(notebook)
     for name in given:
         if name not in defaults:

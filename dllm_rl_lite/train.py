@@ -28,7 +28,7 @@ from .adapters import (
 )
 from .checkpoint import complete_checkpoints, derived_seed, generator, load_checkpoint, save_checkpoint, write_log
 from .collect import collect
-from .config import TrainConfig, claim, parser, read_config
+from .config import TrainConfig, check_canvas, claim, parser, read_config
 from .evaluate import evaluate
 from .methods import METHODS, Method, Numbers
 from .model import MaskedDiffusionLM, load_lm
@@ -158,6 +158,7 @@ def prepare(config: TrainConfig, reward: Callable[..., list[float]] | None, team
         raise ValueError("shard splits a model over several processes, and this is one: set processes, or shard to false")
     dtype = getattr(torch, c.dtype)
     lm = load_lm(c.model, team.device, torch.float32 if c.shard else dtype, quantize=c.quantize or None)
+    check_canvas(numbers, task.length)
     if c.lora_targets:
         add_adapters(lm, c.lora_targets, c.lora_r, c.lora_alpha, c.lora_dropout, derived_seed(c.seed, 0, "adapters"))
     if c.gradient_checkpointing:
@@ -269,7 +270,8 @@ def main() -> None:
     options = parser(__doc__)
     given = vars(options.parse_args())
     try:
-        config, start = read_config(given.pop("config"), given)
+        split = {"shard": True} if os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true" else {}  # accelerate's word
+        config, start = read_config(given.pop("config"), given | split)
         if start["processes"] > 1 and "WORLD_SIZE" not in os.environ:
             launch(config, start["processes"])
         else:

@@ -129,8 +129,6 @@ def train_start():
 
 def test_a_split_run_goes_on_with_whole_weights(pairs):
     """Its checkpoint is an ordinary one."""
-    path = pairs / "two split" / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"shard": False}))
     train(config(pairs / "two split", steps=4), say=lambda line: None)
     for steps in (3, 4):
         train(config(pairs / "one more", steps=steps), say=lambda line: None)

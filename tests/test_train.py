@@ -142,6 +142,15 @@ def test_bad_configurations_say_what_is_wrong(tmp_path, changes, message):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_canvas_that_blocks_or_steps_do_not_fill_is_refused_before_the_first_step(tmp_path):
+    with pytest.raises(ValueError, match="block_length 12 must divide the canvas length 16"):
+        train(config(tmp_path, numbers={**SMALL, "block_length": 12}))
+    with pytest.raises(ValueError, match="tokens_per_step 3 must divide the canvas length 16"):
+        train(config(tmp_path, "steps", numbers={**SMALL, "tokens_per_step": 3}))
+    with pytest.raises(ValueError, match="lr='1e-3' must be a float, not str"):
+        config(tmp_path, numbers={"lr": "1e-3"})
+
+
 def test_unknown_model_is_named(tmp_path):
     with pytest.raises(ValueError, match="no model 'tinny'.*did you mean 'tiny'"):
         train(config(tmp_path, model="tinny"))
