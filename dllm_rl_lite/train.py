@@ -210,7 +210,8 @@ def update(run: Run, rollout: Rollout, advantage: Tensor, step: int) -> dict[str
         def backward(loss: Tensor, losses=losses) -> None:
             losses.append(loss.backward())
 
-        with gathered(run.lm), learning(run.lm, derived_seed(c.seed, step, f"dropout {i}")):
+        dropped = f"dropout {i}" if team.rank == 0 else f"dropout {i} of process {team.rank}"  # other rows, other units
+        with gathered(run.lm), learning(run.lm, derived_seed(c.seed, step, dropped)):
             stats = accumulate_gradients(run.lm, run.method, n, batch, backward, c.micro_batch, team)
             team.add_gradients(run.lm, bool(losses))
         spent += stats.pop("forwards")
