@@ -43,6 +43,7 @@ class Decoder:
     top_p: float = 1.0  # 1: off
     eos: str = "free"  # see `denoise`
     samples: int = 1  # texts a problem
+    cache: str = ""  # "prefix" or "dual": faster, and another law (`cache.py`)
 
     def __post_init__(self):
         if self.samples < 1 or self.length < 0:
@@ -106,13 +107,14 @@ class Report:
 def evaluate(lm, task: Task | Benchmark | str, rule: Rule | None = None, n: int = 256, seed: int = 0, split: str = "test",
              temperature: float = 0.0, block_length: int | None = None, batch: int = 128, eos: str = "free",
              length: int = 0, samples: int = 1, top_p: float = 1.0, save: str | os.PathLike | None = None,
-             checkpoint_rule: str = "", say: Callable[[str], None] | None = None, team: Team = ALONE) -> Report:
+             checkpoint_rule: str = "", say: Callable[[str], None] | None = None, team: Team = ALONE,
+             cache: str = "") -> Report:
     """Solve n problems of a split and report.
 
     Args:
         lm: a model; task: a `Task`, a `Benchmark` or the name of one.
-        rule, length, block_length, temperature, top_p, eos, samples: the `Decoder`'s; by default two tokens a forward
-            pass, surest first, greedy, one text a problem.
+        rule, length, block_length, temperature, top_p, eos, samples, cache: the `Decoder`'s; by default two tokens a
+            forward pass, surest first, greedy, one text a problem, no cache.
         n: problems (the same for equal n, seed and split; a benchmark takes 0 for all of them, in file order).
         batch: texts at a time; results do not depend on it at temperature 0. Above, each batch has its own generator,
             derived from `seed` and its first item, so a resumed evaluation gives the same texts.
@@ -123,11 +125,12 @@ def evaluate(lm, task: Task | Benchmark | str, rule: Rule | None = None, n: int 
         ValueError: for arguments that cannot be, or a `save` file that holds another evaluation (naming what differs).
     """
     task = load_task(task) if isinstance(task, str) else task
-    decoder = Decoder(rule, length, block_length, temperature, top_p, eos, samples).of(task)
+    decoder = Decoder(rule, length, block_length, temperature, top_p, eos, samples, cache).of(task)
     examples = task.sample(n, split, seed)
     chance = temperature > 0 or decoder.rule.random
     settings = asdict(replace(decoder, rule=None)) | {"rule": repr(decoder.rule), "batch": batch if chance else "any",
                                                       "checkpoint_rule": checkpoint_rule or "not stated"}
+    settings = {k: v for k, v in settings.items() if k != "cache" or v}  # cards from before there was one stay as they are
     made = protocol(lm, task, examples, split, seed, settings)
     jobs = list(itertools.product(range(len(examples)), range(samples)))
     if save and team.size > 1:
@@ -153,7 +156,7 @@ def _batch(lm, task, prefill: str, decoder: Decoder, examples: list[Example], jo
     start = time.perf_counter()
     prompts = encode_prompts(lm.tokenizer, [e.prompt for e in examples], prefill)
     rollout = denoise(lm, prompts, decoder.length, decoder.rule, decoder.block_length, decoder.temperature,
-                      top_p=decoder.top_p, eos=decoder.eos, generator=noise)
+                      top_p=decoder.top_p, eos=decoder.eos, generator=noise, cache=decoder.cache)
     texts = decode(lm.tokenizer, rollout.tokens)
     seconds = (time.perf_counter() - start) / len(jobs)
     rewards = task.solved(examples, texts)
@@ -217,6 +220,7 @@ def _parser() -> argparse.ArgumentParser:
             ("block-length", 0, "tokens of a block; 0: one block"), ("temperature", 0.0, "0: greedy"),
             ("top-p", 1.0, "1: off"), ("samples", 1, "texts a problem"), ("eos", "free", "free, stop or forbid"),
             ("batch", 16, "texts at a time"), ("device", "cpu", "cpu, cuda, ..."), ("dtype", "float32", "or bfloat16"),
+            ("cache", "", "prefix or dual: faster, and another law (benchmarks/cache.py)"),
             ("checkpoint-rule", "not stated", "how this checkpoint was chosen, for the protocol card")):
         run.add_argument(f"--{name}", type=type(default), default=default, help=what)
     again = commands.add_parser("rescore", help="score saved texts again, offline: this project's files, or d1's")
@@ -237,7 +241,7 @@ def _run(a: argparse.Namespace) -> str:
     lm = load_lm(a.model, a.device, lookup("dtype", a.dtype, dtypes), adapters=a.adapters or None)
     rule = Threshold(a.threshold) if a.threshold else Schedule(a.steps or (a.length or task.length) // 2, a.order)
     return evaluate(lm, task, rule, a.problems, a.seed, a.split, a.temperature, a.block_length or None, a.batch, a.eos,
-                    a.length, a.samples, a.top_p, a.save, a.checkpoint_rule, print).card()
+                    a.length, a.samples, a.top_p, a.save, a.checkpoint_rule, print, cache=a.cache).card()
 
 
 def _rescore(a: argparse.Namespace) -> str:

@@ -15,6 +15,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.utils import logging as transformers_logging
 
 from .adapters import adapted_layers, load_adapters
+from .cache import BlockCache
 from .families import load_backbone, locate
 from .tokenizer import build_tokenizer
 
@@ -67,13 +68,14 @@ class MaskedDiffusionLM(nn.Module):
         lower = self.backbone.dtype == torch.bfloat16 and adapted_layers(self)
         return torch.autocast(self.device.type, torch.bfloat16) if lower else contextlib.nullcontext()
 
-    def forward(self, ids: Tensor, attention_mask: Tensor, where: Tensor) -> Tensor:
+    def forward(self, ids: Tensor, attention_mask: Tensor, where: Tensor, cache: BlockCache | None = None) -> Tensor:
         """Aligned logits at the asked positions only; the (rows, positions, vocabulary) tensor is never built.
 
         Args:
             ids: (N, S) int64, masked positions hold `mask_id`.
             attention_mask: (N, S) bool, False on padding (left padding; padding is never attended to).
             where: (N, S) bool, the K positions to score.
+            cache: writes keys and values down, or knows them and says which positions to compute (`cache.py`).
         Returns:
             (K, V) float32 in row-major order of `where`; the mask token's logit is -inf: it is never an output.
         Raises:
@@ -84,29 +86,36 @@ class MaskedDiffusionLM(nn.Module):
         if not (ids.shape == attention_mask.shape == where.shape):
             raise ValueError(f"ids {tuple(ids.shape)}, attention_mask {tuple(attention_mask.shape)} and where "
                              f"{tuple(where.shape)} must have one shape")
-        keys = attention_mask.bool()
-        arguments = {}
-        if not bool(keys.all()) or self.backbone.config._attn_implementation == "eager":  # eager ignores is_causal
-            # An explicit (N, 1, S, S) mask: query i may see every real token. Padding queries see themselves too, so
-            # that no softmax is empty. Positions count real tokens, so a row does not depend on its padding.
-            own = torch.eye(ids.shape[1], dtype=torch.bool, device=ids.device)
-            allowed = keys[:, None, None, :] | own
-            dtype = self.backbone.dtype
-            arguments["attention_mask"] = torch.zeros(allowed.shape, dtype=dtype, device=ids.device).masked_fill(
-                ~allowed, torch.finfo(dtype).min)
-            arguments["position_ids"] = (keys.long().cumsum(1) - 1).clamp(min=0)
-        with self.precision():
-            hidden = self.backbone.model(ids, use_cache=False, **arguments).last_hidden_state  # (N, S, D)
         if self.shifted:
             if bool(where[:, 0].any()):
                 raise ValueError("a shifted model predicts token i from position i - 1: position 0 has no logits")
             where = torch.cat([where[:, 1:], torch.zeros_like(where[:, :1])], 1)
+        arguments = self._attention(attention_mask.bool(), cache)
+        if cache is not None and cache.at is not None:
+            ids, where = ids.gather(1, cache.at), where.gather(1, cache.at) & cache.once
+        with self.precision():
+            hidden = self.backbone.model(ids, use_cache=False, **arguments).last_hidden_state  # (N, S or Q, D)
         logits = self.backbone.lm_head(hidden[where])  # (K, V)
         with torch.no_grad():  # in place, so no copy; no gradient is lost: a token of probability 0 has none
             logits[:, self.mask_id] = float("-inf")
         return logits.float()
 
     logits = forward
+
+    def _attention(self, keys: Tensor, cache: BlockCache | None) -> dict:
+        """What the backbone has to be told of the (N, S) real tokens: nothing where every token sees every other."""
+        eager = self.backbone.config._attn_implementation == "eager"  # which ignores is_causal
+        if cache is None and not eager and bool(keys.all()):
+            return {}
+        # An explicit (N, 1, Q, S) mask: each computed position (all S, or those of a cache) may see every real token.
+        # Padding queries see themselves too, so that no softmax is empty. Positions count real tokens, so a row does not
+        # depend on its padding.
+        column, dtype = torch.arange(keys.shape[1], device=keys.device), self.backbone.dtype
+        at = column[None] if cache is None or cache.at is None else cache.at
+        allowed = keys[:, None, None, :] | (at[..., None] == column)[:, None]
+        mask = torch.zeros(allowed.shape, dtype=dtype, device=keys.device).masked_fill(~allowed, torch.finfo(dtype).min)
+        position = (keys.long().cumsum(1) - 1).clamp(min=0).gather(1, at.expand(len(keys), -1))
+        return {"attention_mask": mask, "position_ids": position, "past_key_values": cache}
 
     def save_pretrained(self, folder: str | os.PathLike, weights: dict[str, Tensor] | None = None) -> None:
         """Write config, safetensors weights and tokenizer to `folder`; `load_lm(folder)` reads them back.

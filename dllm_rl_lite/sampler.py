@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from .cache import CACHES, BlockCache
 from .rules import Rule, Seen
 from .tokenizer import encode_prompts
 
@@ -94,7 +95,7 @@ class _State:
 def denoise(lm, prompts: list[str] | tuple[Tensor, Tensor], length: int, rule: Rule,
             block_length: int | Tensor | None = None, temperature: float = 0.0, top_k: int = 0, top_p: float = 1.0,
             eos: str = "free", anchor: Tensor | None = None, generator: torch.Generator | None = None,
-            record: bool | str = False) -> Rollout:
+            record: bool | str = False, cache: str = "") -> Rollout:
     """Fill a canvas of `length` masked tokens after each prompt.
 
     Rows are independent: each has its own block and step counters, leaves the batch when it is finished, and never
@@ -116,6 +117,8 @@ def denoise(lm, prompts: list[str] | tuple[Tensor, Tensor], length: int, rule: R
         generator: all chance comes from it; noise is float32 (in bfloat16 the tail could never be drawn).
         record: keep every step's complete prediction (`predicted`), for rewards and credit by step: True fills in the
             candidates, "likeliest" the likeliest tokens.
+        cache: "prefix" or "dual" keys and values, for speed: texts are drawn from a slightly different law, which is what
+            `logprob` and `entropy` then are of (`cache.py`).
     Returns:
         a `Rollout` on the model's device.
     Raises:
@@ -123,17 +126,10 @@ def denoise(lm, prompts: list[str] | tuple[Tensor, Tensor], length: int, rule: R
     """
     ids, prompt_mask = encode_prompts(lm.tokenizer, prompts) if isinstance(prompts, list) else prompts
     device, block_length = lm.device, torch.as_tensor(length if block_length is None else block_length)
-    _check(lm, ids, length, rule, block_length, temperature, top_k, top_p, eos, anchor, generator, record)
-    ids, prompt_mask, n = ids.to(device), prompt_mask.to(device).bool(), len(ids)
-    start = torch.full((n, length), lm.mask_id, device=device) if anchor is None else anchor.to(device).clone()
-    given = start != lm.mask_id
-    out = Rollout(ids, prompt_mask, start.clone(), torch.where(given, -1, 0), torch.zeros(n, length, device=device),
-                  torch.zeros(n, length, device=device), torch.zeros(n, dtype=torch.long, device=device), lm.mask_id,
-                  lm.eos_id)
-    zeros = torch.zeros(n, dtype=torch.long, device=device)
-    state = _State(torch.arange(n, device=device), ids, prompt_mask, start,
-                   torch.full((n, length), float("inf"), device=device), zeros + block_length.to(device), zeros - 1,
-                   zeros, zeros)
+    _check(lm, ids, length, rule, block_length, temperature, top_k, top_p, eos, anchor, generator, record, cache)
+    start = torch.full((len(ids), length), lm.mask_id) if anchor is None else anchor
+    out, state = _begin(lm, ids.to(device), prompt_mask.to(device).bool(), start.to(device), block_length.to(device))
+    kept = BlockCache(cache) if cache else None
     history, predicted, confidence = [], [], []
     while True:
         state = _advance(state, lm.mask_id)
@@ -145,7 +141,7 @@ def denoise(lm, prompts: list[str] | tuple[Tensor, Tensor], length: int, rule: R
             predicted.append(out.tokens.clone())
             confidence.append(torch.zeros_like(out.logprob))
         row, active, token, logprob = _step(lm, state, out, rule, temperature, top_k, top_p, eos, generator,
-                                            record == "likeliest")
+                                            record == "likeliest", kept)
         if record:
             predicted[-1][row] = torch.where(active, token, predicted[-1][row])
             confidence[-1][row] = logprob
@@ -153,7 +149,7 @@ def denoise(lm, prompts: list[str] | tuple[Tensor, Tensor], length: int, rule: R
         ("history", history), ("predicted", predicted), ("predicted_logprob", confidence))})
 
 
-def _check(lm, ids, length, rule, block_length, temperature, top_k, top_p, eos, anchor, generator, record) -> None:
+def _check(lm, ids, length, rule, block_length, temperature, top_k, top_p, eos, anchor, generator, record, cache) -> None:
     if length < 1 or ids.shape[1] + length > lm.max_length:
         raise ValueError(f"prompt of {ids.shape[1]} tokens + completion of {length} must fit in 1..{lm.max_length}: "
                          "shorten the prompt or the length")
@@ -174,8 +170,22 @@ def _check(lm, ids, length, rule, block_length, temperature, top_k, top_p, eos, 
     if anchor is not None and (anchor.shape != (ids.shape[0], length) or anchor.dtype != torch.long):
         raise ValueError(f"anchor must be int64 of shape {(ids.shape[0], length)}, got {anchor.dtype} "
                          f"{tuple(anchor.shape)}")
+    if cache not in CACHES:
+        raise ValueError(f"unknown cache {cache!r}: one of {CACHES}")
+    if cache and rule.remasks and (block_length < length).any():
+        raise ValueError(f"cache {cache!r} does not compute blocks before the current one, whose tokens {rule} withdraws: "
+                         "set block_length to None, or cache to ''")
     if generator is None and (temperature > 0 or rule.random):
         raise ValueError("this needs chance: pass generator=torch.Generator(...).manual_seed(...)")
+
+
+def _begin(lm, ids: Tensor, prompt_mask: Tensor, start: Tensor, block_length: Tensor) -> tuple[Rollout, _State]:
+    """The record and the state before the first step."""
+    zeros, row = torch.zeros(start.shape, device=start.device), torch.arange(len(start), device=start.device)
+    none = torch.zeros_like(row)
+    out = Rollout(ids, prompt_mask, start.clone(), torch.where(start != lm.mask_id, -1, 0), zeros.clone(), zeros.clone(),
+                  none.clone(), lm.mask_id, lm.eos_id)
+    return out, _State(row, ids, prompt_mask, start, zeros + float("inf"), none + block_length, none - 1, none, none)
 
 
 def _advance(state: _State, mask_id: int) -> _State:
@@ -193,7 +203,7 @@ def _advance(state: _State, mask_id: int) -> _State:
 
 
 def _step(lm, state: _State, out: Rollout, rule: Rule, temperature: float, top_k: int, top_p: float, eos: str,
-          generator, likeliest: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+          generator, likeliest: bool, cache: BlockCache | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """One forward pass of the rows in `state`: candidates, choice, write-back into `state` and `out`.
 
     Returns the rows, where they were asked, the candidates (or likeliest tokens) there and their log-probabilities.
@@ -203,7 +213,12 @@ def _step(lm, state: _State, out: Rollout, rule: Rule, temperature: float, top_k
     active = (canvas == lm.mask_id) & (position < ((state.block + 1) * state.block_length)[:, None])
     where = torch.cat([torch.zeros_like(state.prompt_mask), active], 1)
     seen_keys = torch.cat([state.prompt_mask, torch.ones_like(active)], 1)
-    logits = lm(torch.cat([state.prompt, canvas], 1), seen_keys, where)  # (K, V)
+    text = torch.cat([state.prompt, canvas], 1)
+    if cache is None:
+        logits = lm(text, seen_keys, where)  # (K, V)
+    else:
+        start = state.prompt.shape[1] + state.block * state.block_length
+        logits = cache.logits(lm, text, seen_keys, where, row, start, start + state.block_length)
     if eos == "forbid":
         logits[:, lm.eos_id] = float("-inf")
     dense = [torch.zeros(canvas.shape, dtype=v.dtype, device=v.device).masked_scatter(active, v)
@@ -235,12 +250,15 @@ def _candidates(logits: Tensor, temperature: float, top_k: int, top_p: float, ge
     """Of each of K positions: a candidate token, its log-probability, entropy and top-two margin at temperature 1; the
     likeliest token and its log-probability."""
     logp = logits.log_softmax(-1)
-    p = logp.exp()
-    entropy = torch.special.entr(p).sum(-1)
-    top2, best = p.topk(2, -1).values, logits.argmax(-1)
+    best = logits.max(-1).indices
     token = best if temperature == 0 else draw(logits / temperature, top_k, top_p, generator)
     logprob, highest = (logp.gather(-1, t[:, None])[:, 0] for t in (token, best))
-    return token, logprob, entropy, top2[:, 0] - top2[:, 1], best, highest
+    p = logp.exp()
+    # Where V is large every pass over (K, V) counts, so the rest is in place. 0 * -inf is no number, 0 * the least one is 0.
+    entropy = -logp.clamp_(min=torch.finfo(logp.dtype).min).mul_(p).sum(-1)
+    first = p.gather(-1, best[:, None])
+    margin = first[:, 0] - p.scatter_(-1, best[:, None], 0.0).amax(-1)
+    return token, logprob, entropy, margin, best, highest
 
 
 def draw(logits: Tensor, top_k: int, top_p: float, generator: torch.Generator) -> Tensor:
@@ -256,4 +274,4 @@ def draw(logits: Tensor, top_k: int, top_p: float, generator: torch.Generator) -
         ordered = ordered.masked_fill(p.cumsum(-1) - p >= top_p, float("-inf"))
         logits = torch.empty_like(logits).scatter(-1, index, ordered)
     noise = torch.empty(logits.shape, dtype=torch.float32, device=generator.device).exponential_(generator=generator)
-    return (logits - noise.clamp(min=torch.finfo(torch.float32).tiny).log().to(logits.device)).argmax(-1)
+    return torch.sub(logits, noise.clamp_(min=torch.finfo(torch.float32).tiny).log_().to(logits.device)).max(-1).indices

@@ -201,7 +201,8 @@ def update(run: Run, rollout: Rollout, advantage: Tensor, step: int) -> dict[str
     seeds = [[generator(run.config.seed, step, f"views {i}") for i in chunks]
              for chunks in mask_seeds(n.inner_updates, n.published_quirks)]
     with gathered(run.lm, run.reference):
-        batches = [score_views(run.lm, run.reference, run.method, n, rollout, advantage, s, i == 0, team)
+        batches = [score_views(run.lm, run.reference, run.method, n, rollout, advantage, s, i == 0, team,
+                               c.micro_batch)
                    for i, s in enumerate(seeds)]
     logs, spent = [], sum(team.gather([b.forwards for b in batches]))
     for i, batch in enumerate(batches):

@@ -49,13 +49,15 @@ def mask_seeds(inner_updates: int, published: bool, chunks: int = 2) -> list[lis
 
 
 def score_views(lm, reference, method: Method, numbers: Numbers, rollout: Rollout, advantage: Tensor,
-                generator: torch.Generator | list[torch.Generator], fresh: bool = False, team: Team = ALONE) -> Scored:
+                generator: torch.Generator | list[torch.Generator], fresh: bool = False, team: Team = ALONE,
+                micro_batch: int = 0) -> Scored:
     """Draw the views of one update, and score them under the old (current) and the reference policy, without gradient.
 
     With one inner update the old policy is the current one, so its pass is saved. Without a KL penalty rows of zero
     credit cannot move the policy, so they are left out; the normaliser still counts them. Several generators draw the views
     of as many equal chunks of the rows. fresh: the update is the first on these rollouts. Each process of a team draws the
-    views of all rows, and keeps its share of them; the normaliser is that of the whole batch.
+    views of all rows, and keeps its share of them; the normaliser is that of the whole batch. micro_batch: rows that are
+    scored at a time, 0: all.
     """
     n = len(advantage)
     generators = generator if isinstance(generator, list) else [generator]
@@ -73,19 +75,24 @@ def score_views(lm, reference, method: Method, numbers: Numbers, rollout: Rollou
     rollout, advantage, views = rollout.select(rows), advantage[rows], [v.select(rows) for v in views]
     temperature = numbers.temperature if method.tempered else 1.0
 
-    def scores(model) -> list[Tensor]:
-        if method.text_loss is not None:
-            return [estimate(model, rollout, views, temperature)]
-        return [token_logprobs(model, rollout, v, temperature) for v in views]
-
     entries = len(views) if method.text_loss is None else 1
     old, ref, passes = [None] * entries, [None] * entries, 0
     with torch.no_grad():
         if len(advantage) and numbers.inner_updates > 1 and method.uses_old:
-            old, passes = scores(lm), passes + len(views)
+            old, passes = score(lm, method, rollout, views, temperature, micro_batch), passes + len(views)
         if len(advantage) and numbers.kl > 0:
-            ref, passes = scores(reference), passes + len(views)
+            ref, passes = score(reference, method, rollout, views, temperature, micro_batch), passes + len(views)
     return Scored(rollout, advantage, views, old, ref, normaliser, passes * len(advantage), fresh)
+
+
+def score(model, method: Method, rollout: Rollout, views: list[View], temperature: float, micro_batch: int) -> list[Tensor]:
+    """(N, L) of each view, or for a loss of texts the one estimate from all; `micro_batch` rows at a time, 0: all."""
+    parts, n = [], len(rollout.tokens)
+    for rows in torch.arange(n, device=rollout.tokens.device).split(micro_batch or n):
+        part, seen = rollout.select(rows), [v.select(rows) for v in views]
+        parts.append([token_logprobs(model, part, v, temperature) for v in seen] if method.text_loss is None else
+                     [estimate(model, part, seen, temperature)])
+    return [torch.cat(same) for same in zip(*parts, strict=True)]
 
 
 def union(views: list[View]) -> Tensor:

@@ -56,11 +56,12 @@ def estimate(lm, rollout: Rollout, views: list[View], temperature: float = 1.0) 
     return sum((view.weight * token_logprobs(lm, rollout, view, temperature) for view in views), start=start)
 
 
-def token_logprobs(lm, rollout: Rollout, view: View, temperature: float = 1.0, chunk: int = 4096) -> Tensor:
+def token_logprobs(lm, rollout: Rollout, view: View, temperature: float = 1.0, chunk: int = 0) -> Tensor:
     """Log-probability of each scored token under a view: (N, L) float32 nats, zero where not scored; differentiable.
 
-    Hidden states are gathered before the head; log-softmax runs over `chunk` tokens at a time, in float32. Logits are
-    divided by `temperature` (1: the model's own law). Raises ValueError where a scored token is not masked in the view.
+    Hidden states are gathered before the head; log-softmax runs over `chunk` tokens at a time (0: as many as have 16 MiB of
+    logits), in float32. Logits are divided by `temperature` (1: the model's own law). Raises ValueError where a scored token
+    is not masked in the view.
     """
     n, length = rollout.tokens.shape
     if bool((view.scored & (view.tokens[:, -length:] != rollout.mask_id)).any()):
@@ -69,10 +70,33 @@ def token_logprobs(lm, rollout: Rollout, view: View, temperature: float = 1.0, c
     where = torch.cat([torch.zeros_like(rollout.prompt_mask), view.scored], 1)
     logits = lm(view.tokens, seen, where)  # (K, V) float32
     target = (rollout.tokens if view.target is None else view.target)[view.scored]
-    parts = [(x / temperature).log_softmax(-1).gather(-1, t[:, None])[:, 0]
-             for x, t in zip(logits.split(chunk), target.split(chunk), strict=True)]
-    values = torch.cat(parts) if parts else logits.new_zeros(0)
+    if temperature != 1:
+        logits = logits / temperature
+    values = _TargetLogprob.apply(logits, target, chunk or max(1, 2**22 // logits.shape[-1]))
     return torch.zeros(n, length, device=values.device).masked_scatter(view.scored, values)
+
+
+class _TargetLogprob(torch.autograd.Function):
+    """`logits.log_softmax(-1)` at each row's target, `chunk` rows at a time: (K, V), (K,) -> (K,).
+
+    Nothing of size (K, V) is kept or made but the logits and their gradient, where autograd has two more. With 126 464
+    tokens in the vocabulary such tensors are most of what the end of an update needs.
+    """
+
+    @staticmethod
+    def forward(ctx, logits: Tensor, target: Tensor, chunk: int) -> Tensor:
+        ctx.save_for_backward(logits, target)
+        ctx.chunk = chunk
+        return torch.cat([x.log_softmax(-1).gather(-1, t[:, None])[:, 0]
+                          for x, t in zip(logits.split(chunk), target.split(chunk), strict=True)])
+
+    @staticmethod
+    def backward(ctx, slope: Tensor) -> tuple[Tensor, None, None]:
+        logits, target = ctx.saved_tensors
+        gradient = torch.empty_like(logits)
+        for x, g, s in zip(*(t.split(ctx.chunk) for t in (logits, gradient, slope)), strict=True):
+            torch.softmax(x, -1, out=g).mul_(-s[:, None])  # -p for every token, and 1 more for the target
+        return gradient.scatter_add_(-1, target[:, None], slope[:, None]), None, None
 
 
 def reweighted(views: list[View], factor: Tensor) -> list[View]:
