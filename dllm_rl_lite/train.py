@@ -30,6 +30,7 @@ from .checkpoint import complete_checkpoints, derived_seed, generator, load_chec
 from .collect import collect
 from .config import TrainConfig, check_canvas, claim, parser, read_config
 from .evaluate import evaluate
+from .guards import Survey, guard_memory, out_of_memory, survey
 from .methods import METHODS, Method, Numbers
 from .model import MaskedDiffusionLM, load_lm
 from .parallel import ALONE, Team, gathered, is_sharded, join, shard, whole
@@ -55,6 +56,7 @@ class Run:
     team: Team  # the processes that share it
     optimizer: torch.optim.Optimizer
     schedule: torch.optim.lr_scheduler.LRScheduler
+    survey: Survey  # prompts and memory, as they were counted before the first step
 
 
 @dataclass
@@ -91,6 +93,8 @@ def train(config: TrainConfig, reward: Callable[..., list[float]] | None = None,
     run_dir, run = Path(config.run_dir), prepare(config, reward, team)
     if config.lora_targets:
         say(describe_parameters(run.lm))
+    if isinstance(run.task, Benchmark):
+        say(run.survey.prompts.note)
     rows, start, saved = [], 0, complete_checkpoints(run_dir)
     team.agree("newest checkpoint", saved[-1:])
     if saved:
@@ -141,24 +145,27 @@ def guarded_step(run: Run, step: int, rows: list[dict]) -> dict:
             row |= one_step(run, step)
         if step == 0 or is_over(c, [*rows, row]) or (c.eval_every and step % c.eval_every == 0):
             row |= held_out(run)
-    except (FloatingPointError, ValueError, RuntimeError) as error:
+    except (FloatingPointError, ValueError, RuntimeError, MemoryError) as error:
         good = complete_checkpoints(Path(c.run_dir))
-        kind = next(k for k in (FloatingPointError, ValueError, RuntimeError) if isinstance(error, k))
-        raise kind(f"step {step} of {c.method} on {c.task}: {error}\nlast good checkpoint: "
+        kind = next((k for k in (FloatingPointError, ValueError) if isinstance(error, k)), RuntimeError)
+        said = out_of_memory(error, run.survey.memory) or error
+        raise kind(f"step {step} of {c.method} on {c.task}: {said}\nlast good checkpoint: "
                    f"{good[-1] if good else 'none yet, the run starts from the base model'}") from error
     return row
 
 
 def prepare(config: TrainConfig, reward: Callable[..., list[float]] | None, team: Team = ALONE) -> Run:
     """Model, optimiser and schedule on the process's device."""
-    c, method, task, numbers = config, METHODS[config.method], config.load_task(), config.resolved()
+    c, method, numbers = config, METHODS[config.method], config.resolved()
     if c.quantize and team.device.type == "cpu":  # there its backward pass gives no gradient after a rollout
         raise ValueError(f"quantize={c.quantize!r} trains on a GPU only: set device='auto' where there is one")
     if c.shard and team.size == 1:
         raise ValueError("shard splits a model over several processes, and this is one: set processes, or shard to false")
-    dtype = getattr(torch, c.dtype)
-    lm = load_lm(c.model, team.device, torch.float32 if c.shard else dtype, quantize=c.quantize or None)
+    found, dtype = survey(c, team.size, team.device), getattr(torch, c.dtype)
+    task = found.prompts.task
     check_canvas(numbers, task.length)
+    guard_memory(found.memory, found.free)
+    lm = load_lm(c.model, team.device, torch.float32 if c.shard else dtype, quantize=c.quantize or None)
     if c.lora_targets:
         add_adapters(lm, c.lora_targets, c.lora_r, c.lora_alpha, c.lora_dropout, derived_seed(c.seed, 0, "adapters"))
     if c.gradient_checkpointing:
@@ -170,7 +177,7 @@ def prepare(config: TrainConfig, reward: Callable[..., list[float]] | None, team
             shard(model, team, dtype) if model is not None else None
     optimizer = torch.optim.AdamW(trainable_parameters(lm), numbers.lr, (0.9, 0.99), weight_decay=numbers.weight_decay)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda n: min(1.0, (n + 1) / max(numbers.warmup, 1)))
-    return Run(config, method, numbers, task, reward or task.reward, lm, reference, team, optimizer, schedule)
+    return Run(config, method, numbers, task, reward or task.reward, lm, reference, team, optimizer, schedule, found)
 
 
 def one_step(run: Run, step: int) -> dict[str, float]:
@@ -267,14 +274,17 @@ def _tensorboard(run_dir: Path):
 
 def main() -> None:
     """The command line."""
-    from .launch import launch  # it stands on this module
+    from .launch import launch  # they stand on this module
+    from .plan import plan
 
     options = parser(__doc__)
     given = vars(options.parse_args())
     try:
         split = {"shard": True} if os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true" else {}  # accelerate's word
         config, start = read_config(given.pop("config"), given | split)
-        if start["processes"] > 1 and "WORLD_SIZE" not in os.environ:
+        if start["dry_run"]:
+            print(plan(config, start["processes"]))
+        elif start["processes"] > 1 and "WORLD_SIZE" not in os.environ:
             launch(config, start["processes"])
         else:
             train(config)

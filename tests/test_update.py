@@ -20,7 +20,7 @@ from updates import (
 
 from dllm_rl_lite.estimators import estimate, last_scored_step, token_logprobs
 from dllm_rl_lite.methods import METHODS
-from dllm_rl_lite.update import Scored, accumulate_gradients
+from dllm_rl_lite.update import Scored, accumulate_gradients, score_views
 
 ALL = pytest.mark.parametrize("name", METHODS)
 BOTH = pytest.mark.parametrize("name", ["diffu-grpo", "agrpo"])
@@ -46,6 +46,21 @@ def test_micro_batches_change_nothing(policy, later, reference, rollout, name, k
     assert_same(parts, whole, 1e-5)  # of the largest entry; ratios of whole texts amplify round-off
     assert stats_of_parts == pytest.approx(stats, rel=1e-4, abs=1e-6)
     assert (stats["ratio_spread"] > 1e-3) == METHODS[name].uses_old and (stats["kl"] > 0) == (kl > 0)
+
+
+@ALL
+def test_old_and_reference_scores_do_not_depend_on_the_micro_batch(policy, reference, rollout, name):
+    """Nor does what is left of the rows: the same views, drawn from the same generator, scored some rows at a time."""
+    n, advantage = numbers(name, kl=0.04, inner_updates=2), torch.tensor([0.5, -0.5, 0.25, -0.25, 0.5, -0.5])
+    if METHODS[name].rewarded == "every step":
+        advantage = advantage[:, None].expand(-1, int(rollout.n_forwards.max())).contiguous()
+    whole, parts = (score_views(policy, reference, METHODS[name], n, rollout, advantage, torch.Generator().manual_seed(3),
+                                micro_batch=size) for size in (0, 4))
+    assert len(whole.ref) == len(parts.ref) > 0 and whole.forwards == parts.forwards > 0
+    for mine, theirs in zip([*whole.old, *whole.ref], [*parts.old, *parts.ref], strict=True):
+        assert (mine is None) == (theirs is None)
+        if mine is not None:
+            torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)
 
 
 @ALL
