@@ -11,6 +11,7 @@ from pathlib import Path
 
 import yaml
 
+from .checkpoint import complete_checkpoints
 from .methods import METHODS, Numbers
 from .names import lookup, unknown
 from .parallel import ALONE, Team
@@ -110,14 +111,14 @@ def preset(model: str, name: str) -> str:
 def claim(config: TrainConfig, team: Team = ALONE) -> TrainConfig:
     """Make `run_dir` this configuration's own, or check that it already is; returns the configuration that runs.
 
-    Only what is `FREE` may differ from what the folder holds. A `rollout_batch` that is left open becomes what the folder
-    says, or with several processes the rows of one: so a run that goes on with another number of processes draws the same
-    noise.
+    Only what is `FREE` may differ from the run whose checkpoint the folder holds. A `rollout_batch` that is left open
+    becomes what the folder says, or with several processes the rows of one: so a run that goes on with another number of
+    processes draws the same noise.
     """
     run_dir = Path(config.run_dir)
     run_dir.mkdir(parents=True, exist_ok=True)
     path, found = run_dir / "config.json", {}
-    if path.exists():
+    if path.exists() and complete_checkpoints(run_dir):  # without one, nothing of the folder is taken over
         try:
             found = {f.name: f.default for f in fields(config)} | json.loads(path.read_text())  # older runs: fewer fields
         except ValueError as error:

@@ -31,6 +31,7 @@ from .collect import collect
 from .config import TrainConfig, check_canvas, claim, parser, read_config
 from .evaluate import evaluate
 from .guards import Survey, guard_memory, out_of_memory, survey
+from .memory import Memory
 from .methods import METHODS, Method, Numbers
 from .model import MaskedDiffusionLM, load_lm
 from .parallel import ALONE, Team, gathered, is_sharded, join, shard, whole
@@ -56,7 +57,7 @@ class Run:
     team: Team  # the processes that share it
     optimizer: torch.optim.Optimizer
     schedule: torch.optim.lr_scheduler.LRScheduler
-    survey: Survey  # prompts and memory, as they were counted before the first step
+    memory: Memory  # what it was estimated to need
 
 
 @dataclass
@@ -89,12 +90,15 @@ def train(config: TrainConfig, reward: Callable[..., list[float]] | None = None,
     team = join(config.device)
     say = say if team.rank == 0 else lambda line: None
     team.agree("configuration", asdict(config))
+    found = survey(config, team.size, team.device)
+    guard_memory(found.memory, found.free)  # before the folder is claimed: what is advised may then be changed
+    team.agree("task", found.prompts.note)  # and nobody loads before all have seen what is free
     config = claim(config, team)
-    run_dir, run = Path(config.run_dir), prepare(config, reward, team)
+    run_dir, run = Path(config.run_dir), prepare(config, reward, team, found)
     if config.lora_targets:
         say(describe_parameters(run.lm))
     if isinstance(run.task, Benchmark):
-        say(run.survey.prompts.note)
+        say(found.prompts.note)
     rows, start, saved = [], 0, complete_checkpoints(run_dir)
     team.agree("newest checkpoint", saved[-1:])
     if saved:
@@ -148,23 +152,23 @@ def guarded_step(run: Run, step: int, rows: list[dict]) -> dict:
     except (FloatingPointError, ValueError, RuntimeError, MemoryError) as error:
         good = complete_checkpoints(Path(c.run_dir))
         kind = next((k for k in (FloatingPointError, ValueError) if isinstance(error, k)), RuntimeError)
-        said = out_of_memory(error, run.survey.memory) or error
+        said = out_of_memory(error, run.memory) or error
         raise kind(f"step {step} of {c.method} on {c.task}: {said}\nlast good checkpoint: "
                    f"{good[-1] if good else 'none yet, the run starts from the base model'}") from error
     return row
 
 
-def prepare(config: TrainConfig, reward: Callable[..., list[float]] | None, team: Team = ALONE) -> Run:
+def prepare(config: TrainConfig, reward: Callable[..., list[float]] | None, team: Team = ALONE,
+            found: Survey | None = None) -> Run:
     """Model, optimiser and schedule on the process's device."""
+    found = found or survey(config, team.size, team.device)
     c, method, numbers = config, METHODS[config.method], config.resolved()
     if c.quantize and team.device.type == "cpu":  # there its backward pass gives no gradient after a rollout
         raise ValueError(f"quantize={c.quantize!r} trains on a GPU only: set device='auto' where there is one")
     if c.shard and team.size == 1:
         raise ValueError("shard splits a model over several processes, and this is one: set processes, or shard to false")
-    found, dtype = survey(c, team.size, team.device), getattr(torch, c.dtype)
-    task = found.prompts.task
+    task, dtype = found.prompts.task, getattr(torch, c.dtype)
     check_canvas(numbers, task.length)
-    guard_memory(found.memory, found.free)
     lm = load_lm(c.model, team.device, torch.float32 if c.shard else dtype, quantize=c.quantize or None)
     if c.lora_targets:
         add_adapters(lm, c.lora_targets, c.lora_r, c.lora_alpha, c.lora_dropout, derived_seed(c.seed, 0, "adapters"))
@@ -177,7 +181,8 @@ def prepare(config: TrainConfig, reward: Callable[..., list[float]] | None, team
             shard(model, team, dtype) if model is not None else None
     optimizer = torch.optim.AdamW(trainable_parameters(lm), numbers.lr, (0.9, 0.99), weight_decay=numbers.weight_decay)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda n: min(1.0, (n + 1) / max(numbers.warmup, 1)))
-    return Run(config, method, numbers, task, reward or task.reward, lm, reference, team, optimizer, schedule, found)
+    return Run(config, method, numbers, task, reward or task.reward, lm, reference, team, optimizer, schedule,
+               found.memory)
 
 
 def one_step(run: Run, step: int) -> dict[str, float]:
