@@ -1,7 +1,7 @@
 # `make help` lists the targets. Everything runs in .venv, offline once it is set up, on two CPU cores.
 PYTHON ?= python3
 BIN := .venv/bin
-NBVAL := --nbval-lax --nbval-current-env --nbval-cell-timeout=300 --nbval-sanitize-with tests/nbval_sanitize.cfg
+NBVAL := --nbval-lax --nbval-current-env --nbval-cell-timeout=600 --nbval-sanitize-with tests/nbval_sanitize.cfg
 NOTEBOOKS := $(wildcard notebooks/[0-9]*.ipynb) $(wildcard notebooks/solutions/*.ipynb)
 ARGS ?=
 
@@ -25,7 +25,7 @@ evaluate: setup  ## evaluate in notebooks/21_evaluate.ipynb; ARGS="model=FOLDER 
 test: setup  ## unit tests, then every notebook: does it run, and are its checked outputs the same?
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m pytest -n 2 --dist loadfile tests
-	$(BIN)/python -m pytest $(NBVAL) -p no:cacheprovider notebooks
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(NBVAL) -p no:cacheprovider notebooks
 
 notebooks: setup  ## execute every notebook again and save it with its outputs
 	cd notebooks && for n in $(NOTEBOOKS:notebooks/%=%); do echo $$n; ../$(BIN)/python -m nbconvert --to notebook \

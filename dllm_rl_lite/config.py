@@ -23,8 +23,10 @@ CHOICES = {"device": ("cpu", "auto"), "dtype": ("float32", "bfloat16"), "lora_ta
            "quantize": ("", "4bit"), "cache": ("", "prefix", "dual")}
 LAUNCH = {"processes": 1, "dry_run": False}  # what a YAML file says besides the configuration: how to start it
 NOTEBOOK = {"test_problems": 0, "test_split": "test"}  # parameters that only 20_train.ipynb knows
-# What may change when a run goes on: how long it is, and what only decides memory, or what is saved and shown.
-FREE = ("steps", "forwards", "micro_batch", "gradient_checkpointing", "shard", "checkpoint_every", "tensorboard")
+# What may change when a run goes on: how long it is, and what only decides memory (rollout_batch: also which noise is
+# drawn), or what is saved and shown.
+FREE = ("steps", "forwards", "rollout_batch", "micro_batch", "gradient_checkpointing", "shard", "checkpoint_every",
+        "tensorboard")
 
 
 @dataclass(frozen=True)
@@ -127,8 +129,8 @@ def claim(config: TrainConfig, team: Team = ALONE) -> TrainConfig:
     if not rows and team.size > 1:
         rows = -(-numbers.prompts // team.size) * numbers.group
     config = replace(config, rollout_batch=rows)
-    wanted, free = asdict(config) | {"run_dir": ""}, {*FREE, *(() if found.get("rollout_batch") else ("rollout_batch",))}
-    changed = sorted(k for k in wanted.keys() - free if found.get(k) != wanted[k]) if found else []
+    wanted = asdict(config) | {"run_dir": ""}
+    changed = sorted(k for k in wanted if k not in FREE and found.get(k) != wanted[k]) if found else []
     if changed:
         both = ", ".join(f"{k} {found.get(k)!r} -> {wanted[k]!r}" for k in changed)
         raise ValueError(f"{run_dir} holds another run ({both}): choose another run_dir, or delete it to start afresh")

@@ -76,12 +76,14 @@ class TrainResult:
 
 def train(config: TrainConfig, reward: Callable[..., list[float]] | None = None,
           say: Callable[[str], None] = print) -> TrainResult:
-    """Train, or resume, one run.
+    """Train, or resume, one run; the processes that torchrun or its like has started share it.
 
     Args:
-        reward: a reward function of TRL's signature in place of the task's own. say: gets a line per step.
+        reward: a reward function of TRL's signature in place of the task's own. say: gets a line per step, in the first
+            process.
     Returns:
-        a `TrainResult`; log.csv, config.json and checkpoints are in `run_dir`.
+        a `TrainResult`; log.csv, config.json and checkpoints are in `run_dir`. Its model is split where `shard` is set:
+        `finished(config)` loads it whole.
     Raises:
         ValueError: bad names or values, or a `run_dir` that holds another configuration or a damaged checkpoint.
         FloatingPointError, ValueError, RuntimeError: a non-finite loss or reward, or a reward function that fails;

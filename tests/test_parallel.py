@@ -19,11 +19,13 @@ from safetensors.torch import load_file
 from dllm_rl_lite.checkpoint import complete_checkpoints
 from dllm_rl_lite.collect import collect, join_rollouts
 from dllm_rl_lite.config import TrainConfig
+from dllm_rl_lite.evaluate import evaluate
 from dllm_rl_lite.launch import launch
 from dllm_rl_lite.methods import METHODS
 from dllm_rl_lite.model import new_tiny_lm
 from dllm_rl_lite.parallel import ALONE, Team
 from dllm_rl_lite.rules import RunningConfidence, Schedule
+from dllm_rl_lite.run import run
 from dllm_rl_lite.sampler import denoise
 from dllm_rl_lite.tasks import load_task
 from dllm_rl_lite.train import train
@@ -211,6 +213,21 @@ def test_a_shell_starts_them_itself_and_the_batch_of_a_run_is_kept(tmp_path):
                    numbers={"prompts": 3, "group": 4})
     train(whole, say=lambda line: None)
     assert_same(tmp_path / "whole", tmp_path / "run")
+
+
+def test_the_notebook_starts_two_and_reads_what_they_left(tmp_path, monkeypatch):
+    """20_train with `processes=2`: its curves and its trained model are those of one process."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.chdir(Path(__file__).parents[1])
+    settings = dict(task="chain2", steps=2, eval_every=1, eval_problems=4, rollout_batch=4, checkpoint_every=2)
+    words = [f"{k}={v}" for k, v in settings.items()] + [f"run_dir={tmp_path / 'two'}", "processes=2", "test_problems=6"]
+    found = run("notebooks/20_train.ipynb", None, [*words, "numbers={'prompts': 2, 'group': 4}"])
+    alone = TrainConfig(**settings, run_dir=str(tmp_path / "one"), numbers={"prompts": 2, "group": 4})
+    result = train(alone, say=lambda line: None)
+    assert_same(tmp_path / "one", tmp_path / "two")
+    after = evaluate(result.lm, "chain2", alone.resolved().test_rule(16), 6)
+    assert found["finished"] and found["after"]["accuracy"] == after.accuracy
+    assert "step   2  reward" in Path(found["notebook"]).read_text()
 
 
 def test_what_cannot_be_divided_is_said(tmp_path):

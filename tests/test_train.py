@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import re
 import signal
 import subprocess
 import sys
@@ -149,6 +150,35 @@ def test_a_canvas_that_blocks_or_steps_do_not_fill_is_refused_before_the_first_s
         train(config(tmp_path, "steps", numbers={**SMALL, "tokens_per_step": 3}))
     with pytest.raises(ValueError, match="lr='1e-3' must be a float, not str"):
         config(tmp_path, numbers={"lr": "1e-3"})
+
+
+def test_what_does_not_fit_is_refused_before_the_folder_is_claimed_and_the_advice_fits(tmp_path, monkeypatch):
+    monkeypatch.setattr("dllm_rl_lite.guards.available_memory", lambda device: 100 * 2**20)
+    big = config(tmp_path, steps=1, numbers={"prompts": 32, "group": 8})
+    with pytest.raises(ValueError, match=r"the run needs about .* set micro_batch=\d+ \(now all 256 rows\)") as caught:
+        train(big)
+    assert not (tmp_path / "run").exists()
+    advised = int(re.search(r"micro_batch=(\d+)", str(caught.value))[1])
+    assert train(replace(big, micro_batch=advised)).rows[-1]["step"] == 1
+
+
+def test_memory_that_ends_in_a_step_says_what_to_lower(tmp_path, monkeypatch):
+    """In rollouts and in updates, with what was saved; lowering `micro_batch` goes on in the same folder."""
+    c = config(tmp_path, steps=2, checkpoint_every=1, eval_every=0)
+    train(replace(c, steps=1))
+
+    def full(*arguments, **named):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    with monkeypatch.context() as m:
+        m.setattr("dllm_rl_lite.collect.denoise", full)
+        with pytest.raises(RuntimeError, match=r"step 2 .*out of memory in the rollouts.*set rollout_batch=4 \(now all 8"):
+            train(c)
+    with monkeypatch.context() as m:
+        m.setattr("dllm_rl_lite.update.token_logprobs", full)
+        with pytest.raises(RuntimeError, match=r"(?s)in the update.*set micro_batch=4 \(now all 8 .*step-000001"):
+            train(c)
+    assert train(replace(c, micro_batch=4)).rows[-1]["step"] == 2
 
 
 def test_unknown_model_is_named(tmp_path):
