@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -63,12 +64,17 @@ def is_ours(line: str) -> bool:
 
 
 def reason(lines: list[str]) -> str:
-    """Why a run ended: a worker's own error, or what torchrun says of the first that failed, or its last lines."""
+    """Why a run ended: the signal that killed a worker, or a worker's own error, or the last lines.
+
+    The others of a worker that was killed may still tell of the connection that they lost: that is no reason.
+    """
+    killed = re.search(r"failed \(exitcode: -(\d+)\) local_rank: (\d+)", "\n".join(lines))
+    if killed:
+        hint = " (which the system also sends where memory has run out)" if killed[1] == "9" else ""
+        return f"process {killed[2]} was killed by signal {killed[1]}{hint}"
     own = [i for i, line in enumerate(lines) if line.startswith(ERROR)]
-    if own:
-        return "\n".join(lines[own[0]:own[0] + 4])
-    first = [i for i, line in enumerate(lines) if "Root Cause (first observed failure)" in line]
-    return "\n".join(lines[first[0]:][:9] if first else lines[-5:])
+    said = lines[own[0]:] if own else lines[-5:]
+    return "\n".join([line for line in said if is_ours(line) or not own][:4])
 
 
 def end(process: subprocess.Popen) -> None:
