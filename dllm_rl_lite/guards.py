@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import resource
 import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -165,9 +164,10 @@ def available_memory(device: torch.device | str) -> int:
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     rooms = [psutil.virtual_memory().available, *container_rooms(Path("/proc/self/cgroup"), Path("/sys/fs/cgroup"))]
-    most = resource.getrlimit(resource.RLIMIT_AS)[0]
-    if most != resource.RLIM_INFINITY:
-        rooms.append(max(most - psutil.Process().memory_info().vms, 0))
+    if hasattr(psutil, "RLIMIT_AS"):  # on Linux
+        process = psutil.Process()
+        most, _ = process.rlimit(psutil.RLIMIT_AS)
+        rooms += [max(most - process.memory_info().vms, 0)] if most != psutil.RLIM_INFINITY else []
     return min(rooms)
 
 
