@@ -194,3 +194,12 @@ def parser(description: str) -> argparse.ArgumentParser:
         made.add_argument("--" + name.replace("_", "-"), default=argparse.SUPPRESS, metavar="VALUE", **flag,
                           help=f"{comments.get(name, '')} ({default!r})".replace("%", "%%"))
     return made
+
+
+def parse(options: argparse.ArgumentParser) -> dict:
+    """What the command line gives, by name; an unknown option ends the program with the nearest match."""
+    known, rest = options.parse_known_args()
+    if rest:
+        flags = ["--" + name.replace("_", "-") for name in asdict(TrainConfig()) | LAUNCH]
+        options.error(unknown("option", rest[0].partition("=")[0], flags))
+    return vars(known)

@@ -28,7 +28,7 @@ from .adapters import (
 )
 from .checkpoint import complete_checkpoints, derived_seed, generator, load_checkpoint, save_checkpoint, write_log
 from .collect import collect
-from .config import TrainConfig, check_canvas, claim, parser, read_config
+from .config import TrainConfig, check_canvas, claim, parse, parser, read_config
 from .evaluate import evaluate
 from .guards import Survey, guard_memory, out_of_memory, survey
 from .memory import Memory
@@ -285,7 +285,7 @@ def main() -> None:
     from .plan import plan
 
     options = parser(__doc__)
-    given = vars(options.parse_args())
+    given = parse(options)
     try:
         split = {"shard": True} if os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true" else {}  # accelerate's word
         config, start = read_config(given.pop("config"), given | split)

@@ -18,7 +18,7 @@ from dllm_rl_lite.checkpoint import complete_checkpoints, derived_seed
 from dllm_rl_lite.collect import roll_out
 from dllm_rl_lite.methods import METHODS, Numbers
 from dllm_rl_lite.model import load_lm, new_tiny_lm
-from dllm_rl_lite.train import TrainConfig, one_step, prepare, train
+from dllm_rl_lite.train import TrainConfig, main, one_step, prepare, train
 
 SMALL = {"prompts": 2, "group": 4, "lr": 1e-3}
 
@@ -179,6 +179,17 @@ def test_memory_that_ends_in_a_step_says_what_to_lower(tmp_path, monkeypatch):
         with pytest.raises(RuntimeError, match=r"(?s)in the update.*set micro_batch=4 \(now all 8 .*step-000001"):
             train(c)
     assert train(replace(c, micro_batch=4)).rows[-1]["step"] == 2
+
+
+@pytest.mark.parametrize("words, said", [
+    (["--stepz", "3"], "unknown option '--stepz'; did you mean '--steps'"),
+    (["--task", "chian2"], "unknown task 'chian2'; did you mean 'chain2'"),
+    (["--steps", "3.5"], "steps='3.5' is not int"), (["missing.yaml"], "no parameter file missing.yaml")])
+def test_the_command_line_names_what_it_cannot_read(monkeypatch, capsys, words, said):
+    monkeypatch.setattr(sys, "argv", ["train", *words])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code and said in capsys.readouterr().err
 
 
 def test_unknown_model_is_named(tmp_path):
