@@ -34,7 +34,7 @@ from .guards import Survey, guard_memory, out_of_memory, survey
 from .memory import Memory
 from .methods import METHODS, Method, Numbers
 from .model import MaskedDiffusionLM, load_lm
-from .parallel import ALONE, Team, gathered, is_sharded, join, shard, whole
+from .parallel import ALONE, Team, gathered, is_sharded, join, leave, shard, whole
 from .sampler import Rollout
 from .tasks import Task
 from .tasks.benchmark import Benchmark
@@ -120,6 +120,8 @@ def train(config: TrainConfig, reward: Callable[..., list[float]] | None = None,
         if step > 0 and (step % config.checkpoint_every == 0 or is_over(config, rows)):
             team.agree("state of the weights", checksum(run.lm))
             save_checkpoint(run_dir, step, run.lm, run.optimizer, run.schedule, rows, team)
+    if board:
+        board.close()
     return TrainResult(rows, run.lm, run_dir)
 
 
@@ -295,6 +297,7 @@ def main() -> None:
             launch(config, start["processes"])
         else:
             train(config)
+            leave()
     except (ValueError, RuntimeError, FloatingPointError) as error:
         options.exit(1, f"{ERROR + os.environ['RANK'] + ': ' if 'RANK' in os.environ else ''}{error}\n")
 

@@ -76,9 +76,11 @@ RUNS = {
 SPLIT = {"split": {}, "split text": {"method": "gdpo"}, "split bfloat16": {"method": "agrpo", "dtype": "bfloat16"}}
 WORKER = """
 import json, sys
+from dllm_rl_lite.parallel import leave
 from dllm_rl_lite.train import TrainConfig, train
 for settings in json.loads(sys.argv[1]):
     train(TrainConfig(**settings), say=lambda line: None)
+leave()
 """
 
 
