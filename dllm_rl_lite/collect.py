@@ -49,7 +49,7 @@ def collect(lm, task: Task, reward: Callable[..., list[float]], method: Method, 
     steps = max(p.rewards.shape[-1] for p in done)
     rewards = torch.cat([p.rewards if p.rewards.ndim == 1 else last_repeated(p.rewards, steps) for p in done])
     rewards = rewards.cpu().view(-1, numbers.group, *rewards.shape[1:])
-    advantage = credit(method, numbers, rewards, rollout) * torch.cat([p.weight for p in done])
+    advantage = group_credit(method, numbers, rewards, rollout) * torch.cat([p.weight for p in done])
     final = rewards[..., -1] if rewards.ndim == 3 else rewards  # of the finished texts
     seconds = [sum(p.seconds[i] for p in team.share(done)) for i in (0, 1)]
     log = describe_rewards(final, numbers.guide.get("rows", 0)) | {
@@ -76,13 +76,11 @@ def one_part(lm, task: Task, reward: Callable[..., list[float]], method: Method,
     clock = [time.perf_counter()]
     examples = [e for e in problems for _ in range(numbers.group)]
     rollout = roll_out(lm, task, method, numbers, examples, generator, cache)
-    cap, by_text = numbers.guide.get("importance", 0), not method.token_credit and method.rewarded != "every step"
-    weight, forwards = importance_weights(lm, rollout, cap) if cap else (torch.ones_like(rollout.logprob[:, 0]), 0)
+    weight, forwards = importance(lm, method, numbers, rollout)
     clock.append(time.perf_counter())
     rewards = verify(reward, examples, rollout, lm.tokenizer, method.rewarded, **numbers.verify)
     clock.append(time.perf_counter())
-    return Part(rollout, rewards, weight if by_text else weight[:, None], forwards,
-                (clock[1] - clock[0], clock[2] - clock[1]))
+    return Part(rollout, rewards, weight, forwards, (clock[1] - clock[0], clock[2] - clock[1]))
 
 
 def join_rollouts(parts: list[Rollout]) -> Rollout:
@@ -163,8 +161,21 @@ def fitting_margin(tokenizer, task: Task, example: Example) -> int:
     return task.length - len(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
-def credit(method: Method, numbers: Numbers, rewards: Tensor, rollout: Rollout) -> Tensor:
-    """The rows' credit on the rollout's device, from (B, G) or (B, G, T) rewards."""
+def credit(lm, method: Method, numbers: Numbers, rewards: Tensor, rollout: Rollout) -> tuple[Tensor, int]:
+    """The rows' credit on the rollout's device, from (B, G) or (B, G, T) rewards, and the forward passes it took."""
+    weight, forwards = importance(lm, method, numbers, rollout)
+    return group_credit(method, numbers, rewards, rollout) * weight, forwards
+
+
+def importance(lm, method: Method, numbers: Numbers, rollout: Rollout) -> tuple[Tensor, int]:
+    """Weights of the rows, of a shape that their credit can be multiplied with, and the passes they took; ones where off."""
+    cap, by_text = numbers.guide.get("importance", 0), not method.token_credit and method.rewarded != "every step"
+    weight, forwards = importance_weights(lm, rollout, cap) if cap else (torch.ones_like(rollout.logprob[:, 0]), 0)
+    return weight if by_text else weight[:, None], forwards
+
+
+def group_credit(method: Method, numbers: Numbers, rewards: Tensor, rollout: Rollout) -> Tensor:
+    """Credit before any importance weight, on the rollout's device."""
     n, final = numbers, rewards[..., -1] if method.token_credit else rewards
     told = {"guided": n.guide["rows"]} if n.guide else {}
     advantage = method.advantage(final, **told, **n.credit)

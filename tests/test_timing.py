@@ -221,7 +221,9 @@ def test_a_batch_gives_each_group_the_credit_that_it_has_alone(policy, rng):
         rows = torch.tensor([2 * b, 2 * b + 1])
         alone = rollout.select(rows)
         rewards = verify(reward, [Example("1+2", "3")] * 2, alone, policy.tokenizer, "partial")[None]
-        torch.testing.assert_close(collect.credit(method, n, rewards, alone), both.advantage[rows])
+        credit, forwards = collect.credit(policy, method, n, rewards, alone)
+        torch.testing.assert_close(credit, both.advantage[rows])
+        assert forwards == 0
 
 
 def test_rollouts_are_gated_and_evaluations_take_the_threshold():
