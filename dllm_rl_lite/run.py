@@ -76,8 +76,9 @@ def declared(notebook: Path) -> dict:
         raise ValueError(f"{notebook} has {len(tagged)} cells tagged `parameters`; it needs exactly one")
     found = {}
     for node in ast.parse("".join(tagged[0]["source"])).body:
-        target = node.target if isinstance(node, ast.AnnAssign) else node.targets[0]
-        found[target.id] = ast.literal_eval(node.value)
+        target, value = node.target if isinstance(node, ast.AnnAssign) else node.targets[0], ast.literal_eval(node.value)
+        pairs = zip(target.elts, value, strict=True) if isinstance(target, ast.Tuple) else [(target, value)]
+        found |= {name.id: default for name, default in pairs}
     return found
 
 

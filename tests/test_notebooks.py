@@ -53,8 +53,7 @@ def test_it_is_small_and_plain(path):
     assert path.stat().st_size < 600_000
     for cell in code(path):
         lines = cell.source.splitlines()
-        most = 45 if "parameters" in cell.metadata.get("tags", []) else 25  # a table of parameters is not a program
-        assert len(lines) <= most, f"a code cell of {len(lines)} lines: {lines[0]}"
+        assert len(lines) <= 25, f"a code cell of {len(lines)} lines: {lines[0]}"
         assert not [x for x in lines if x.lstrip().startswith(("!", "%pip", "pip "))]
     assert not re.search(r"/(work|farm|root|home/\w+)/", path.read_text()), "a path of somebody's machine"
 
