@@ -9,13 +9,11 @@ from pathlib import Path
 
 import torch
 
-from dllm_rl_lite.evaluate import evaluate, wilson
-from dllm_rl_lite.model import load_lm
-from dllm_rl_lite.rules import Schedule
-from dllm_rl_lite.sampler import denoise
-from dllm_rl_lite.tasks import load_task
-from dllm_rl_lite.tasks.task import score
-from dllm_rl_lite.tokenizer import decode
+from dllm_rl_lite.evaluate import evaluate
+from dllm_rl_lite.evaluation import wilson
+from dllm_rl_lite.models import decode, load_lm
+from dllm_rl_lite.sampler import Schedule, denoise
+from dllm_rl_lite.tasks import load_task, score
 
 OUT = Path(__file__).parents[1] / "notebooks" / "results" / "base_accuracy.json"
 TASKS = {"chain2": 128, "chain": 256, "chain4": 256, "sudoku4": 256, "countdown": 56, "python": 128}  # problems

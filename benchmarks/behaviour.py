@@ -15,13 +15,12 @@ from pathlib import Path
 
 import torch
 
-from dllm_rl_lite.checkpoint import complete_checkpoints
 from dllm_rl_lite.methods import METHODS
-from dllm_rl_lite.model import load_lm
-from dllm_rl_lite.rules import Gate, RunningConfidence, Schedule, Threshold
-from dllm_rl_lite.sampler import denoise
+from dllm_rl_lite.models import load_lm
+from dllm_rl_lite.sampler import Gate, RunningConfidence, Schedule, Threshold, denoise
 from dllm_rl_lite.tasks import load_task
-from dllm_rl_lite.train import TrainConfig, train
+from dllm_rl_lite.train import train
+from dllm_rl_lite.training import TrainConfig, complete_checkpoints
 
 SMALL = {"prompts": 4, "group": 4}
 ROLLOUT_FIELDS = ("tokens", "unmask_step", "logprob", "entropy", "n_forwards")

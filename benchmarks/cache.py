@@ -2,7 +2,7 @@
 notebooks/results/cache.csv; what is measured again replaces its rows.
 
 For each task, block length and cache: texts are drawn with the cache at temperature 1, two tokens a pass, and at every state
-that they visit the model is asked with the cache and without (`dllm_rl_lite.cache.replay`). A row holds
+that they visit the model is asked with the cache and without (`replay`). A row holds
 
 * kl: KL(exact || cached) of the law of a revealed token, nats: mean with its 95 % interval over texts, and the worst token;
 * token_differs, choice_differs: shares of revealed tokens whose likeliest token differs, and of passes in which the surest
@@ -19,23 +19,62 @@ Another model: `--model FOLDER --task gsm8k --data FOLDER --length 256 --blocks 
 
 import argparse
 import csv
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from dllm_rl_lite import show
-from dllm_rl_lite.cache import replay
-from dllm_rl_lite.intervals import compare, t_interval
-from dllm_rl_lite.model import load_lm
-from dllm_rl_lite.rules import Schedule, top
-from dllm_rl_lite.sampler import denoise
+from dllm_rl_lite.evaluation import compare, t_interval
+from dllm_rl_lite.models import decode, encode_prompts, load_lm
+from dllm_rl_lite.models.cache import BlockCache
+from dllm_rl_lite.sampler import Schedule, denoise, top
 from dllm_rl_lite.tasks import load_task
-from dllm_rl_lite.tokenizer import decode, encode_prompts
 
 OUT = Path(__file__).parents[1] / "notebooks" / "results" / "cache.csv"
 BLOCKS = {"chain": (4, 8, 12, 24), "sudoku4": (4, 10, 20), "countdown": (4, 14, 28)}  # tokens; the last: one block
 KEY = ("model", "task", "block_length", "cache")
 HELD_OUT = {"countdown": 56}  # problems, of a task with fewer than asked for
+
+
+@dataclass(frozen=True)
+class Step:
+    """What the model and a cache say of one step of a rollout, at the K masked positions of each row's block."""
+
+    row: Tensor  # (n,) int64, the rows that took this step
+    where: Tensor  # (n, P + L) bool, the K positions
+    begins: Tensor  # (n,) bool, the rows that begin a block: there the cache is written, and exact
+    exact: Tensor  # (K, V) float32 logits without a cache
+    cached: Tensor  # (K, V) float32 logits with it
+
+
+@torch.no_grad()
+def replay(lm, rollout, kind: str, block_length: int | None = None) -> Iterator[Step]:
+    """Ask the model, with a cache and without, about every state that a rollout visited: how far apart are the two laws?
+
+    Args:
+        lm: a `MaskedDiffusionLM`.
+        rollout: of one call of `denoise` with this `block_length`, drawn with the cache or without.
+        kind: "prefix" or "dual".
+    Yields:
+        the `Step`s, in order.
+    """
+    cache, (width, length) = BlockCache(kind), (rollout.prompt.shape[1], rollout.tokens.shape[1])
+    size = block_length or length
+    block_of = torch.arange(length, device=rollout.tokens.device) // size
+    before = torch.full_like(rollout.n_forwards, -1)
+    for step in range(int(rollout.n_forwards.max())):
+        row = (rollout.n_forwards > step).nonzero()[:, 0]
+        prompt, real, canvas = rollout.prompt[row], rollout.prompt_mask[row], rollout.canvas_at(step)[row]
+        masked = canvas == rollout.mask_id
+        block = masked.long().argmax(1) // size
+        where = torch.cat([torch.zeros_like(real), masked & (block_of == block[:, None])], 1)
+        asked = torch.cat([prompt, canvas], 1), torch.cat([real, torch.ones_like(masked)], 1), where
+        start = width + block * size
+        yield Step(row, where, block > before[row], lm(*asked), cache.logits(lm, *asked, row, start, start + size))
+        before[row] = block
 
 
 def counted(lm, run):

@@ -15,9 +15,8 @@ import torch
 from speed_cases import SHAPES, build, prompts
 
 from dllm_rl_lite import show
-from dllm_rl_lite.cache import CACHES
-from dllm_rl_lite.rules import Schedule
-from dllm_rl_lite.sampler import denoise
+from dllm_rl_lite.models.cache import CACHES
+from dllm_rl_lite.sampler import Schedule, denoise
 
 OUT = Path(__file__).parents[1] / "notebooks" / "results" / "cache_seconds.csv"
 KEY = ("model", "device", "dtype", "threads", "rows", "prompt", "length", "block_length", "passes", "cache")

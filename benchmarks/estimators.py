@@ -16,13 +16,12 @@ from pathlib import Path
 import torch
 
 from dllm_rl_lite import show
-from dllm_rl_lite.estimators import ESTIMATORS
-from dllm_rl_lite.model import load_lm, new_tiny_lm
-from dllm_rl_lite.referee import directions, distinct, errors, exact_gradient, truth
-from dllm_rl_lite.rules import Schedule
-from dllm_rl_lite.sampler import denoise
+from dllm_rl_lite.estimators import ESTIMATORS, directions, distinct, errors, exact_gradient, truth
+from dllm_rl_lite.models import load_lm, new_tiny_lm
+from dllm_rl_lite.sampler import Schedule, denoise
 from dllm_rl_lite.tasks import load_task
-from dllm_rl_lite.train import TrainConfig, train
+from dllm_rl_lite.train import train
+from dllm_rl_lite.training import TrainConfig
 
 ROOT = Path(__file__).parents[1]
 OUT = ROOT / "notebooks" / "results" / "estimators.csv"

@@ -16,10 +16,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from dllm_rl_lite.adapters import ReferencePolicy, adapters_off
+from dllm_rl_lite.estimators import View
 from dllm_rl_lite.methods import Method, Numbers
+from dllm_rl_lite.models import ReferencePolicy, adapters_off
 from dllm_rl_lite.sampler import Rollout
-from dllm_rl_lite.views import View
 
 TEXT_LOSSES, TOKEN_LOSSES = ("gdpo",), ("diffu-grpo", "ag-grpo")
 

@@ -14,13 +14,11 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from dllm_rl_lite.adapters import add_adapters, reference_policy
+from dllm_rl_lite.estimators import View
 from dllm_rl_lite.methods import METHODS, Method, Numbers
-from dllm_rl_lite.model import MaskedDiffusionLM, load_lm
-from dllm_rl_lite.rules import Schedule
-from dllm_rl_lite.sampler import Rollout, denoise
-from dllm_rl_lite.update import Scored, accumulate_gradients, score_views
-from dllm_rl_lite.views import View
+from dllm_rl_lite.models import MaskedDiffusionLM, add_adapters, load_lm, reference_policy
+from dllm_rl_lite.sampler import Rollout, Schedule, denoise
+from dllm_rl_lite.training import Scored, accumulate_gradients, score_views
 
 MID = dict(hidden_size=384, intermediate_size=1024, num_hidden_layers=4, num_attention_heads=6, num_key_value_heads=6)
 LLADA_8B = dict(hidden_size=4096, intermediate_size=12288, num_hidden_layers=32, num_attention_heads=32,

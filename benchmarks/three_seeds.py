@@ -15,10 +15,11 @@ from PIL import Image
 from dllm_rl_lite import show
 from dllm_rl_lite.evaluate import evaluate
 from dllm_rl_lite.methods import METHODS
-from dllm_rl_lite.model import load_lm
+from dllm_rl_lite.models import load_lm
 from dllm_rl_lite.sampler import denoise
 from dllm_rl_lite.tasks import load_task
-from dllm_rl_lite.train import TrainConfig, train
+from dllm_rl_lite.train import train
+from dllm_rl_lite.training import TrainConfig
 
 ROOT = Path(__file__).parents[1]
 COLUMNS = ("step", "reward", "dead_groups", "dead_wrong", "entropy", "clip_fraction", "ratio_spread", "kl", "grad_norm",

@@ -17,19 +17,15 @@ from pathlib import Path
 
 import torch
 
-from .checkpoint import generator
-from .intervals import accuracy_interval, compare, pass_at, wilson
-from .model import load_lm
+from .evaluation import accuracy_interval, compare, differences, pass_at, read_run, rescored
+from .evaluation.cards import card, protocol
+from .evaluation.rescoring import mean_scores
+from .models import decode, encode_prompts, load_lm
 from .names import lookup
-from .parallel import ALONE, Team
-from .protocol import card, differences, protocol
-from .rescore import mean_scores, read_run, rescore, rescored
-from .rules import ORDERS, Rule, Schedule, Threshold
-from .sampler import denoise
+from .processes import ALONE, Team
+from .sampler import ORDERS, Rule, Schedule, Threshold, denoise
+from .seeds import generator
 from .tasks import Benchmark, Example, Task, load_task
-from .tokenizer import decode, encode_prompts
-
-__all__ = ["Decoder", "Report", "evaluate", "read_run", "rescore", "rescored", "wilson"]
 
 
 @dataclass(frozen=True)
@@ -43,7 +39,7 @@ class Decoder:
     top_p: float = 1.0  # 1: off
     eos: str = "free"  # see `denoise`
     samples: int = 1  # texts a problem
-    cache: str = ""  # "prefix" or "dual": faster, and another law (`cache.py`)
+    cache: str = ""  # "prefix" or "dual": faster, and another law (`models/cache.py`)
 
     def __post_init__(self):
         if self.samples < 1 or self.length < 0:
@@ -100,7 +96,7 @@ class Report:
         return {k: v for k, v in asdict(replace(self, generations=[])).items() if k != "generations"}
 
     def scores(self) -> dict[str, float]:
-        """problem -> mean score of its texts, for `intervals.compare`; a problem is its prompt and its answer."""
+        """problem -> mean score of its texts, for `evaluation.compare`; a problem is its prompt and its answer."""
         return mean_scores(self.generations)
 
 

@@ -5,7 +5,6 @@ It knows no method by name: a `Method` record says what to do. `python -m dllm_r
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import time
@@ -16,31 +15,30 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .adapters import (
-    ReferencePolicy,
-    add_adapters,
-    base_fingerprint,
-    checkpoint_gradients,
-    describe_parameters,
-    learning,
-    reference_policy,
-    trainable_parameters,
-)
-from .checkpoint import complete_checkpoints, derived_seed, generator, load_checkpoint, save_checkpoint, write_log
-from .collect import collect
-from .config import TrainConfig, check_canvas, claim, parse, parser, read_config
 from .evaluate import evaluate
-from .guards import Survey, guard_memory, out_of_memory, survey
-from .memory import Memory
 from .methods import METHODS, Method, Numbers
-from .model import MaskedDiffusionLM, load_lm
-from .parallel import ALONE, Team, gathered, is_sharded, join, leave, shard, whole
+from .models import MaskedDiffusionLM, ReferencePolicy, add_adapters, load_lm, reference_policy, trainable_parameters
+from .models.adapters import base_fingerprint, checkpoint_gradients, describe_parameters, learning
+from .planning import Survey, guard_memory, out_of_memory, plan, survey
+from .planning.memory import Memory
+from .processes import ALONE, Team, gathered, is_sharded, join, leave, shard, whole
 from .sampler import Rollout
-from .tasks import Task
-from .tasks.benchmark import Benchmark
-from .update import accumulate_gradients, mask_seeds, score_views
-
-ERROR = "error in process "  # how a worker's own error begins, for who reads the lines of all
+from .seeds import derived_seed, generator
+from .tasks import Benchmark, Task
+from .training import (
+    TrainConfig,
+    TrainResult,
+    accumulate_gradients,
+    collect,
+    complete_checkpoints,
+    launch,
+    mask_seeds,
+    read_config,
+    score_views,
+)
+from .training.checkpoint import load_checkpoint, save_checkpoint, write_log
+from .training.config import check_canvas, claim, parse, parser
+from .training.result import ERROR
 
 
 @dataclass(frozen=True)
@@ -58,20 +56,6 @@ class Run:
     optimizer: torch.optim.Optimizer
     schedule: torch.optim.lr_scheduler.LRScheduler
     memory: Memory  # what it was estimated to need
-
-
-@dataclass
-class TrainResult:
-    """What a run returns: its log, and the trained model."""
-
-    rows: list[dict]  # one per step, as in log.csv
-    lm: MaskedDiffusionLM
-    run_dir: Path
-
-    def curve(self, column: str) -> tuple[list[int], list[float]]:
-        """(steps, values) of a log column, rows without a value left out."""
-        pairs = [(r["step"], r[column]) for r in self.rows if r.get(column) is not None]
-        return [s for s, _ in pairs], [v for _, v in pairs]
 
 
 def train(config: TrainConfig, reward: Callable[..., list[float]] | None = None,
@@ -123,20 +107,6 @@ def train(config: TrainConfig, reward: Callable[..., list[float]] | None = None,
     if board:
         board.close()
     return TrainResult(rows, run.lm, run_dir)
-
-
-def finished(config: TrainConfig) -> TrainResult:
-    """What a run left in its folder: the log and the model of its last checkpoint, on the run's device and in its dtype.
-
-    Raises ValueError where there is no checkpoint.
-    """
-    saved = complete_checkpoints(Path(config.run_dir))
-    if not saved:
-        raise ValueError(f"{config.run_dir} holds no checkpoint: the run has not come that far")
-    team = join(config.device)
-    base, adapters = (config.model, saved[-1] / "model") if config.lora_targets else (saved[-1] / "model", None)
-    lm = load_lm(base, team.device, getattr(torch, config.dtype), adapters, config.quantize or None)
-    return TrainResult(json.loads((saved[-1] / "state.json").read_text())["rows"], lm, Path(config.run_dir))
 
 
 def is_over(config: TrainConfig, rows: list[dict]) -> bool:
@@ -283,9 +253,6 @@ def _tensorboard(run_dir: Path):
 
 def main() -> None:
     """The command line."""
-    from .launch import launch  # they stand on this module
-    from .plan import plan
-
     options = parser(__doc__)
     given = parse(options)
     try:

@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import save_file
 from tokenizers import pre_tokenizers
 
-from dllm_rl_lite.tokenizer import build_tokenizer
+from dllm_rl_lite.models import build_tokenizer
 
 LLADA = {
     "model_type": "llada", "architectures": ["LLaDAModelLM"], "auto_map": {"AutoConfig": "configuration_llada.LLaDAConfig"},

@@ -8,9 +8,8 @@ import torch
 from torch import nn
 from updates import PROMPTS
 
-from dllm_rl_lite.model import MaskedDiffusionLM, new_tiny_lm
-from dllm_rl_lite.rules import Schedule
-from dllm_rl_lite.sampler import denoise
+from dllm_rl_lite.models import MaskedDiffusionLM, new_tiny_lm
+from dllm_rl_lite.sampler import Schedule, denoise
 
 torch.set_num_threads(1)
 

@@ -4,7 +4,7 @@ import json
 
 from checkpoints import CONFIGS
 
-from dllm_rl_lite.config import TrainConfig
+from dllm_rl_lite.training import TrainConfig
 
 # What decides its shape in GSAI-ML/LLaDA-8B-Instruct's config.json.
 LLADA_8B = {**CONFIGS["llada"], "d_model": 4096, "n_layers": 32, "n_heads": 32, "n_kv_heads": 32, "mlp_hidden_size": 12288,

@@ -47,9 +47,18 @@ def test_the_chapter_table_is_the_notebooks():
 
 
 def test_the_file_tree_names_every_file():
-    for path in [*sorted((ROOT / "dllm_rl_lite").glob("*.py")), *sorted((ROOT / "benchmarks").glob("*.py"))]:
-        if path.name != "__init__.py":
-            assert re.search(rf"^\s+{re.escape(path.name)}\s+\S", README, re.M), f"README's tree lacks {path.name}"
+    tree = re.search(r"## Files\n+```\n(.*?)```", README, re.S).group(1).splitlines()
+    for root in ("dllm_rl_lite", "benchmarks"):
+        start = tree.index(next(line for line in tree if line.startswith(f"{root}/")))
+        for path in sorted((ROOT / root).rglob("*.py")):
+            if path.name == "__init__.py":
+                continue
+            lines = tree[start:]
+            for folder in path.relative_to(ROOT / root).parts[:-1]:  # the line of each folder, then the file below it
+                found = [i for i, line in enumerate(lines) if re.match(rf"\s+{folder}/", line)]
+                assert found, f"README's tree lacks {folder}/"
+                lines = lines[found[0]:]
+            assert any(re.search(rf"\s{re.escape(path.name)}(\s|$)", line) for line in lines), f"README's tree lacks {path}"
 
 
 def test_every_make_command_in_the_readme_exists():
@@ -66,7 +75,7 @@ def test_every_python_command_in_the_readme_exists(line):
 
 
 def test_the_shipped_model_is_small():
-    files = list((ROOT / "dllm_rl_lite" / "tiny").iterdir())
+    files = list((ROOT / "dllm_rl_lite" / "models" / "tiny").iterdir())
     assert {"model.safetensors", "config.json", "tokenizer.json"} <= {f.name for f in files}
     assert sum(f.stat().st_size for f in files) < 12e6
 

@@ -5,7 +5,8 @@ import json
 import nbformat
 import pytest
 
-from dllm_rl_lite.run import cast, declared, parameters, run
+from dllm_rl_lite.run import declared, parameters, run
+from dllm_rl_lite.values import cast
 
 FINISH = "import json, pathlib\npathlib.Path(run_dir, 'results.json').write_text(json.dumps({'finished': True, 'lr': lr}))"
 

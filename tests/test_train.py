@@ -13,12 +13,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from dllm_rl_lite.adapters import ReferencePolicy, adapter_parameters, count_parameters
-from dllm_rl_lite.checkpoint import complete_checkpoints, derived_seed
-from dllm_rl_lite.collect import roll_out
 from dllm_rl_lite.methods import METHODS, Numbers
-from dllm_rl_lite.model import load_lm, new_tiny_lm
-from dllm_rl_lite.train import TrainConfig, main, one_step, prepare, train
+from dllm_rl_lite.models import ReferencePolicy, load_lm, new_tiny_lm
+from dllm_rl_lite.models.adapters import adapter_parameters, count_parameters
+from dllm_rl_lite.seeds import derived_seed
+from dllm_rl_lite.train import main, one_step, prepare, train
+from dllm_rl_lite.training import TrainConfig, complete_checkpoints
+from dllm_rl_lite.training.experience import roll_out
 
 SMALL = {"prompts": 2, "group": 4, "lr": 1e-3}
 
@@ -42,7 +43,8 @@ def timeless(path):
 KILLED = """
 import json, os, signal, sys
 from dllm_rl_lite.tasks import load_task
-from dllm_rl_lite.train import TrainConfig, train
+from dllm_rl_lite.train import train
+from dllm_rl_lite.training import TrainConfig
 said = []
 def reward(prompts, completions, **columns):
     if said and said[-1].startswith("step   3"):  # in the fourth step: after the checkpoint of step 2, before that of step 4
@@ -153,7 +155,7 @@ def test_a_canvas_that_blocks_or_steps_do_not_fill_is_refused_before_the_first_s
 
 
 def test_what_does_not_fit_is_refused_before_the_folder_is_claimed_and_the_advice_fits(tmp_path, monkeypatch):
-    monkeypatch.setattr("dllm_rl_lite.guards.available_memory", lambda device: 100 * 2**20)
+    monkeypatch.setattr("dllm_rl_lite.planning.guards.available_memory", lambda device: 100 * 2**20)
     big = config(tmp_path, steps=1, numbers={"prompts": 32, "group": 8})
     with pytest.raises(ValueError, match=r"the run needs about .* set micro_batch=\d+ \(now all 256 rows\)") as caught:
         train(big)
@@ -171,11 +173,11 @@ def test_memory_that_ends_in_a_step_says_what_to_lower(tmp_path, monkeypatch):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
     with monkeypatch.context() as m:
-        m.setattr("dllm_rl_lite.collect.denoise", full)
+        m.setattr("dllm_rl_lite.training.experience.denoise", full)
         with pytest.raises(RuntimeError, match=r"step 2 .*out of memory in the rollouts.*set rollout_batch=4 \(now all 8"):
             train(c)
     with monkeypatch.context() as m:
-        m.setattr("dllm_rl_lite.update.token_logprobs", full)
+        m.setattr("dllm_rl_lite.training.update.token_logprobs", full)
         with pytest.raises(RuntimeError, match=r"(?s)in the update.*set micro_batch=4 \(now all 8 .*step-000001"):
             train(c)
     assert train(replace(c, micro_batch=4)).rows[-1]["step"] == 2
@@ -207,7 +209,7 @@ def test_the_budget_of_forward_passes_ends_a_run(tmp_path):
 def test_equal_rewards_change_nothing(tmp_path):
     """Without a KL penalty a group whose siblings tie carries no gradient, and no weight moves."""
     train(config(tmp_path, steps=1, checkpoint_every=1), lambda completions, **_: [1.0] * len(completions))
-    from dllm_rl_lite.model import load_lm
+    from dllm_rl_lite.models import load_lm
 
     base, after = load_lm("tiny").backbone.state_dict(), weights(tmp_path / "run")
     assert all(torch.equal(base[k], after[k]) for k in after)

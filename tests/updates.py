@@ -6,7 +6,7 @@ import torch
 
 from dllm_rl_lite.estimators import all_steps, last_scored_step, reweighted
 from dllm_rl_lite.methods import METHODS
-from dllm_rl_lite.update import accumulate_gradients, score_views
+from dllm_rl_lite.training import accumulate_gradients, score_views
 
 PROMPTS = [p for p in ("6-4+7-1", "1+2") for _ in range(3)]
 ADVANTAGE = torch.tensor([0.6, -0.9, 0.3, -0.4, 0.0, 0.4])

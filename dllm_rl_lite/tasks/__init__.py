@@ -1,64 +1,19 @@
-"""Tasks: tiny seeded families and published benchmarks behind the same names. `load_task(name)` is the way in."""
+"""Problems and their verifiers: tiny generated families (tiny/), published benchmarks (published/).
+`load_task` is the way in; a new task is one file and one line of table.py.
+"""
 
-from __future__ import annotations
-
-from collections.abc import Callable
-
-from ..names import lookup
 from .benchmark import Benchmark
-from .chain import chain_task
-from .code import humaneval_task, kodcode_task, mbpp_task
-from .countdown import countdown_task
-from .mathematics import gsm8k_task, math500_task
-from .puzzles import countdown_benchmark, sudoku_benchmark
-from .python_function import python_task
-from .sudoku4 import sudoku4_task
-from .task import SPLITS, Example, Task, extract_answer, score, split_of
+from .table import BENCHMARKS, TASKS, load_task
+from .task import SPLITS, Example, Task, score, split_of
 
-__all__ = ["BENCHMARKS", "SPLITS", "TASKS", "Benchmark", "Example", "Task", "extract_answer", "load_task", "score",
-           "split_of"]
-
-TASKS: dict[str, Callable[[], Task]] = {
-    "chain": lambda: chain_task("chain", steps=3, fewest_minus=1, length=24),
-    "chain1": lambda: chain_task("chain1", steps=1, fewest_minus=0, length=10),
-    "chain2": lambda: chain_task("chain2", steps=2, fewest_minus=1, length=16),
-    "chain4": lambda: chain_task("chain4", steps=4, fewest_minus=3, length=32),
-    "chain_worked": lambda: chain_task("chain_worked", steps=3, fewest_minus=1, length=24, worked=True),
-    "sudoku4": sudoku4_task,
-    "countdown": countdown_task,
-    "python": python_task,
-}
-
-
-BENCHMARKS: dict[str, Callable[..., Benchmark]] = {
-    "gsm8k": gsm8k_task,
-    "math500": math500_task,
-    "countdown": countdown_benchmark,
-    "sudoku4": sudoku_benchmark,
-    "humaneval": humaneval_task,
-    "mbpp": mbpp_task,
-    "kodcode": kodcode_task,
-}
-
-
-def load_task(name: str, data: str | None = None, shots: int = 0, published_quirks: bool = False) -> Task | Benchmark:
-    """The task or benchmark of that name.
-
-    Args:
-        name: a key of TASKS (generated) or of BENCHMARKS. "sudoku4" and "countdown" are both: generated without `data`,
-            the published benchmark with it.
-        data: a benchmark's file, folder or hub id; None: its own hub id.
-        shots: worked examples before each question; published_quirks: score as the releases do. Of benchmarks only.
-    Raises:
-        ValueError: for an unknown name, with the nearest match, or an argument that a generated task has no use for.
-    """
-    lookup("task", name, TASKS | BENCHMARKS)
-    if name not in TASKS or (name in BENCHMARKS and data is not None):
-        return BENCHMARKS[name](data, shots, published_quirks)
-    if data is not None:
-        raise ValueError(f"{name!r} is a generated task and reads no data, got data={data!r}; "
-                         f"data is for {', '.join(BENCHMARKS)}")
-    if shots or published_quirks:
-        hint = "pass data= for the published benchmark" if name in BENCHMARKS else f"they are for {', '.join(BENCHMARKS)}"
-        raise ValueError(f"the generated task {name!r} has neither shots nor published_quirks: {hint}")
-    return TASKS[name]()
+__all__ = [
+    "BENCHMARKS",
+    "Benchmark",
+    "Example",
+    "SPLITS",
+    "TASKS",
+    "Task",
+    "load_task",
+    "score",
+    "split_of",
+]

@@ -8,10 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..rewards import extract_answer
-
-__all__ = ["SPLITS", "Example", "Task", "extract_answer", "score", "split_of"]
-
 SPLITS = {"train": range(0, 8), "validation": range(8, 9), "test": range(9, 10)}  # tenths of the key space
 
 

@@ -1,0 +1,60 @@
+"""How likely is a text? Recipes for masked copies of it (views), and the exact truth that they are held against.
+A new estimator goes to masks.py, or to steps.py where it scores states that the rollout visited.
+"""
+
+from .exact import Law, exact_elbo, exact_logprob, expected_reward, optimal_policy, text_law
+from .importance import importance_weights
+from .masks import (
+    ESTIMATORS,
+    NODES,
+    complement_pairs,
+    coupled,
+    left_to_right,
+    one_step,
+    one_step_told,
+    quadrature,
+    random_masks,
+    random_subset,
+)
+from .referee import directions, distinct, errors, estimated_gradient, exact_gradient, flat_gradient, truth
+from .steps import LAWS, all_steps, chosen_steps, last_scored_step, visited_steps
+from .views import View, estimate, masked_view, reweighted, stack, token_logprobs, view_of_step
+
+__all__ = [
+    "ESTIMATORS",
+    "LAWS",
+    "Law",
+    "NODES",
+    "View",
+    "all_steps",
+    "chosen_steps",
+    "complement_pairs",
+    "coupled",
+    "directions",
+    "distinct",
+    "errors",
+    "estimate",
+    "estimated_gradient",
+    "exact_elbo",
+    "exact_gradient",
+    "exact_logprob",
+    "expected_reward",
+    "flat_gradient",
+    "importance_weights",
+    "last_scored_step",
+    "left_to_right",
+    "masked_view",
+    "one_step",
+    "one_step_told",
+    "optimal_policy",
+    "quadrature",
+    "random_masks",
+    "random_subset",
+    "reweighted",
+    "stack",
+    "text_law",
+    "token_logprobs",
+    "truth",
+    "view_of_step",
+    "visited_steps",
+]

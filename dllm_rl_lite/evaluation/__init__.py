@@ -1,0 +1,24 @@
+"""How sure is a number, and how is it made again? Intervals, records, saved texts, the protocol card.
+The evaluation itself is `dllm_rl_lite.evaluate`.
+"""
+
+from .cards import differences
+from .intervals import Comparison, accuracy_interval, compare, pass_at, pass_at_k, t_interval, wilson
+from .records import read_log, read_results
+from .rescoring import read_run, rescore, rescored
+
+__all__ = [
+    "Comparison",
+    "accuracy_interval",
+    "compare",
+    "differences",
+    "pass_at",
+    "pass_at_k",
+    "read_log",
+    "read_results",
+    "read_run",
+    "rescore",
+    "rescored",
+    "t_interval",
+    "wilson",
+]

@@ -1,0 +1,41 @@
+"""Methods that score the states which a rollout visited: AGRPO and MDPO."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+
+from .. import advantages, estimators, objectives
+from ..estimators import View
+from ..sampler import Rollout
+from .masked_views import DIFFU_GRPO
+from .method import Numbers
+
+
+def mean_over_steps(rollout: Rollout, generator: torch.Generator, **numbers) -> list[View]:
+    """`visited_steps` with each row divided by its number of steps, as AGRPO's objective has it."""
+    views = estimators.visited_steps(rollout, generator, **numbers)
+    return estimators.reweighted(views, 1 / estimators.last_scored_step(rollout))
+
+
+AGRPO = replace(
+    DIFFU_GRPO, name="agrpo", parent="diffu-grpo", source="AGRPO, arXiv 2510.04019",
+    views=mean_over_steps,
+    token_loss=objectives.clipped_weighted_k3, reduction="row_mean", tempered=True,
+    paper=Numbers(prompts=16, group=8, inner_updates=1, clip=0.2, kl=0.0, lr=5e-6, weight_decay=0.01,
+                  temperature=0.6, top_k=150, top_p=0.99, tokens_per_step=3, block_length=12, order="random",
+                  views={"k": 24, "stratified": True, "law": "entropy"}),
+    tiny=Numbers(prompts=32, group=8, inner_updates=1, clip=0.2, kl=0.0, lr=2e-4,
+                 views={"k": 4, "stratified": True, "law": "uniform"}),
+)
+
+MDPO = replace(
+    AGRPO, name="mdpo", parent="agrpo", source="MDPO, arXiv 2508.13148",
+    views=estimators.chosen_steps, advantage=advantages.step_credit, rewarded="every step",
+    token_loss=objectives.clipped_k2,
+    paper=Numbers(prompts=16, group=8, inner_updates=1, clip=0.2, kl=0.02, lr=7e-7, temperature=0.4, tokens_per_step=4,
+                  views={"k": 8, "confident": True}, credit={"outlook": True}),
+    tiny=Numbers(prompts=32, group=8, inner_updates=1, clip=0.2, kl=0.02, lr=2e-4, views={"k": 4, "confident": True},
+                 credit={"outlook": True}),
+)

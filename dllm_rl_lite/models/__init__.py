@@ -1,0 +1,33 @@
+"""The network that scores a masked canvas: the tiny model, published checkpoints, LoRA adapters, a key-value cache.
+`load_lm` is the way in; everything else in the package takes an `lm` and tensors.
+"""
+
+from .adapters import (
+    ReferencePolicy,
+    adapters_off,
+    add_adapters,
+    load_adapters,
+    merge_adapters,
+    reference_policy,
+    save_adapters,
+    trainable_parameters,
+)
+from .lm import MaskedDiffusionLM, load_lm, new_tiny_lm
+from .tokenizer import build_tokenizer, decode, encode_prompts
+
+__all__ = [
+    "MaskedDiffusionLM",
+    "ReferencePolicy",
+    "adapters_off",
+    "add_adapters",
+    "build_tokenizer",
+    "decode",
+    "encode_prompts",
+    "load_adapters",
+    "load_lm",
+    "merge_adapters",
+    "new_tiny_lm",
+    "reference_policy",
+    "save_adapters",
+    "trainable_parameters",
+]

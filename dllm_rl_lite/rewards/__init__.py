@@ -1,0 +1,49 @@
+"""Scoring of text: our rules (answers.py), and the same as the releases compute it (published.py).
+A reward function has TRL's signature, `reward(prompts, completions, **columns)`.
+"""
+
+from .answers import (
+    boxed_format,
+    countdown_correct,
+    countdown_reward,
+    evaluate_expression,
+    extract_answer,
+    final_answer,
+    gsm8k_correct,
+    gsm8k_reward,
+    integer_reward,
+    last_boxed,
+    math_correct,
+    math_reward,
+    number,
+    number_reward,
+    per_row,
+    read_expression,
+    soft_format,
+    strict_format,
+    sudoku_correct,
+    tag_count,
+)
+
+__all__ = [
+    "boxed_format",
+    "countdown_correct",
+    "countdown_reward",
+    "evaluate_expression",
+    "extract_answer",
+    "final_answer",
+    "gsm8k_correct",
+    "gsm8k_reward",
+    "integer_reward",
+    "last_boxed",
+    "math_correct",
+    "math_reward",
+    "number",
+    "number_reward",
+    "per_row",
+    "read_expression",
+    "soft_format",
+    "strict_format",
+    "sudoku_correct",
+    "tag_count",
+]

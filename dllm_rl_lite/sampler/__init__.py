@@ -1,0 +1,24 @@
+"""From a masked canvas to a text: which blanks are filled at a forward pass (rules), and what the rollout may see (anchors).
+`denoise` is the loop, `Rollout` its record; a new rule goes to rules.py.
+"""
+
+from .denoiser import denoise
+from .guided import answer_anchor, guided_denoise
+from .rollout import Rollout
+from .rules import ORDERS, Factor, Gate, Rule, RunningConfidence, Schedule, Seen, Threshold, top
+
+__all__ = [
+    "Factor",
+    "Gate",
+    "ORDERS",
+    "Rollout",
+    "Rule",
+    "RunningConfidence",
+    "Schedule",
+    "Seen",
+    "Threshold",
+    "answer_anchor",
+    "denoise",
+    "guided_denoise",
+    "top",
+]

@@ -1,0 +1,133 @@
+"""What is new in a method: its record and its functions beside its parent's, from the package's own source."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import html
+import inspect
+from dataclasses import asdict, fields
+from pathlib import Path
+
+from .. import methods
+from ..methods import METHODS, Method
+from ..names import lookup
+from .tables import table as plain_table
+
+QUESTIONS = {"views": "views: which masked copies score a text", "rewarded": "which texts are rewarded",
+             "advantage": "credit", "token_credit": "credit of a token",
+             "token_loss": "loss of a token", "text_loss": "loss of a text",
+             "uses_old": "looks at the old policy", "log_ratio": "what the clip looks at", "reduction": "averaged as",
+             "tempered": "scored at the rollouts' temperature"}
+STYLE = {"+": "background:#dff3e4;color:#0b5d2a", "-": "background:#fbe3e1;color:#8c1d13"}
+
+
+def answer(value) -> str:
+    """A function by its name, anything else as it is; nothing as a dash."""
+    return "–" if value is None else getattr(value, "__name__", str(value))
+
+
+def rows(method: Method, preset: str = "tiny") -> dict[str, str]:
+    """question or number -> a method's answer, as text. preset: whose numbers, "tiny" or "paper"."""
+    found = {text: answer(getattr(method, name)) for name, text in QUESTIONS.items()}
+    if method.token_credit is None:  # as in most: not worth a line
+        del found[QUESTIONS["token_credit"]]
+    numbers = asdict(method.numbers(preset))
+    for f in fields(methods.Numbers):
+        value = numbers[f.name]
+        if isinstance(value, dict):
+            found |= {f"{f.name}: {k}": str(v) for k, v in value.items()}
+        else:
+            found[f.name] = f"{value:g}" if isinstance(value, float) else str(value)
+    return found
+
+
+def method_table(name: str, preset: str = "tiny", parent: str | None = None) -> str:
+    """A method's answers beside its parent's as plain text; only what differs, or all where there is no parent.
+
+    name: a key of METHODS; parent: another to compare with. Raises ValueError for an unknown one, with the nearest match.
+    """
+    method = lookup("method", name, METHODS)
+    parent = method.parent if parent is None else parent
+    mine = rows(method, preset)
+    if not parent:
+        return plain_table([{"": k, name: v} for k, v in mine.items()])
+    theirs = rows(lookup("method", parent, METHODS), preset)
+    both = list(dict.fromkeys([*mine, *theirs]))
+    changed = [{"": k, parent: theirs.get(k, "–"), name: mine.get(k, "–")} for k in both if mine.get(k) != theirs.get(k)]
+    same = ", ".join(k for k, text in QUESTIONS.items() if text in mine and mine[text] == theirs.get(text))
+    return plain_table(changed) + f"\n\nas in {parent}: {same}"
+
+
+def record_source(name: str) -> str:
+    """The lines of `methods/` that make a method's record."""
+    lookup("method", name, METHODS)
+    for path in sorted(Path(inspect.getfile(Method)).parent.glob("*.py")):
+        source = path.read_text()
+        for node in ast.parse(source).body:
+            if isinstance(node, ast.Assign) and _name_of(node) == name:
+                return ast.get_source_segment(source, node)
+    raise ValueError(f"no record of {name!r} in the folder of {Method.__module__}")
+
+
+def _name_of(node: ast.Assign) -> str | None:
+    keywords = node.value.keywords if isinstance(node.value, ast.Call) else []
+    return next((k.value.value for k in keywords if k.arg == "name" and isinstance(k.value, ast.Constant)), None)
+
+
+def code(function) -> str:
+    """A function's source without docstring and annotations; comments go with parsing."""
+    node = ast.parse(inspect.getsource(function)).body[0]
+    node.returns = None
+    for argument in [*node.args.args, *node.args.kwonlyargs]:
+        argument.annotation = None
+    if ast.get_docstring(node) is not None:
+        node.body = node.body[1:] or [ast.Pass()]
+    return ast.unparse(ast.fix_missing_locations(node))
+
+
+def diff(name: str, parent: str | None = None) -> list[str]:
+    """Lines "+ new", "- gone" and "  kept": the record, then each answer that is another function than the parent's.
+
+    A method without a parent is all new. Docstrings and annotations are left out.
+    """
+    method = lookup("method", name, METHODS)
+    parent = method.parent if parent is None else parent
+    other = lookup("method", parent, METHODS) if parent else None
+    lines = _compare(record_source(parent) if other else "", record_source(name))
+    for question in ("views", "advantage", "token_credit", "token_loss", "text_loss", "log_ratio"):
+        new, old = getattr(method, question), getattr(other, question, None)
+        if new is not old:
+            lines += ["", *_compare(code(old) if old else "", code(new) if new else "")]
+    return lines
+
+
+def _compare(old: str, new: str) -> list[str]:
+    a, b = old.splitlines(), new.splitlines()
+    matcher = difflib.SequenceMatcher(None, a, b, autojunk=False)
+    if matcher.ratio() < 0.5:  # two different functions: one after the other reads better than line by line
+        return ["- " + line for line in a] + ["+ " + line for line in b]
+    lines = []
+    for kind, a0, a1, b0, b1 in matcher.get_opcodes():
+        kept = kind == "equal"
+        lines += [("  " if kept else "- ") + line for line in a[a0:a1]] + ["+ " + line for line in b[b0:b1] if not kept]
+    return lines
+
+
+class SourceDiff:
+    """A diff that a notebook shows in colour and a terminal as plain text."""
+
+    def __init__(self, lines: list[str]):
+        self.lines = lines
+
+    def __repr__(self) -> str:
+        return "\n".join(self.lines)
+
+    def _repr_html_(self) -> str:
+        spans = [f'<span style="{STYLE.get(line[:1], "")}">{html.escape(line) or " "}</span>' for line in self.lines]
+        return ('<pre style="font-size:12px;line-height:1.35;max-height:34em;overflow:auto">' + "\n".join(spans) + "</pre>")
+
+
+def source_diff(name: str, parent: str | None = None) -> SourceDiff:
+    """The colour diff of a method against its parent (green: new, red: the parent's): leave it last in a cell."""
+    return SourceDiff(diff(name, parent))

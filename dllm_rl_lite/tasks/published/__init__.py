@@ -1,0 +1,1 @@
+"""Published benchmarks: their rows, prompts and rules, from the hub or from local files."""

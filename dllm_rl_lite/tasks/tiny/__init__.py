@@ -1,0 +1,1 @@
+"""Generated families: every problem is made from a seed, offline."""

@@ -1,0 +1,96 @@
+"""Countdown with small numbers: reach the target with + and -, using each of three numbers exactly once.
+
+The habit: a text that reaches the target but ignores one of the numbers.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections import Counter
+from functools import cache
+
+from ...rewards import evaluate_expression, extract_answer
+from ..task import Example, Task
+
+HIGHEST = 12  # largest number in a problem
+
+
+@cache
+def problems() -> list[tuple[tuple[int, int, int], int]]:
+    """Every (sorted numbers, target) that has a solution with all three numbers and a shortcut that ignores one."""
+    triples = itertools.combinations_with_replacement(range(1, HIGHEST + 1), 3)
+    return [(n, t) for n in triples for t in sorted(set(solutions(n)) & set(shortcuts(n)))]
+
+
+@cache
+def solutions(numbers: tuple[int, int, int]) -> dict[int, str]:
+    """target -> a text that reaches it with all three numbers; the largest number comes first where it can."""
+    return _reach(itertools.permutations(sorted(numbers, reverse=True)))
+
+
+@cache
+def shortcuts(numbers: tuple[int, int, int]) -> dict[int, str]:
+    """target -> a text that reaches it while one number is ignored: two numbers, or one of them used twice."""
+    high = sorted(numbers, reverse=True)
+    orders = [*itertools.permutations(high, 2), *itertools.product(high, repeat=3)]
+    return _reach(o for o in orders if not Counter(numbers) <= Counter(o))
+
+
+def _reach(orders) -> dict[int, str]:
+    """target -> the first text that reaches it, trying each order of numbers with + before -."""
+    found: dict[int, str] = {}
+    for order in orders:
+        for signs in itertools.product("+-", repeat=len(order) - 1):
+            value, lines = order[0], []
+            for sign, number in zip(signs, order[1:], strict=True):
+                result = value + number if sign == "+" else value - number
+                lines.append(f"{value}{sign}{number}={result}")
+                value = result
+            expression = str(order[0]) + "".join(f"{s}{n}" for s, n in zip(signs, order[1:], strict=True))
+            if all(not line.split("=")[1].startswith(("-", "0")) for line in lines):
+                found.setdefault(value, f"{','.join(lines)}<answer>{expression}</answer>")
+    return found
+
+
+def make(rng: random.Random) -> Example:
+    numbers, target = rng.choice(problems())
+    shown = list(numbers)
+    rng.shuffle(shown)
+    answer = extract_answer(solutions(numbers)[target])
+    return Example(f"{' '.join(map(str, shown))}={target}", answer, {"numbers": shown, "target": target})
+
+
+def key(example: Example) -> str:
+    """The same numbers in another order are the same problem."""
+    return f"{sorted(example.columns['numbers'])}={example.columns['target']}"
+
+
+def demonstrate(example: Example, rng: random.Random, habit_share: float) -> str:
+    """Working and answer: with all three numbers, or (habit) one that ignores a number."""
+    table = shortcuts if rng.random() < habit_share else solutions
+    return table(tuple(sorted(example.columns["numbers"])))[example.columns["target"]]
+
+
+def reward(prompts: list[str], completions: list[str], numbers: list[list[int]], target: list[int],
+           **_) -> list[float]:
+    """1.0 where the expression between the answer tags has the target's value and uses each number once, else 0.0."""
+    values = []
+    for completion, wanted, goal in zip(completions, numbers, target, strict=True):
+        found = evaluate_expression(extract_answer(completion) or "")
+        values.append(float(found is not None and found[0] == goal and found[1] == Counter(wanted)))
+    return values
+
+
+def shows_habit(example: Example, completion: str) -> bool:
+    """True where the expression reaches the target with the given numbers but leaves one out."""
+    found = evaluate_expression(extract_answer(completion) or "")
+    if found is None or found[0] != example.columns["target"]:
+        return False
+    wanted = Counter(example.columns["numbers"])
+    return set(found[1]) <= set(wanted) and not wanted <= found[1]
+
+
+def countdown_task(name: str = "countdown") -> Task:
+    return Task(name=name, length=28, make=make, key=key, reward=reward, demonstrate=demonstrate,
+                shows_habit=shows_habit, habit="one of the numbers is ignored")

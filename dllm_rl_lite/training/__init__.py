@@ -1,0 +1,28 @@
+"""What the training loop is made of: configuration, experience, gradient, checkpoint, several processes.
+The loop itself is `dllm_rl_lite.train`.
+"""
+
+from .checkpoint import complete_checkpoints
+from .config import TrainConfig, read_config
+from .experience import collect, credit
+from .launcher import launch
+from .result import TrainResult, finished
+from .update import Scored, accumulate_gradients, mask_seeds, score_views, union
+from .verifier import verify
+
+__all__ = [
+    "Scored",
+    "TrainConfig",
+    "TrainResult",
+    "accumulate_gradients",
+    "collect",
+    "complete_checkpoints",
+    "credit",
+    "finished",
+    "launch",
+    "mask_seeds",
+    "read_config",
+    "score_views",
+    "union",
+    "verify",
+]
