@@ -1,4 +1,5 @@
-"""nbval reads this file only here or beside the notebooks: what a checked cell is not compared on."""
+"""nbval reads this file only here or beside the notebooks: what a checked cell is not compared
+on."""
 
 IGNORED = ("stderr", "application/javascript", "image/svg+xml")
 

@@ -1,10 +1,12 @@
-"""What a refactoring must keep: three training steps of every method and the rollouts of four decoders, as hashes.
+"""What a refactoring must keep: three training steps of every method and the rollouts of four
+decoders, as hashes.
 
-    python benchmarks/behaviour.py --save notebooks/results/behaviour.json      record what the code does now
-    python benchmarks/behaviour.py --against notebooks/results/behaviour.json   do it again, and name what differs
+    python benchmarks/behaviour.py --save notebooks/results/behaviour.json      record what the code
+    does now python benchmarks/behaviour.py --against notebooks/results/behaviour.json   do it
+    again, and name what differs
 
-The last bits of a sum depend on the processor and on the version of torch. On another machine, first record the commit that
-you start from. It takes about a minute on one core.
+The last bits of a sum depend on the processor and on the version of torch. On another machine,
+first record the commit that you start from. It takes about a minute on one core.
 """
 
 import argparse
@@ -32,14 +34,21 @@ def digest(data: bytes) -> str:
 
 
 def training_record(method: str, folder: Path) -> dict:
-    """Three steps of a method on a chain task: the log without its clock columns, and a hash of the final weights."""
+    """Three steps of a method on a chain task: the log without its clock columns, and a hash of the
+    final weights."""
     numbers = dict(SMALL)
     task = "chain2"
     if METHODS[method].tiny.guide:
         numbers["guide"] = {"rows": 2}
         task = "chain"
     config = TrainConfig(
-        method=method, task=task, steps=3, numbers=numbers, eval_problems=16, eval_every=2, run_dir=str(folder / method)
+        method=method,
+        task=task,
+        steps=3,
+        numbers=numbers,
+        eval_problems=16,
+        eval_every=2,
+        run_dir=str(folder / method),
     )
     train(config, say=lambda line: None)
     last = complete_checkpoints(folder / method)[-1]
@@ -96,10 +105,17 @@ def differences(old, new, path: str = "") -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     choice = parser.add_mutually_exclusive_group(required=True)
     choice.add_argument("--save", type=Path, metavar="FILE", help="write the record")
-    choice.add_argument("--against", type=Path, metavar="FILE", help="compare with a record; exit code 1 if they differ")
+    choice.add_argument(
+        "--against",
+        type=Path,
+        metavar="FILE",
+        help="compare with a record; exit code 1 if they differ",
+    )
     options = parser.parse_args()
     torch.set_num_threads(1)
     record = behaviour()

@@ -1,8 +1,10 @@
-"""What a key-value cache saves: `python benchmarks/cache_seconds.py` adds to notebooks/results/cache_seconds.csv.
+"""What a key-value cache saves: `python benchmarks/cache_seconds.py` adds to
+notebooks/results/cache_seconds.csv.
 
-The same rollouts without a cache, with "prefix" and with "dual", in turns, on a random model of one of `speed_cases.SHAPES`.
-A row holds the median seconds of a rollout call with the least and the most, and the ratio plain / cached of each turn
-likewise. Texts differ between the three (another law); the number of passes does not. What is computed again: `cache.py`.
+The same rollouts without a cache, with "prefix" and with "dual", in turns, on a random model of one
+of `speed_cases.SHAPES`. A row holds the median seconds of a rollout call with the least and the
+most, and the ratio plain / cached of each turn likewise. Texts differ between the three (another
+law); the number of passes does not. What is computed again: `cache.py`.
 """
 
 import argparse
@@ -19,17 +21,39 @@ from dllm_rl_lite.models.cache import CACHES
 from dllm_rl_lite.sampler import Schedule, denoise
 
 OUT = Path(__file__).parents[1] / "notebooks" / "results" / "cache_seconds.csv"
-KEY = ("model", "device", "dtype", "threads", "rows", "prompt", "length", "block_length", "passes", "cache")
+KEY = (
+    "model",
+    "device",
+    "dtype",
+    "threads",
+    "rows",
+    "prompt",
+    "length",
+    "block_length",
+    "passes",
+    "cache",
+)
 
 
 def options() -> argparse.Namespace:
-    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     for name, default, what in (
-            ("model", "mid", f"one of {', '.join(SHAPES)}"), ("device", "cpu", "cpu, cuda, ..."),
-            ("dtype", "float32", "or bfloat16"), ("rows", 6, "texts"), ("prompt", 128, "tokens"),
-            ("length", 256, "canvas, tokens"), ("block", 32, "tokens"), ("passes", 128, "for the whole canvas"),
-            ("repeats", 5, "turns"), ("out", str(OUT), "the table")):
-        made.add_argument(f"--{name}", type=type(default), default=default, help=f"{what} ({default!r})")
+        ("model", "mid", f"one of {', '.join(SHAPES)}"),
+        ("device", "cpu", "cpu, cuda, ..."),
+        ("dtype", "float32", "or bfloat16"),
+        ("rows", 6, "texts"),
+        ("prompt", 128, "tokens"),
+        ("length", 256, "canvas, tokens"),
+        ("block", 32, "tokens"),
+        ("passes", 128, "for the whole canvas"),
+        ("repeats", 5, "turns"),
+        ("out", str(OUT), "the table"),
+    ):
+        made.add_argument(
+            f"--{name}", type=type(default), default=default, help=f"{what} ({default!r})"
+        )
     made.set_defaults(adapters=False)
     return made.parse_args()
 
@@ -39,37 +63,68 @@ def seconds(lm, o: argparse.Namespace, cache: str) -> float:
     wait = torch.cuda.synchronize if o.device.startswith("cuda") else lambda: None
     wait()
     start = time.perf_counter()
-    denoise(lm, prompts(lm, o), o.length, Schedule(o.passes), o.block, 1.0, cache=cache,
-            generator=torch.Generator(lm.device).manual_seed(2))
+    denoise(
+        lm,
+        prompts(lm, o),
+        o.length,
+        Schedule(o.passes),
+        o.block,
+        1.0,
+        cache=cache,
+        generator=torch.Generator(lm.device).manual_seed(2),
+    )
     wait()
     return time.perf_counter() - start
 
 
 def spread(name: str, values: list[float]) -> dict[str, float]:
-    return {name: statistics.median(values), f"{name}_least": min(values), f"{name}_most": max(values)}
+    return {
+        name: statistics.median(values),
+        f"{name}_least": min(values),
+        f"{name}_most": max(values),
+    }
 
 
 def main() -> None:
     o = options()
     lm = build(o)
-    for cache in CACHES:  # the first call of each is not counted: kernels are chosen and memory is taken
+    for (
+        cache
+    ) in CACHES:  # the first call of each is not counted: kernels are chosen and memory is taken
         seconds(lm, o, cache)
     turns = [{cache: seconds(lm, o, cache) for cache in CACHES} for _ in range(o.repeats)]
-    setting = {"model": o.model, "device": torch.cuda.get_device_name() if o.device.startswith("cuda") else "cpu",
-               "dtype": o.dtype, "threads": torch.get_num_threads(), "rows": o.rows, "prompt": o.prompt, "length": o.length,
-               "block_length": o.block, "passes": o.passes}
-    rows = [setting | {"cache": cache or "none", "repeats": o.repeats} | spread("seconds", [t[cache] for t in turns])
-            | spread("ratio", [t[""] / t[cache] for t in turns]) for cache in CACHES]
+    setting = {
+        "model": o.model,
+        "device": torch.cuda.get_device_name() if o.device.startswith("cuda") else "cpu",
+        "dtype": o.dtype,
+        "threads": torch.get_num_threads(),
+        "rows": o.rows,
+        "prompt": o.prompt,
+        "length": o.length,
+        "block_length": o.block,
+        "passes": o.passes,
+    }
+    rows = [
+        setting
+        | {"cache": cache or "none", "repeats": o.repeats}
+        | spread("seconds", [t[cache] for t in turns])
+        | spread("ratio", [t[""] / t[cache] for t in turns])
+        for cache in CACHES
+    ]
     for row in rows:
-        print(f"{row['cache']}: {row['seconds']:.3g} s [{row['seconds_least']:.3g}, {row['seconds_most']:.3g}], "
-              f"{row['ratio']:.2f} times as fast [{row['ratio_least']:.2f}, {row['ratio_most']:.2f}]")
+        print(
+            f"{row['cache']}: {row['seconds']:.3g} s [{row['seconds_least']:.3g}, {row['seconds_most']:.3g}], "
+            f"{row['ratio']:.2f} times as fast [{row['ratio_least']:.2f}, {row['ratio_most']:.2f}]"
+        )
     known = show.read_results(o.out) if Path(o.out).is_file() else []
     new = {tuple(str(r[k]) for k in KEY) for r in rows}
     rows = [r for r in known if tuple(str(r[k]) for k in KEY) not in new] + rows
     with open(o.out, "w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()
-        writer.writerows([{k: f"{v:.4g}" if isinstance(v, float) else v for k, v in r.items()} for r in rows])
+        writer.writerows(
+            [{k: f"{v:.4g}" if isinstance(v, float) else v for k, v in r.items()} for r in rows]
+        )
 
 
 if __name__ == "__main__":

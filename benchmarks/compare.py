@@ -1,12 +1,14 @@
-"""Every method at equal forward passes: `python benchmarks/compare.py` tunes, trains, tests and records.
+"""Every method at equal forward passes: `python benchmarks/compare.py` tunes, trains, tests and
+records.
 
 Four stages, one row a finished run in notebooks/results/compare.csv, its log in compare_curves.csv:
-  tune    three learning rates, one seed, one task; the best by validation accuracy is used from then on
-  final   every method on every task, several seeds, tested on held-out problems
+  tune    three learning rates, one seed, one task; the best by validation accuracy is used from
+  then on final   every method on every task, several seeds, tested on held-out problems
   flag    what the forks between paper and released code change, several seeds
-  summit  AG-GRPO and TA-GRPO-d where they are at home, five seeds, and how few steps each trained model can do with:
-          its test accuracy under several decoders goes to compare_decoders.csv
-Interrupt it whenever you like: finished runs are not run again, a half-finished one goes on from its last checkpoint.
+  summit  AG-GRPO and TA-GRPO-d where they are at home, five seeds, and how few steps each trained
+          model can do with: its test accuracy under several decoders goes to compare_decoders.csv
+Interrupt it whenever you like: finished runs are not run again, a half-finished one goes on from
+its last checkpoint.
 """
 
 from __future__ import annotations
@@ -55,12 +57,47 @@ from dllm_rl_lite.training import TrainConfig
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "notebooks" / "results"
-DECODERS = ("schedule 1", "schedule 2", "schedule 4", *(f"threshold {t:g}" for t in (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)))
+DECODERS = (
+    "schedule 1",
+    "schedule 2",
+    "schedule 4",
+    *(f"threshold {t:g}" for t in (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)),
+)
 DECODED = ("decoder", "accuracy", "forwards")
-COLUMNS = (*KEY, "steps", "forwards", "seconds", "before", "accuracy", "low", "high", "habit_share", "reward")
-LOGGED = ("step", "reward", "dead_groups", "clip_fraction", "ratio_spread", "kl", "grad_norm", "forwards_rollout",
-          "forwards_update", "eval_accuracy", "eval_low", "eval_high", "steps_row", "reward_free", "reward_guided",
-          "dead_wrong", "dead_free", "dead_free_wrong", "logprob_free", "logprob_guided")
+COLUMNS = (
+    *KEY,
+    "steps",
+    "forwards",
+    "seconds",
+    "before",
+    "accuracy",
+    "low",
+    "high",
+    "habit_share",
+    "reward",
+)
+LOGGED = (
+    "step",
+    "reward",
+    "dead_groups",
+    "clip_fraction",
+    "ratio_spread",
+    "kl",
+    "grad_norm",
+    "forwards_rollout",
+    "forwards_update",
+    "eval_accuracy",
+    "eval_low",
+    "eval_high",
+    "steps_row",
+    "reward_free",
+    "reward_guided",
+    "dead_wrong",
+    "dead_free",
+    "dead_free_wrong",
+    "logprob_free",
+    "logprob_guided",
+)
 
 
 @dataclass(frozen=True)
@@ -81,10 +118,13 @@ class Job:
         return "-".join(str(v).replace(" ", "_") for v in vars(self).values())
 
 
-def jobs(stage: str, methods: list[str], tasks: list[str], seeds: int, budget: int = 0) -> list[Job]:
+def jobs(
+    stage: str, methods: list[str], tasks: list[str], seeds: int, budget: int = 0
+) -> list[Job]:
     """The runs of a stage, seed by seed, so that an interrupted table is still balanced.
 
-    Learning rates of "final" and "flag" come from the finished "tune" rows. budget: in place of the stage's own (0).
+    Learning rates of "final" and "flag" come from the finished "tune" rows. budget: in place of the
+    stage's own (0).
     Raises ValueError for an unknown stage, method or task, or a method that is not tuned yet.
     """
     budget = budget or lookup("stage", stage, BUDGET)
@@ -92,42 +132,68 @@ def jobs(stage: str, methods: list[str], tasks: list[str], seeds: int, budget: i
         lookup("method", method, METHODS)
     if stage == "tune":
         apart = [label.split("/") for label in TUNED_APART if label.split("/")[0] in methods]
-        return [Job(stage, m, v, TUNE_TASK, TUNE_SEED, lr, budget) for lr in LEARNING_RATES
-                for m, v in [*((m, "plain") for m in methods if m not in COMBINED), *apart]]
+        return [
+            Job(stage, m, v, TUNE_TASK, TUNE_SEED, lr, budget)
+            for lr in LEARNING_RATES
+            for m, v in [*((m, "plain") for m in methods if m not in COMBINED), *apart]
+        ]
     best = tuned()
     best |= {m: best["agrpo"] for m in COMBINED if "agrpo" in best}
     wanted = {
-        "flag": [(seed, TUNE_TASK, m, v) for seed in range(seeds) for m in methods
-                 for v in VARIANTS.get(m, ()) if v not in ONLY_SUMMIT],
-        "summit": [(seed, t, m, v or "plain") for seed in range(seeds) for own, labels in SUMMIT
-                   for t in own if t in tasks for m, _, v in (label.partition("/") for label in labels) if m in methods],
+        "flag": [
+            (seed, TUNE_TASK, m, v)
+            for seed in range(seeds)
+            for m in methods
+            for v in VARIANTS.get(m, ())
+            if v not in ONLY_SUMMIT
+        ],
+        "summit": [
+            (seed, t, m, v or "plain")
+            for seed in range(seeds)
+            for own, labels in SUMMIT
+            for t in own
+            if t in tasks
+            for m, _, v in (label.partition("/") for label in labels)
+            if m in methods
+        ],
         "final": [(seed, t, m, "plain") for seed in range(seeds) for t in tasks for m in methods],
     }[stage]
     for _, _, method, _ in wanted:
         if method not in best:
             raise ValueError(f"{method} has no learning rate yet: run the stage tune first")
-    return [Job(stage, m, v, t, seed, best.get(f"{m}/{v}", best[m]), budget) for seed, t, m, v in wanted]
+    return [
+        Job(stage, m, v, t, seed, best.get(f"{m}/{v}", best[m]), budget) for seed, t, m, v in wanted
+    ]
 
 
 def tuned(path: Path = RESULTS) -> dict[str, float]:
-    """method (or "method/variant") -> best learning rate by validation accuracy, the smaller of equals; only where all three
-    were tried."""
+    """method (or "method/variant") -> best learning rate by validation accuracy, the smaller of
+    equals; only where all three were tried."""
     rows: dict[str, list[dict]] = {}
     for row in results(path, "tune"):
         variant = "" if row["variant"] == "plain" else f"/{row['variant']}"
         rows.setdefault(row["method"] + variant, []).append(row)
-    return {m: max(found, key=lambda r: (r["accuracy"], -r["lr"]))["lr"] for m, found in rows.items()
-            if {r["lr"] for r in found} >= set(LEARNING_RATES)}
+    return {
+        m: max(found, key=lambda r: (r["accuracy"], -r["lr"]))["lr"]
+        for m, found in rows.items()
+        if {r["lr"] for r in found} >= set(LEARNING_RATES)
+    }
 
 
 def base_decoders(path: Path = RESULTS) -> None:
     """Record the base model's accuracy by decoder on the tasks of stage "summit", once."""
     file = path / "compare_decoders.csv"
-    done = {r["task"] for r in (read_results(file) if file.is_file() else []) if r["method"] == "base"}
+    done = {
+        r["task"] for r in (read_results(file) if file.is_file() else []) if r["method"] == "base"
+    }
     for task in dict.fromkeys(t for own, _ in SUMMIT for t in own):
         if task not in done:
             job = Job("summit", "base", "plain", task, 0, 0.0, 0)
-            append(file, (*KEY, *DECODED), [asdict(job) | row for row in decoders(load_lm("tiny"), task)])
+            append(
+                file,
+                (*KEY, *DECODED),
+                [asdict(job) | row for row in decoders(load_lm("tiny"), task)],
+            )
 
 
 @cache
@@ -136,38 +202,69 @@ def base_accuracy(task: str, split: str) -> float:
 
 
 def decoders(lm, task: str) -> list[dict]:
-    """Greedy test accuracy and mean forward passes a problem, under fixed schedules (tokens a step) and thresholds."""
+    """Greedy test accuracy and mean forward passes a problem, under fixed schedules (tokens a step)
+    and thresholds."""
     found = []
     for name in DECODERS:
         kind, value = name.split()
-        rule = Threshold(float(value)) if kind == "threshold" else Schedule(load_task(task).length // int(value))
+        rule = (
+            Threshold(float(value))
+            if kind == "threshold"
+            else Schedule(load_task(task).length // int(value))
+        )
         report = evaluate(lm, task, rule, FEWER.get(task, PROBLEMS))
-        found.append({"decoder": name, "accuracy": report.accuracy, "forwards": report.mean_forwards})
+        found.append(
+            {"decoder": name, "accuracy": report.accuracy, "forwards": report.mean_forwards}
+        )
     return found
 
 
 def run_job(job: Job, threads: int, folder: Path) -> tuple[dict, list[dict], list[dict]]:
-    """Train and test one run in a folder: its row of the table, the rows of its log, in stage "summit" those by decoder."""
+    """Train and test one run in a folder: its row of the table, the rows of its log, in stage
+    "summit" those by decoder."""
     torch.set_num_threads(threads)
     split = "validation" if job.stage == "tune" else "test"
     changes = {} if job.variant == "plain" else VARIANTS[job.method][job.variant]
     numbers = {**changes, "lr": job.lr}
-    config = TrainConfig(method=job.method, task=job.task, run_dir=str(folder), seed=job.seed, steps=1000,
-                         numbers=numbers, forwards=job.budget, eval_every=3, eval_problems=FEWER.get(job.task, 128),
-                         checkpoint_every=10)
+    config = TrainConfig(
+        method=job.method,
+        task=job.task,
+        run_dir=str(folder),
+        seed=job.seed,
+        steps=1000,
+        numbers=numbers,
+        forwards=job.budget,
+        eval_every=3,
+        eval_problems=FEWER.get(job.task, 128),
+        checkpoint_every=10,
+    )
     start = time.perf_counter()
     result = train(config, say=lambda line: None)
     task, n = load_task(job.task), config.resolved()
-    rule = n.rule(task.length) if n.order in REMASKING else None  # else surest first, whatever order it was trained in
+    rule = (
+        n.rule(task.length) if n.order in REMASKING else None
+    )  # else surest first, whatever order it was trained in
     report = evaluate(result.lm, task, rule, FEWER.get(job.task, PROBLEMS), split=split)
     log = [{k: r.get(k) for k in LOGGED} for r in result.rows]
     spent = sum((r["forwards_rollout"] or 0) + (r["forwards_update"] or 0) for r in log)
-    row = asdict(job) | {"steps": log[-1]["step"], "forwards": spent, "seconds": round(time.perf_counter() - start, 1),
-                         "before": base_accuracy(job.task, split), "accuracy": report.accuracy, "low": report.low,
-                         "high": report.high, "habit_share": report.habit_share, "reward": log[-1]["reward"]}
+    row = asdict(job) | {
+        "steps": log[-1]["step"],
+        "forwards": spent,
+        "seconds": round(time.perf_counter() - start, 1),
+        "before": base_accuracy(job.task, split),
+        "accuracy": report.accuracy,
+        "low": report.low,
+        "high": report.high,
+        "habit_share": report.habit_share,
+        "reward": log[-1]["reward"],
+    }
     by_decoder = decoders(result.lm, job.task) if job.stage == "summit" else []
     shutil.rmtree(folder)  # all that is kept of it is in the tables
-    return row, [asdict(job) | entry for entry in log], [asdict(job) | entry for entry in by_decoder]
+    return (
+        row,
+        [asdict(job) | entry for entry in log],
+        [asdict(job) | entry for entry in by_decoder],
+    )
 
 
 def append(path: Path, columns: tuple[str, ...], rows: list[dict]) -> None:
@@ -186,8 +283,11 @@ def _short(value):
     return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
-def finish(todo: list[Job], workers: int, path: Path = RESULTS, runs: Path = ROOT / "runs" / "compare") -> Iterator[dict]:
-    """Run the jobs that are not recorded yet, each in a folder of `runs`, record each as it ends, and yield its row."""
+def finish(
+    todo: list[Job], workers: int, path: Path = RESULTS, runs: Path = ROOT / "runs" / "compare"
+) -> Iterator[dict]:
+    """Run the jobs that are not recorded yet, each in a folder of `runs`, record each as it ends,
+    and yield its row."""
     done = {tuple(r[k] for k in KEY) for r in results(path)}
     todo = [j for j in todo if tuple(asdict(j)[k] for k in KEY) not in done]
     threads = max(1, (os.cpu_count() or 1) // workers)
@@ -208,7 +308,8 @@ def finish(todo: list[Job], workers: int, path: Path = RESULTS, runs: Path = ROO
 
 
 def draw(folder: Path = ROOT / "notebooks" / "figures", path: Path = RESULTS) -> Path | None:
-    """Write compare.png: the finished runs of stage "final" as `show.comparison` draws them; None where there are none."""
+    """Write compare.png: the finished runs of stage "final" as `show.comparison` draws them; None
+    where there are none."""
     rows = summary(results(path, "final"))
     if not rows:
         return None
@@ -221,23 +322,33 @@ def draw(folder: Path = ROOT / "notebooks" / "figures", path: Path = RESULTS) ->
 def describe(row: dict) -> str:
     """One line for a person."""
     run = f"{row['method']} {row['variant']} {row['task']} seed {row['seed']} lr {row['lr']:g}"
-    return (f"{run}: {100 * row['before']:.1f} -> {100 * row['accuracy']:.1f} % in {row['steps']} steps, "
-            f"{row['forwards']} forward passes, {row['seconds']:.0f} s")
+    return (
+        f"{run}: {100 * row['before']:.1f} -> {100 * row['accuracy']:.1f} % in {row['steps']} steps, "
+        f"{row['forwards']} forward passes, {row['seconds']:.0f} s"
+    )
 
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--stages", nargs="+", default=list(BUDGET), help="default: all")
     parser.add_argument("--methods", nargs="+", help="default: those of the table")
     parser.add_argument("--tasks", nargs="+", help="default by stage: the table's own")
     parser.add_argument("--seeds", type=int, default=0, help=f"default by stage: {SEEDS}")
-    parser.add_argument("--budget", type=int, default=0, help=f"forward passes a run; default by stage: {BUDGET}")
-    parser.add_argument("--workers", type=int, default=2, help="runs at a time; the cores are shared out among them")
+    parser.add_argument(
+        "--budget", type=int, default=0, help=f"forward passes a run; default by stage: {BUDGET}"
+    )
+    parser.add_argument(
+        "--workers", type=int, default=2, help="runs at a time; the cores are shared out among them"
+    )
     a = parser.parse_args()
     try:
         for stage in a.stages:
-            tasks = a.tasks or (TASKS if stage != "summit" else [t for own, _ in SUMMIT for t in own])
+            tasks = a.tasks or (
+                TASKS if stage != "summit" else [t for own, _ in SUMMIT for t in own]
+            )
             methods = a.methods or (PUBLISHED if stage == "final" else list(METHODS))
             todo = jobs(stage, methods, tasks, a.seeds or SEEDS.get(stage, 1), a.budget)
             start, n = time.perf_counter(), 0

@@ -1,9 +1,10 @@
 """Every likelihood estimator against the exact truth: `python benchmarks/estimators.py`.
 
-Makes notebooks/results/estimators.csv and notebooks/figures/estimators.png. Three states of the tiny model (untrained, the
-shipped base, and the base after 20 steps of agrpo) write one-sum texts with three decoders; every text's log-probability
-under its decoder is enumerated, and each recipe of `ESTIMATORS` is placed by bias, spread, gradient direction and forward
-passes. What is recorded is not run again, so a new entry of `ESTIMATORS` is added to the table and the figure; delete the
+Makes notebooks/results/estimators.csv and notebooks/figures/estimators.png. Three states of the
+tiny model (untrained, the shipped base, and the base after 20 steps of agrpo) write one-sum texts
+with three decoders; every text's log-probability under its decoder is enumerated, and each recipe
+of `ESTIMATORS` is placed by bias, spread, gradient direction and forward passes. What is recorded
+is not run again, so a new entry of `ESTIMATORS` is added to the table and the figure; delete the
 table to start over.
 """
 
@@ -26,48 +27,86 @@ from dllm_rl_lite.training import TrainConfig
 ROOT = Path(__file__).parents[1]
 OUT = ROOT / "notebooks" / "results" / "estimators.csv"
 LENGTH = 9  # tokens of `6-4=2<answer>2</answer>` and the end
-DECODERS = {"random order": Schedule(LENGTH, "random"), "confidence order": Schedule(LENGTH),
-            "confidence order, two a step": Schedule(5)}
+DECODERS = {
+    "random order": Schedule(LENGTH, "random"),
+    "confidence order": Schedule(LENGTH),
+    "confidence order, two a step": Schedule(5),
+}
 STATES = {"untrained": new_tiny_lm, "base": lambda: load_lm("tiny"), "trained": lambda: trained()}
 
 
 def trained():
     """The base after 20 steps of agrpo on two-step chains."""
-    return train(TrainConfig(method="agrpo", task="chain2", steps=20, run_dir=str(ROOT / "runs" / "estimators"),
-                             eval_every=0)).lm.eval()
+    return train(
+        TrainConfig(
+            method="agrpo",
+            task="chain2",
+            steps=20,
+            run_dir=str(ROOT / "runs" / "estimators"),
+            eval_every=0,
+        )
+    ).lm.eval()
 
 
 def texts(lm, rule, prompts: int, rollouts: int, seed: int):
-    """Rollouts of problems with a minus, and credit: the share of tokens as in the right text, less its mean.
+    """Rollouts of problems with a minus, and credit: the share of tokens as in the right text, less
+    its mean.
 
-    Texts that end before the last token are left out: the recipes differ in what they score after the end.
+    Texts that end before the last token are left out: the recipes differ in what they score after
+    the end.
     """
-    examples = [e for e in load_task("chain1").sample(60, "train", seed) if "-" in e.prompt][:prompts]
+    examples = [e for e in load_task("chain1").sample(60, "train", seed) if "-" in e.prompt][
+        :prompts
+    ]
     rows = [e for e in examples for _ in range(rollouts)]
-    rollout = denoise(lm, [e.prompt for e in rows], LENGTH, rule, temperature=1.0,
-                      generator=torch.Generator().manual_seed(seed))
+    rollout = denoise(
+        lm,
+        [e.prompt for e in rows],
+        LENGTH,
+        rule,
+        temperature=1.0,
+        generator=torch.Generator().manual_seed(seed),
+    )
     kept = ~(rollout.tokens[:, :-1] == lm.eos_id).any(1)
-    right = [f"{e.prompt}={e.answer}<answer>{e.answer}</answer>{lm.tokenizer.eos_token}" for e in rows]
-    agree = (rollout.tokens == torch.tensor(lm.tokenizer(right)["input_ids"]))[kept].double().mean(1)
+    right = [
+        f"{e.prompt}={e.answer}<answer>{e.answer}</answer>{lm.tokenizer.eos_token}" for e in rows
+    ]
+    agree = (
+        (rollout.tokens == torch.tensor(lm.tokenizer(right)["input_ids"]))[kept].double().mean(1)
+    )
     return rollout.select(kept), (agree - agree.mean()).float()
 
 
 def place(state: str, decoder: str, lm, names: list[str], options) -> list[dict]:
-    """The table's rows of these estimators for one state and one decoder; each has draws of its own."""
+    """The table's rows of these estimators for one state and one decoder; each has draws of its
+    own."""
     rule, start = DECODERS[decoder], time.time()
     rollout, credit = texts(lm, rule, options.prompts, options.rollouts, options.seed)
     logp, elbo = truth(lm, rollout, rule)
     exact = exact_gradient(lm, rollout, credit, rule)
-    common = {"state": state, "decoder": decoder, "texts": len(logp), "distinct": len(distinct(rollout)[0]),
-              "draws": options.draws, "exact_logprob": float(logp.mean()), "exact_elbo": float(elbo.mean())}
+    common = {
+        "state": state,
+        "decoder": decoder,
+        "texts": len(logp),
+        "distinct": len(distinct(rollout)[0]),
+        "draws": options.draws,
+        "exact_logprob": float(logp.mean()),
+        "exact_elbo": float(elbo.mean()),
+    }
     rows = []
     for name in names:
-        recipe, g = {name: ESTIMATORS[name]}, torch.Generator().manual_seed(options.seed + zlib.crc32(name.encode()))
+        recipe, g = (
+            {name: ESTIMATORS[name]},
+            torch.Generator().manual_seed(options.seed + zlib.crc32(name.encode())),
+        )
         (error,) = errors(lm, rollout, logp, g, options.draws, recipe)
         (angle,) = directions(lm, rollout, credit, exact, g, options.gradients, recipe)
         rows.append({**common, **error, **angle})
-    print(f"{state}, {decoder}: {len(logp)} texts ({common['distinct']} distinct), mean log p {logp.mean():.3f} nats, "
-          f"{len(names)} estimators, {time.time() - start:.0f} s", flush=True)
+    print(
+        f"{state}, {decoder}: {len(logp)} texts ({common['distinct']} distinct), mean log p {logp.mean():.3f} nats, "
+        f"{len(names)} estimators, {time.time() - start:.0f} s",
+        flush=True,
+    )
     return rows
 
 
@@ -83,18 +122,29 @@ def main() -> None:
     rows = show.read_results(options.out) if options.out.is_file() else []
     for state, make in STATES.items():
         done = {(r["state"], r["decoder"], r["estimator"]) for r in rows}
-        missing = {d: names for d in DECODERS if (names := [n for n in ESTIMATORS if (state, d, n) not in done])}
+        missing = {
+            d: names
+            for d in DECODERS
+            if (names := [n for n in ESTIMATORS if (state, d, n) not in done])
+        }
         lm = make() if missing else None
         for decoder, names in missing.items():
             rows += place(state, decoder, lm, names, options)
             with open(options.out, "w", newline="") as file:
                 writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
                 writer.writeheader()
-                writer.writerows([{k: f"{v:.5g}" if isinstance(v, float) else v for k, v in r.items()} for r in rows])
+                writer.writerows(
+                    [
+                        {k: f"{v:.5g}" if isinstance(v, float) else v for k, v in r.items()}
+                        for r in rows
+                    ]
+                )
     print(f"{len(rows)} rows in {options.out}")
     if options.out == OUT:
         show.style()
-        show.estimator_map(rows, ["untrained", "base"]).savefig(ROOT / "notebooks" / "figures" / "estimators.png")
+        show.estimator_map(rows, ["untrained", "base"]).savefig(
+            ROOT / "notebooks" / "figures" / "estimators.png"
+        )
 
 
 if __name__ == "__main__":

@@ -1,14 +1,17 @@
-"""Rollouts and updates, ours and the usual implementation's, in one run: `python benchmarks/speed.py rollouts --model mid`.
+"""Rollouts and updates, ours and the usual implementation's, in one run: `python
+benchmarks/speed.py rollouts --model mid`.
 
-`rollouts`: one group in confidence order, at each temperature. `updates`: one update of diffu-GRPO, of AG-GRPO, and of GDPO
-with 1, 3 and 6 views: old and reference scores where the recipe has them, then the gradient, without the optimiser's step.
-The other side is `restatement.py`. Outputs are compared first, and a difference ends the run; then both take turns.
-notebooks/results/speed.csv gets the median of the repeats, the smallest and the largest, and the same of each pair's ratio.
+`rollouts`: one group in confidence order, at each temperature. `updates`: one update of diffu-GRPO,
+of AG-GRPO, and of GDPO with 1, 3 and 6 views: old and reference scores where the recipe has them,
+then the gradient, without the optimiser's step. The other side is `restatement.py`. Outputs are
+compared first, and a difference ends the run; then both take turns. notebooks/results/speed.csv
+gets the median of the repeats, the smallest and the largest, and the same of each pair's ratio.
 
-Models: `tiny` is the shipped one; `mid` and `8b` have LLaDA's architecture and random weights, `8b` in bfloat16 with
-adapters. Arithmetic is counted (matrix products and attention); its share is of the rate of a large matrix product in the
-same run. Peak memory is beyond the weights and their gradient: on a GPU the allocator's, on a CPU the resident memory of a
-fresh process that runs one side once (Linux only).
+Models: `tiny` is the shipped one; `mid` and `8b` have LLaDA's architecture and random weights, `8b`
+in bfloat16 with adapters. Arithmetic is counted (matrix products and attention); its share is of
+the rate of a large matrix product in the same run. Peak memory is beyond the weights and their
+gradient: on a GPU the allocator's, on a CPU the resident memory of a fresh process that runs one
+side once (Linux only).
 """
 
 from __future__ import annotations
@@ -31,8 +34,20 @@ from dllm_rl_lite.names import lookup
 OUT = Path(__file__).parents[1] / "notebooks" / "results" / "speed.csv"
 QUARTER = dict(prompt=50, length=64, block=8)  # a quarter of what the releases train at
 SIZES = {"tiny": QUARTER, "mid": QUARTER, "8b": dict(prompt=200, length=256, block=32)}
-KEY = ("what", "case", "model", "device", "dtype", "adapters", "rows", "prompt", "length", "block", "tokens_per_step",
-       "micro_batch")
+KEY = (
+    "what",
+    "case",
+    "model",
+    "device",
+    "dtype",
+    "adapters",
+    "rows",
+    "prompt",
+    "length",
+    "block",
+    "tokens_per_step",
+    "micro_batch",
+)
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
@@ -42,19 +57,31 @@ def options(arguments: list[str] | None = None) -> argparse.Namespace:
     p.add_argument("what", choices=("rollouts", "updates"))
     p.add_argument("--model", default="tiny", choices=SHAPES)
     p.add_argument("--device", default="cpu", help="cpu or cuda")
-    p.add_argument("--dtype", choices=("float32", "bfloat16"), help="of the weights (bfloat16 for 8b, else float32)")
-    p.add_argument("--adapters", action="store_true", help="updates train LoRA adapters (8b always)")
+    p.add_argument(
+        "--dtype",
+        choices=("float32", "bfloat16"),
+        help="of the weights (bfloat16 for 8b, else float32)",
+    )
+    p.add_argument(
+        "--adapters", action="store_true", help="updates train LoRA adapters (8b always)"
+    )
     p.add_argument("--rows", type=int, default=6, help="of the group")
     for name in ("prompt", "length", "block"):
         p.add_argument(f"--{name}", type=int, help="tokens")
     p.add_argument("--tokens-per-step", type=int, default=2)
     p.add_argument("--temperatures", type=float, nargs="*", default=[0.0, 0.9])
     p.add_argument("--updates", nargs="*", help="among " + ", ".join(UPDATES))
-    p.add_argument("--micro-batch", type=int, default=0, help="rows of one backward pass of ours; 0: all")
+    p.add_argument(
+        "--micro-batch", type=int, default=0, help="rows of one backward pass of ours; 0: all"
+    )
     p.add_argument("--repeats", type=int, default=3, help="pairs")
     p.add_argument("--threads", type=int, default=torch.get_num_threads())
-    p.add_argument("--quick", action="store_true", help="smallest sizes, one pair, no memory, nothing recorded")
-    p.add_argument("--peak", help="of one side of one case, given as 'CASE/SIDE': print it and stop")
+    p.add_argument(
+        "--quick", action="store_true", help="smallest sizes, one pair, no memory, nothing recorded"
+    )
+    p.add_argument(
+        "--peak", help="of one side of one case, given as 'CASE/SIDE': print it and stop"
+    )
     o = p.parse_args(arguments)
     sizes = dict(rows=3, prompt=6, length=8, block=4, repeats=1) if o.quick else {}
     for name, value in (SIZES[o.model] | sizes).items():
@@ -91,7 +118,8 @@ def matmul_rate(device: str, dtype: torch.dtype) -> float:
 
 
 def peak_bytes(case: Rollouts | Update, side: str, device: str) -> int:
-    """Largest memory of one run of one side beyond what is held before it: weights, reference, gradient, texts."""
+    """Largest memory of one run of one side beyond what is held before it: weights, reference,
+    gradient, texts."""
     if device == "cuda":
         synchronise(device)
         torch.cuda.reset_peak_memory_stats()
@@ -112,7 +140,8 @@ def resident(field: str) -> int:
 
 
 def peaks(case: Rollouts | Update, o: argparse.Namespace, arguments: list[str]) -> dict[str, float]:
-    """Peak memory of both sides, MB; on a CPU each in a process of its own, for freed memory may stay resident."""
+    """Peak memory of both sides, MB; on a CPU each in a process of its own, for freed memory may
+    stay resident."""
     if o.quick:
         return {}
     if o.device == "cuda":
@@ -122,7 +151,9 @@ def peaks(case: Rollouts | Update, o: argparse.Namespace, arguments: list[str]) 
         command = [sys.executable, __file__, *arguments, "--peak", f"{case.name}/{side}"]
         child = subprocess.run(command, capture_output=True, text=True, check=False)
         if child.returncode:
-            raise RuntimeError(f"the process that measures {case.name}/{side} failed:\n{child.stderr[-2000:]}")
+            raise RuntimeError(
+                f"the process that measures {case.name}/{side} failed:\n{child.stderr[-2000:]}"
+            )
         found[side] = json.loads(child.stdout.splitlines()[-1]) / 1e6
     return found
 
@@ -132,7 +163,9 @@ def spread(name: str, values: list[float]) -> dict[str, float]:
     return {name: statistics.median(values), f"{name}_min": min(values), f"{name}_max": max(values)}
 
 
-def measure(case: Rollouts | Update, o: argparse.Namespace, rate: float, arguments: list[str]) -> dict:
+def measure(
+    case: Rollouts | Update, o: argparse.Namespace, rate: float, arguments: list[str]
+) -> dict:
     """One row of the table: the outputs compared, then both sides in turns."""
     check = case.check()  # also warms up
     taken, passes = {"ours": [], "theirs": []}, {}
@@ -151,13 +184,19 @@ def measure(case: Rollouts | Update, o: argparse.Namespace, rate: float, argumen
         row[f"teraflop_{side}"] = check.flops[side] / 1e12
         row[f"matmul_share_{side}"] = check.flops[side] / statistics.median(times) / rate
         row[f"peak_mb_{side}"] = memory.get(side, "")
-    row |= {"matmul_gigaflops": rate / 1e9, "difference": check.difference, "same_tokens": check.same_tokens}
+    row |= {
+        "matmul_gigaflops": rate / 1e9,
+        "difference": check.difference,
+        "same_tokens": check.same_tokens,
+    }
     return row | {"repeats": o.repeats, "threads": o.threads, "torch": torch.__version__}
 
 
 def record(rows: list[dict], path: Path) -> None:
     """Put the rows in the table, in place of what was measured at the same settings."""
-    new = [{k: f"{v:.4g}" if isinstance(v, float) else str(v) for k, v in row.items()} for row in rows]
+    new = [
+        {k: f"{v:.4g}" if isinstance(v, float) else str(v) for k, v in row.items()} for row in rows
+    ]
     names = {tuple(row[k] for k in KEY) for row in new}
     old = list(csv.DictReader(path.open())) if path.exists() else []
     kept = [row for row in old if tuple(row[k] for k in KEY) not in names]
@@ -169,13 +208,20 @@ def record(rows: list[dict], path: Path) -> None:
 
 def describe(row: dict) -> str:
     """One line for a person."""
-    memory = "" if row["memory_ratio"] == "" else (
-        f"; peak {row['peak_mb_ours']:.0f} against {row['peak_mb_theirs']:.0f} MB ({row['memory_ratio']:.2f})")
-    return (f"{row['what']} {row['model']}, {row['case']}: {row['seconds_ours']:.3g} against {row['seconds_theirs']:.3g} s, "
-            f"ratio {row['ratio']:.2f} [{row['ratio_min']:.2f}, {row['ratio_max']:.2f}], "
-            f"{row['tokens_per_second_ours']:.3g} tokens/s, {100 * row['matmul_share_ours']:.0f} % of the matmul rate "
-            f"against {100 * row['matmul_share_theirs']:.0f} %{memory}; outputs differ by {row['difference']:.1e}, "
-            f"{100 * row['same_tokens']:.1f} % of the tokens are the same")
+    memory = (
+        ""
+        if row["memory_ratio"] == ""
+        else (
+            f"; peak {row['peak_mb_ours']:.0f} against {row['peak_mb_theirs']:.0f} MB ({row['memory_ratio']:.2f})"
+        )
+    )
+    return (
+        f"{row['what']} {row['model']}, {row['case']}: {row['seconds_ours']:.3g} against {row['seconds_theirs']:.3g} s, "
+        f"ratio {row['ratio']:.2f} [{row['ratio_min']:.2f}, {row['ratio_max']:.2f}], "
+        f"{row['tokens_per_second_ours']:.3g} tokens/s, {100 * row['matmul_share_ours']:.0f} % of the matmul rate "
+        f"against {100 * row['matmul_share_theirs']:.0f} %{memory}; outputs differ by {row['difference']:.1e}, "
+        f"{100 * row['same_tokens']:.1f} % of the tokens are the same"
+    )
 
 
 def main(arguments: list[str] | None = None) -> list[dict]:

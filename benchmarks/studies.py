@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-# Forward passes of one row: rollouts (guided ones with their second stage), old and reference, views.
+# Forward passes of one row: rollouts (guided ones with their second stage), old and reference,
+# views.
 BUDGET = {"tune": 40_000, "final": 60_000, "flag": 30_000, "summit": 40_000}
 LEARNING_RATES = (1e-4, 2e-4, 4e-4)
 TUNE_TASK, TUNE_SEED = "chain2", 100
@@ -11,30 +12,55 @@ SEEDS = {"final": 3, "flag": 3, "summit": 5}
 PROBLEMS = 180  # greedy, of the test split (of the validation split in stage "tune")
 FEWER = {"countdown": 58}  # splits that do not hold as many
 VARIANTS = {  # stage "flag": method -> name -> what differs from its tiny numbers
-    "diffu-grpo": {"plain": {}, "quirks": {"published_quirks": True}, "whole prompt": {"views": {"p_mask_prompt": 0.0}}},
+    "diffu-grpo": {
+        "plain": {},
+        "quirks": {"published_quirks": True},
+        "whole prompt": {"views": {"p_mask_prompt": 0.0}},
+    },
     "coupled-grpo": {"plain": {}, "quirks": {"published_quirks": True}},
     "gdpo": {"plain": {}, "outside": {"loss": {"per_token": "outside"}}},
-    "wd1": {"plain": {}, "positive": {"credit": {"negative": False}}, "whole prompt": {"views": {"p_mask_prompt": 0.0}}},
+    "wd1": {
+        "plain": {},
+        "positive": {"credit": {"negative": False}},
+        "whole prompt": {"views": {"p_mask_prompt": 0.0}},
+    },
     "gdsd": {"plain": {}, "elbo": {"views": {"weighting": "elbo"}}},
     "agrpo": {"plain": {}, "entropy": {"views": {"law": "entropy"}}, "random": {"order": "random"}},
     "mdpo": {"plain": {}, "rcr": {"order": "rcr"}, "no outlook": {"credit": {"outlook": False}}},
     "ag-grpo": {
-        "plain": {}, "AF only": {"guide": {"rows": 0}}, "answer kept": {"guide": {"repredict": False}},
+        "plain": {},
+        "AF only": {"guide": {"rows": 0}},
+        "answer kept": {"guide": {"repredict": False}},
         "importance": {"guide": {"importance": 1.0}, "credit": {"baseline": "free apart"}},
         "answer told": {"views": {"told": True}},
-        "1 row": {"guide": {"rows": 1}}, "2 rows": {"guide": {"rows": 2}}, "3 rows": {"guide": {"rows": 3}},
-        "free apart": {"credit": {"baseline": "free apart"}}, "guided apart": {"credit": {"baseline": "guided apart"}},
+        "1 row": {"guide": {"rows": 1}},
+        "2 rows": {"guide": {"rows": 2}},
+        "3 rows": {"guide": {"rows": 3}},
+        "free apart": {"credit": {"baseline": "free apart"}},
+        "guided apart": {"credit": {"baseline": "guided apart"}},
         "apart": {"credit": {"baseline": "apart"}},
-        "block 8": {"guide": {"block_length": 8}}, "margin 4": {"guide": {"margin": 4}},
-        "target only": {"guide": {"column": "target"}}},
+        "block 8": {"guide": {"block_length": 8}},
+        "margin 4": {"guide": {"margin": 4}},
+        "target only": {"guide": {"column": "target"}},
+    },
     "ta-grpo-d": {
-        "plain": {}, "delta 0": {"tokens": {"delta": 0.0}}, "clamp": {"tokens": {"clamp": True}},
-        "sum": {"tokens": {"form": "sum"}}, "filled": {"verify": {"fill": True}}},
+        "plain": {},
+        "delta 0": {"tokens": {"delta": 0.0}},
+        "clamp": {"tokens": {"clamp": True}},
+        "sum": {"tokens": {"form": "sum"}},
+        "filled": {"verify": {"fill": True}},
+    },
     "ta-agrpo": {"plain": {}, "delta 0": {"tokens": {"delta": 0.0}}},
 }
 ONLY_SUMMIT = ("target only",)  # variants that the flag task cannot have
-TUNED_APART = ("ag-grpo/AF only",)  # variants with a learning rate of their own: it is what ag-grpo is compared with
-COMBINED = ("ag-agrpo", "ta-agrpo", "ag-ta-grpo")  # not tuned: they take the learning rate of agrpo, which they are made of
+TUNED_APART = (
+    "ag-grpo/AF only",
+)  # variants with a learning rate of their own: it is what ag-grpo is compared with
+COMBINED = (
+    "ag-agrpo",
+    "ta-agrpo",
+    "ag-ta-grpo",
+)  # not tuned: they take the learning rate of agrpo, which they are made of
 PUBLISHED = ("diffu-grpo", "coupled-grpo", "gdpo", "wd1", "gdsd", "agrpo", "mdpo")  # stage "final"
 SUMMIT = [  # tasks, and "method/variant" or "method"; AF only: diffu-grpo with ag-grpo's numbers
     (("chain", "chain_worked"), ("ag-grpo/AF only", "ag-grpo", "agrpo", "ag-agrpo")),

@@ -1,8 +1,10 @@
-"""Run a parameterised notebook safely: `python -m dllm_rl_lite.run NOTEBOOK [config.yaml] [name=value ...]`.
+"""Run a parameterised notebook safely: `python -m dllm_rl_lite.run NOTEBOOK [config.yaml]
+[name=value ...]`.
 
-papermill alone only warns on a mistyped parameter, reads `lr=1e-6` as text and `use_kl=false` as true, and calls a killed
-run complete. Here an unknown name is an error with the nearest match, each value is cast to the type of the notebook's own
-default, and a run counts as finished only when its own results.json says so.
+papermill alone only warns on a mistyped parameter, reads `lr=1e-6` as text and `use_kl=false` as
+true, and calls a killed run complete. Here an unknown name is an error with the nearest match, each
+value is cast to the type of the notebook's own default, and a run counts as finished only when its
+own results.json says so.
 """
 
 from __future__ import annotations
@@ -22,28 +24,41 @@ from .values import cast, merged
 
 
 def declared(notebook: Path) -> dict:
-    """The parameters cell of a notebook: name -> default. Raises ValueError where there is none, or it is not literal."""
+    """The parameters cell of a notebook: name -> default. Raises ValueError where there is none, or
+    it is not literal."""
     cells = json.loads(notebook.read_text())["cells"]
     tagged = [c for c in cells if "parameters" in c["metadata"].get("tags", [])]
     if len(tagged) != 1:
-        raise ValueError(f"{notebook} has {len(tagged)} cells tagged `parameters`; it needs exactly one")
+        raise ValueError(
+            f"{notebook} has {len(tagged)} cells tagged `parameters`; it needs exactly one"
+        )
     found = {}
     for node in ast.parse("".join(tagged[0]["source"])).body:
-        target, value = node.target if isinstance(node, ast.AnnAssign) else node.targets[0], ast.literal_eval(node.value)
-        pairs = zip(target.elts, value, strict=True) if isinstance(target, ast.Tuple) else [(target, value)]
+        target, value = (
+            node.target if isinstance(node, ast.AnnAssign) else node.targets[0],
+            ast.literal_eval(node.value),
+        )
+        pairs = (
+            zip(target.elts, value, strict=True)
+            if isinstance(target, ast.Tuple)
+            else [(target, value)]
+        )
         found |= {name.id: default for name, default in pairs}
     return found
 
 
 def parameters(notebook: Path, config: Path | None, overrides: list[str]) -> dict:
-    """Values from a YAML file and then from name=value words, checked against the notebook's parameters."""
+    """Values from a YAML file and then from name=value words, checked against the notebook's
+    parameters."""
     given: dict = {}
     if config is not None:
         if not config.is_file():
             raise ValueError(f"no parameter file {config}")
         given = yaml.safe_load(config.read_text()) or {}
         if not isinstance(given, dict):
-            raise ValueError(f"{config} must hold `name: value` lines, found {type(given).__name__}")
+            raise ValueError(
+                f"{config} must hold `name: value` lines, found {type(given).__name__}"
+            )
     for word in overrides:
         name, equals, value = word.partition("=")
         if not equals:
@@ -53,16 +68,21 @@ def parameters(notebook: Path, config: Path | None, overrides: list[str]) -> dic
     for name in given:
         if name not in defaults:
             near = difflib.get_close_matches(name, defaults, 1, 0.4)
-            raise ValueError(f"unknown parameter {name!r}{f'; did you mean {near[0]!r}?' if near else ''} "
-                             f"({notebook.name} has: {', '.join(defaults)})")
+            raise ValueError(
+                f"unknown parameter {name!r}{f'; did you mean {near[0]!r}?' if near else ''} "
+                f"({notebook.name} has: {', '.join(defaults)})"
+            )
     return {name: cast(name, value, defaults[name]) for name, value in given.items()}
 
 
-def run(notebook: str | Path, config: str | Path | None = None, overrides: list[str] | None = None) -> dict:
+def run(
+    notebook: str | Path, config: str | Path | None = None, overrides: list[str] | None = None
+) -> dict:
     """Execute a notebook with parameters; its executed copy goes to runs/<notebook>/<time>/.
 
-    A notebook with a `run_dir` parameter that is not given gets that folder as its own. Returns its results.json, plus
-    "notebook", the path of the executed copy. Raises ValueError for bad parameters, RuntimeError if the run did not finish.
+    A notebook with a `run_dir` parameter that is not given gets that folder as its own. Returns its
+    results.json, plus "notebook", the path of the executed copy. Raises ValueError for bad
+    parameters, RuntimeError if the run did not finish.
     """
     import papermill
     from papermill.exceptions import PapermillExecutionError
@@ -80,25 +100,40 @@ def run(notebook: str | Path, config: str | Path | None = None, overrides: list[
     results.unlink(missing_ok=True)
     failure = ""
     try:
-        papermill.execute_notebook(str(notebook), str(copy), parameters=values, kernel_name="python3", log_output=True,
-                                   progress_bar=False, cwd=str(notebook.parent))
+        papermill.execute_notebook(
+            str(notebook),
+            str(copy),
+            parameters=values,
+            kernel_name="python3",
+            log_output=True,
+            progress_bar=False,
+            cwd=str(notebook.parent),
+        )
     except PapermillExecutionError as error:
         failure = f"{error.ename}: {error.evalue}"
     except Exception as error:  # a kernel that died: papermill's own record of it cannot be trusted
         failure = f"{type(error).__name__}: {error}"
     found = json.loads(results.read_text()) if results.is_file() else {}
     if failure or not found.get("finished"):
-        raise RuntimeError(f"{notebook.name} did not finish: {failure or 'it wrote no finished results.json'}\n"
-                           f"executed so far: {copy}; run again with run_dir={folder} to go on")
+        raise RuntimeError(
+            f"{notebook.name} did not finish: {failure or 'it wrote no finished results.json'}\n"
+            f"executed so far: {copy}; run again with run_dir={folder} to go on"
+        )
     return found | {"notebook": str(copy)}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("notebook")
     parser.add_argument("config", nargs="?", help="a YAML file of parameters")
     parser.add_argument("overrides", nargs="*", metavar="name=value")
-    parser.add_argument("--list", action="store_true", help="print the notebook's parameters and their defaults, and stop")
+    parser.add_argument(
+        "--list",
+        action="store_true",
+        help="print the notebook's parameters and their defaults, and stop",
+    )
     a = parser.parse_args()
     words = a.overrides
     if a.config and "=" in a.config:  # no parameter file was given

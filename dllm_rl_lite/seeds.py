@@ -1,4 +1,5 @@
-"""Random seeds: every generator of a run is derived from (seed, step, purpose), so a resumed run draws the same."""
+"""Random seeds: every generator of a run is derived from (seed, step, purpose), so a resumed run
+draws the same."""
 
 from __future__ import annotations
 
@@ -13,6 +14,8 @@ def derived_seed(seed: int, step: int, purpose: str) -> int:
     return int.from_bytes(digest, "big") >> 1
 
 
-def generator(seed: int, step: int, purpose: str, device: str | torch.device = "cpu") -> torch.Generator:
+def generator(
+    seed: int, step: int, purpose: str, device: str | torch.device = "cpu"
+) -> torch.Generator:
     """A fresh generator for one use in one step."""
     return torch.Generator(device).manual_seed(derived_seed(seed, step, purpose))

@@ -1,6 +1,7 @@
 """One plain training loop: rollouts, rewards, credit, inner updates, evaluation, log, checkpoint.
 
-It knows no method by name: a `Method` record says what to do. `python -m dllm_rl_lite.train --help` starts it from a shell.
+It knows no method by name: a `Method` record says what to do. `python -m dllm_rl_lite.train --help`
+starts it from a shell.
 """
 
 from __future__ import annotations
@@ -17,7 +18,14 @@ from torch import Tensor
 
 from .evaluate import evaluate
 from .methods import METHODS, Method, Numbers
-from .models import MaskedDiffusionLM, ReferencePolicy, add_adapters, load_lm, reference_policy, trainable_parameters
+from .models import (
+    MaskedDiffusionLM,
+    ReferencePolicy,
+    add_adapters,
+    load_lm,
+    reference_policy,
+    trainable_parameters,
+)
 from .models.adapters import base_fingerprint, checkpoint_gradients, describe_parameters, learning
 from .planning import Survey, guard_memory, out_of_memory, plan, survey
 from .planning.memory import Memory
@@ -51,33 +59,42 @@ class Run:
     task: Task | Benchmark
     reward: Callable[..., list[float]]
     lm: MaskedDiffusionLM
-    reference: MaskedDiffusionLM | ReferencePolicy | None  # the starting model, where a KL penalty needs it
+    reference: (
+        MaskedDiffusionLM | ReferencePolicy | None
+    )  # the starting model, where a KL penalty needs it
     team: Team  # the processes that share it
     optimizer: torch.optim.Optimizer
     schedule: torch.optim.lr_scheduler.LRScheduler
     memory: Memory  # what it was estimated to need
 
 
-def train(config: TrainConfig, reward: Callable[..., list[float]] | None = None,
-          say: Callable[[str], None] = print) -> TrainResult:
+def train(
+    config: TrainConfig,
+    reward: Callable[..., list[float]] | None = None,
+    say: Callable[[str], None] = print,
+) -> TrainResult:
     """Train, or resume, one run; the processes that torchrun or its like has started share it.
 
     Args:
-        reward: a reward function of TRL's signature in place of the task's own. say: gets a line per step, in the first
-            process.
+        reward: a reward function of TRL's signature in place of the task's own. say: gets a line
+            per step, in the first process.
     Returns:
-        a `TrainResult`; log.csv, config.json and checkpoints are in `run_dir`. Its model is split where `shard` is set:
-        `finished(config)` loads it whole.
+        a `TrainResult`; log.csv, config.json and checkpoints are in `run_dir`. Its model is split
+        where `shard` is set: `finished(config)` loads it whole.
     Raises:
-        ValueError: bad names or values, or a `run_dir` that holds another configuration or a damaged checkpoint.
-        FloatingPointError, ValueError, RuntimeError: a non-finite loss or reward, or a reward function that fails;
-            the message names the step, the method and the last good checkpoint.
+        ValueError: bad names or values, or a `run_dir` that holds another configuration or a
+            damaged checkpoint.
+        FloatingPointError, ValueError, RuntimeError: a non-finite loss or reward, or a reward
+            function that fails; the message names the step, the method and the last good
+            checkpoint.
     """
     team = join(config.device)
     say = say if team.rank == 0 else lambda line: None
     team.agree("configuration", asdict(config))
     found = survey(config, team.size, team.device)
-    guard_memory(found.memory, found.free)  # before the folder is claimed: what is advised may then be changed
+    guard_memory(
+        found.memory, found.free
+    )  # before the folder is claimed: what is advised may then be changed
     team.agree("task", found.prompts.note)  # and nobody loads before all have seen what is free
     config = claim(config, team)
     run_dir, run = Path(config.run_dir), prepare(config, reward, team, found)
@@ -116,36 +133,60 @@ def is_over(config: TrainConfig, rows: list[dict]) -> bool:
 
 
 def guarded_step(run: Run, step: int, rows: list[dict]) -> dict:
-    """The log row of one step, evaluation included where it is due; errors name the step and the last good checkpoint."""
+    """The log row of one step, evaluation included where it is due; errors name the step and the
+    last good checkpoint."""
     row, c = {"step": step}, run.config
     try:
         if step > 0:
             row |= one_step(run, step)
         if step == 0 or is_over(c, [*rows, row]) or (c.eval_every and step % c.eval_every == 0):
-            row |= held_out(run)
+            row |= evaluate_validation(run)
     except (FloatingPointError, ValueError, RuntimeError, MemoryError) as error:
         good = complete_checkpoints(Path(c.run_dir))
-        kind = next((k for k in (FloatingPointError, ValueError) if isinstance(error, k)), RuntimeError)
+        kind = next(
+            (k for k in (FloatingPointError, ValueError) if isinstance(error, k)), RuntimeError
+        )
         said = out_of_memory(error, run.memory) or error
-        raise kind(f"step {step} of {c.method} on {c.task}: {said}\nlast good checkpoint: "
-                   f"{good[-1] if good else 'none yet, the run starts from the base model'}") from error
+        raise kind(
+            f"step {step} of {c.method} on {c.task}: {said}\nlast good checkpoint: "
+            f"{good[-1] if good else 'none yet, the run starts from the base model'}"
+        ) from error
     return row
 
 
-def prepare(config: TrainConfig, reward: Callable[..., list[float]] | None, team: Team = ALONE,
-            found: Survey | None = None) -> Run:
+def prepare(
+    config: TrainConfig,
+    reward: Callable[..., list[float]] | None,
+    team: Team = ALONE,
+    found: Survey | None = None,
+) -> Run:
     """Model, optimiser and schedule on the process's device."""
     found = found or survey(config, team.size, team.device)
     c, method, numbers = config, METHODS[config.method], config.resolved()
-    if c.quantize and team.device.type == "cpu":  # there its backward pass gives no gradient after a rollout
-        raise ValueError(f"quantize={c.quantize!r} trains on a GPU only: set device='auto' where there is one")
+    if (
+        c.quantize and team.device.type == "cpu"
+    ):  # there its backward pass gives no gradient after a rollout
+        raise ValueError(
+            f"quantize={c.quantize!r} trains on a GPU only: set device='auto' where there is one"
+        )
     if c.shard and team.size == 1:
-        raise ValueError("shard splits a model over several processes, and this is one: set processes, or shard to false")
+        raise ValueError(
+            "shard splits a model over several processes, and this is one: set processes, or shard to false"
+        )
     task, dtype = found.prompts.task, getattr(torch, c.dtype)
     check_canvas(numbers, task.length)
-    lm = load_lm(c.model, team.device, torch.float32 if c.shard else dtype, quantize=c.quantize or None)
+    lm = load_lm(
+        c.model, team.device, torch.float32 if c.shard else dtype, quantize=c.quantize or None
+    )
     if c.lora_targets:
-        add_adapters(lm, c.lora_targets, c.lora_r, c.lora_alpha, c.lora_dropout, derived_seed(c.seed, 0, "adapters"))
+        add_adapters(
+            lm,
+            c.lora_targets,
+            c.lora_r,
+            c.lora_alpha,
+            c.lora_dropout,
+            derived_seed(c.seed, 0, "adapters"),
+        )
     if c.gradient_checkpointing:
         checkpoint_gradients(lm)
     team.agree("model", base_fingerprint(lm))
@@ -153,10 +194,25 @@ def prepare(config: TrainConfig, reward: Callable[..., list[float]] | None, team
     if c.shard:
         for model in (lm, reference):
             shard(model, team, dtype) if model is not None else None
-    optimizer = torch.optim.AdamW(trainable_parameters(lm), numbers.lr, (0.9, 0.99), weight_decay=numbers.weight_decay)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda n: min(1.0, (n + 1) / max(numbers.warmup, 1)))
-    return Run(config, method, numbers, task, reward or task.reward, lm, reference, team, optimizer, schedule,
-               found.memory)
+    optimizer = torch.optim.AdamW(
+        trainable_parameters(lm), numbers.lr, (0.9, 0.99), weight_decay=numbers.weight_decay
+    )
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda n: min(1.0, (n + 1) / max(numbers.warmup, 1))
+    )
+    return Run(
+        config,
+        method,
+        numbers,
+        task,
+        reward or task.reward,
+        lm,
+        reference,
+        team,
+        optimizer,
+        schedule,
+        found.memory,
+    )
 
 
 def one_step(run: Run, step: int) -> dict[str, float]:
@@ -164,14 +220,29 @@ def one_step(run: Run, step: int) -> dict[str, float]:
     c, n = run.config, run.numbers
     problems = run.task.sample(n.prompts, "train", derived_seed(c.seed, step, "problems"))
     with gathered(run.lm):
-        batch = collect(run.lm, run.task, run.reward, run.method, n, problems, rollout_noise(run, step), run.team, c.cache)
+        batch = collect(
+            run.lm,
+            run.task,
+            run.reward,
+            run.method,
+            n,
+            problems,
+            rollout_noise(run, step),
+            run.team,
+            c.cache,
+        )
     start = time.perf_counter()
     stats = update(run, batch.rollout, batch.advantage, step)
-    return batch.log | stats | {"lr": run.optimizer.param_groups[0]["lr"], "seconds_update": time.perf_counter() - start}
+    return (
+        batch.log
+        | stats
+        | {"lr": run.optimizer.param_groups[0]["lr"], "seconds_update": time.perf_counter() - start}
+    )
 
 
 def rollout_noise(run: Run, step: int) -> list[torch.Generator]:
-    """One generator for each rollout call of a step, on the model's device: the noise of a big vocabulary is drawn there."""
+    """One generator for each rollout call of a step, on the model's device: the noise of a big
+    vocabulary is drawn there."""
     rows, batch = run.numbers.prompts * run.numbers.group, run.config.rollout_batch
     parts = -(-rows // batch) if batch else run.team.size
     names = ["rollout"] if parts == 1 else [f"rollout {i} of {parts}" for i in range(parts)]
@@ -179,17 +250,33 @@ def rollout_noise(run: Run, step: int) -> list[torch.Generator]:
 
 
 def update(run: Run, rollout: Rollout, advantage: Tensor, step: int) -> dict[str, float]:
-    """The inner updates of one step; old and reference scores of all of them are taken before the first.
+    """The inner updates of one step; old and reference scores of all of them are taken before the
+    first.
 
-    Returns the log columns, averaged over the inner updates, and `forwards_update`, the forward passes (of one row) spent.
+    Returns the log columns, averaged over the inner updates, and `forwards_update`, the forward
+    passes (of one row) spent.
     """
     c, n, team = run.config, run.numbers, run.team
-    seeds = [[generator(run.config.seed, step, f"views {i}") for i in chunks]
-             for chunks in mask_seeds(n.inner_updates, n.published_quirks)]
+    seeds = [
+        [generator(run.config.seed, step, f"views {i}") for i in chunks]
+        for chunks in mask_seeds(n.inner_updates, n.published_quirks)
+    ]
     with gathered(run.lm, run.reference):
-        batches = [score_views(run.lm, run.reference, run.method, n, rollout, advantage, s, i == 0, team,
-                               c.micro_batch)
-                   for i, s in enumerate(seeds)]
+        batches = [
+            score_views(
+                run.lm,
+                run.reference,
+                run.method,
+                n,
+                rollout,
+                advantage,
+                s,
+                i == 0,
+                team,
+                c.micro_batch,
+            )
+            for i, s in enumerate(seeds)
+        ]
     logs, spent = [], sum(team.gather([b.forwards for b in batches]))
     for i, batch in enumerate(batches):
         losses: list[None] = []  # one for every backward pass of this process
@@ -197,9 +284,13 @@ def update(run: Run, rollout: Rollout, advantage: Tensor, step: int) -> dict[str
         def backward(loss: Tensor, losses=losses) -> None:
             losses.append(loss.backward())
 
-        dropped = f"dropout {i}" if team.rank == 0 else f"dropout {i} of process {team.rank}"  # other rows, other units
+        dropped = (
+            f"dropout {i}" if team.rank == 0 else f"dropout {i} of process {team.rank}"
+        )  # other rows, other units
         with gathered(run.lm), learning(run.lm, derived_seed(c.seed, step, dropped)):
-            stats = accumulate_gradients(run.lm, run.method, n, batch, backward, c.micro_batch, team)
+            stats = accumulate_gradients(
+                run.lm, run.method, n, batch, backward, c.micro_batch, team
+            )
             team.add_gradients(run.lm, bool(losses))
         spent += stats.pop("forwards")
         norm = torch.nn.utils.clip_grad_norm_(trainable_parameters(run.lm), n.grad_clip)
@@ -214,20 +305,39 @@ def update(run: Run, rollout: Rollout, advantage: Tensor, step: int) -> dict[str
     return {k: sum(v) / len(v) for k, v in means.items()} | {"forwards_update": spent}
 
 
-def held_out(run: Run) -> dict[str, float]:
+def evaluate_validation(run: Run) -> dict[str, float]:
     """Greedy accuracy on held-out problems, with its 95 % interval."""
     c, n = run.config, run.numbers
     batch = min(c.rollout_batch or 128, 128, -(-c.eval_problems // run.team.size) or 128)
     with gathered(run.lm):
-        report = evaluate(run.lm, run.task, n.test_rule(run.task.length), c.eval_problems, split=c.eval_split,
-                          block_length=n.block_length or None, eos=n.eos, batch=batch, team=run.team)
-    return {"eval_accuracy": report.accuracy, "eval_low": report.low, "eval_high": report.high,
-            "eval_forwards": report.mean_forwards, "seconds_eval": report.seconds}
+        report = evaluate(
+            run.lm,
+            run.task,
+            n.test_rule(run.task.length),
+            c.eval_problems,
+            split=c.eval_split,
+            block_length=n.block_length or None,
+            eos=n.eos,
+            batch=batch,
+            team=run.team,
+        )
+    return {
+        "eval_accuracy": report.accuracy,
+        "eval_low": report.low,
+        "eval_high": report.high,
+        "eval_forwards": report.mean_forwards,
+        "seconds_eval": report.seconds,
+    }
 
 
 def checksum(lm) -> float:
-    """A number that tells two states of the trained weights apart; of split weights, none: there is one copy."""
-    return 0.0 if is_sharded(lm) else sum(float(p.detach().double().sum()) for p in trainable_parameters(lm))
+    """A number that tells two states of the trained weights apart; of split weights, none: there is
+    one copy."""
+    return (
+        0.0
+        if is_sharded(lm)
+        else sum(float(p.detach().double().sum()) for p in trainable_parameters(lm))
+    )
 
 
 def describe(row: dict) -> str:
@@ -235,11 +345,15 @@ def describe(row: dict) -> str:
     parts = [f"step {row['step']:3d}"]
     if "reward" in row:
         seconds = row["seconds_rollout"] + row["seconds_reward"] + row["seconds_update"]
-        parts.append(f"reward {row['reward']:.3f}  dead groups {row['dead_groups']:.2f}  clipped {row['clip_fraction']:.3f}"
-                     f"  grad {row['grad_norm']:.2f}  {seconds:.1f} s")
+        parts.append(
+            f"reward {row['reward']:.3f}  dead groups {row['dead_groups']:.2f}  clipped {row['clip_fraction']:.3f}"
+            f"  grad {row['grad_norm']:.2f}  {seconds:.1f} s"
+        )
     if "eval_accuracy" in row:
-        parts.append(f"held-out {100 * row['eval_accuracy']:.1f} % "
-                     f"[{100 * row['eval_low']:.1f}, {100 * row['eval_high']:.1f}]")
+        parts.append(
+            f"held-out {100 * row['eval_accuracy']:.1f} % "
+            f"[{100 * row['eval_low']:.1f}, {100 * row['eval_high']:.1f}]"
+        )
     return "  ".join(parts)
 
 
@@ -247,7 +361,9 @@ def _tensorboard(run_dir: Path):
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
-        raise ValueError("tensorboard=True needs the extra: pip install -e .[tensorboard]") from error
+        raise ValueError(
+            "tensorboard=True needs the extra: pip install -e .[tensorboard]"
+        ) from error
     return SummaryWriter(run_dir / "tensorboard")
 
 
@@ -256,7 +372,9 @@ def main() -> None:
     options = parser(__doc__)
     given = parse(options)
     try:
-        split = {"shard": True} if os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true" else {}  # accelerate's word
+        split = (
+            {"shard": True} if os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true" else {}
+        )  # accelerate's word
         config, start = read_config(given.pop("config"), given | split)
         if start["dry_run"]:
             print(plan(config, start["processes"]))
@@ -266,7 +384,9 @@ def main() -> None:
             train(config)
             leave()
     except (ValueError, RuntimeError, FloatingPointError) as error:
-        options.exit(1, f"{ERROR + os.environ['RANK'] + ': ' if 'RANK' in os.environ else ''}{error}\n")
+        options.exit(
+            1, f"{ERROR + os.environ['RANK'] + ': ' if 'RANK' in os.environ else ''}{error}\n"
+        )
 
 
 if __name__ == "__main__":

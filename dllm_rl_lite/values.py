@@ -8,14 +8,17 @@ from pathlib import Path
 
 
 def cast(name: str, value, default):
-    """Read `value` (a string from the command line, or what YAML made of it) as the type of the notebook's default.
+    """Read `value` (a string from the command line, or what YAML made of it) as the type of the
+    notebook's default.
 
     Text with a slash that is a path here becomes an absolute one.
 
     Raises ValueError naming the parameter, the value and the wanted type.
     """
     kind = type(default)
-    wrong = ValueError(f"parameter {name}={value!r} is not {kind.__name__} (the notebook's default is {default!r})")
+    wrong = ValueError(
+        f"parameter {name}={value!r} is not {kind.__name__} (the notebook's default is {default!r})"
+    )
     if kind is bool:
         words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
         if str(value).lower() not in words:
@@ -44,7 +47,8 @@ def cast(name: str, value, default):
 
 
 def merged(values: dict, over: dict) -> dict:
-    """`values` with those of `over` put in: dictionaries key by key, also where one is written as text."""
+    """`values` with those of `over` put in: dictionaries key by key, also where one is written as
+    text."""
     result = dict(values)
     for name, value in over.items():
         if isinstance(result.get(name), dict) and isinstance(value, str):

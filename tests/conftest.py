@@ -14,18 +14,24 @@ from dllm_rl_lite.sampler import Schedule, denoise
 torch.set_num_threads(1)
 
 
-def sharpen(lm: MaskedDiffusionLM, layers: float = 0.24, embedding: float = 0.04, head: float = 0.5):
-    """Give an untrained model's matrices these standard deviations, so that its predictions differ by position and
-    context and are confident, whatever the package's own initialisation is."""
+def sharpen(
+    lm: MaskedDiffusionLM, layers: float = 0.24, embedding: float = 0.04, head: float = 0.5
+):
+    """Give an untrained model's matrices these standard deviations, so that its predictions differ
+    by position and context and are confident, whatever the package's own initialisation is."""
     with torch.no_grad():
         for name, p in lm.named_parameters():
             if "norm" not in name:
-                p.mul_((head if "lm_head" in name else embedding if "embed" in name else layers) / p.std())
+                p.mul_(
+                    (head if "lm_head" in name else embedding if "embed" in name else layers)
+                    / p.std()
+                )
     return lm.eval()
 
 
 class Spy:
-    """A model that notes what it is asked: `calls` holds (ids, attention_mask, where) of each forward pass."""
+    """A model that notes what it is asked: `calls` holds (ids, attention_mask, where) of each
+    forward pass."""
 
     def __init__(self, lm):
         self.lm, self.calls = lm, []
@@ -39,7 +45,8 @@ class Spy:
 
 
 class Biased(nn.Module):
-    """A model with some logits raised, to make a token (end-of-sequence, say) as likely as a test needs."""
+    """A model with some logits raised, to make a token (end-of-sequence, say) as likely as a test
+    needs."""
 
     def __init__(self, lm, bias: dict[int, float]):
         super().__init__()
@@ -70,8 +77,8 @@ class TableLM:
         self.place = 4 ** torch.arange(length)
 
     def __call__(self, ids, attention_mask, where):
-        canvas = ids[:, -self.length:]
-        return self.table[(canvas * self.place).sum(1)][where[:, -self.length:]].clone()
+        canvas = ids[:, -self.length :]
+        return self.table[(canvas * self.place).sum(1)][where[:, -self.length :]].clone()
 
     def logits(self, canvas: tuple[int, ...]) -> torch.Tensor:
         """(L, 4) float64 logits of one canvas."""
@@ -87,8 +94,12 @@ class TableLM:
 @pytest.fixture(scope="session")
 def new_lm():
     """A function that builds a small, sharp, untrained model from a seed."""
+
     def build(seed: int = 0):
-        return sharpen(new_tiny_lm(hidden=32, layers=2, heads=2, feed_forward=64, max_length=64, seed=seed))
+        return sharpen(
+            new_tiny_lm(hidden=32, layers=2, heads=2, feed_forward=64, max_length=64, seed=seed)
+        )
+
     return build
 
 
@@ -145,4 +156,6 @@ def later(policy):
 @pytest.fixture(scope="session")
 def batch(policy):
     g = torch.Generator().manual_seed(1)
-    return denoise(policy, PROMPTS, 8, Schedule(4, "random"), temperature=1.0, generator=g, record=True)
+    return denoise(
+        policy, PROMPTS, 8, Schedule(4, "random"), temperature=1.0, generator=g, record=True
+    )

@@ -1,8 +1,8 @@
 """Programs that try to do harm or to pass tests without being right. Each defines f, or fails to.
 
-HOSTILE are run against honest tests and must pass none; "{canary}" is a folder that the test puts there for them to destroy.
-ATTEMPTS are expressions that must be refused: as functions of a program that is otherwise right, so that a wall that is
-missing shows.
+HOSTILE are run against honest tests and must pass none; "{canary}" is a folder that the test puts
+there for them to destroy. ATTEMPTS are expressions that must be refused: as functions of a program
+that is otherwise right, so that a wall that is missing shows.
 """
 
 ALWAYS_EQUAL = """
@@ -21,16 +21,16 @@ def f(x): return Yes({args})
 HOSTILE = {
     "fork bomb": "import os\ndef f(x):\n    while True:\n        os.fork()",
     "fork bomb that goes on": "import os\ndef f(x):\n    while True:\n        try: os.fork()\n"
-                              "        except OSError: pass",
+    "        except OSError: pass",
     "fork while loaded": "import os\nwhile True: os.fork()",
     "double fork into a session of its own": "import os, time\nif os.fork() == 0:\n    os.setsid()\n"
-                                             "    if os.fork() == 0:\n"
-                                              "        time.sleep(600)\ndef f(x): return x",
+    "    if os.fork() == 0:\n"
+    "        time.sleep(600)\ndef f(x): return x",
     "thread bomb": "import threading, time\ndef f(x):\n    while True:\n"
-                   "        threading.Thread(target=time.sleep, args=(600,)).start()",
+    "        threading.Thread(target=time.sleep, args=(600,)).start()",
     "thread that outlives": "import _thread, time\n_thread.start_new_thread(time.sleep, (600,))\ndef f(x): return x",
     "multiprocessing": "import multiprocessing\ndef f(x):\n"
-                       "    p = multiprocessing.Process(target=print); p.start(); p.join()",
+    "    p = multiprocessing.Process(target=print); p.start(); p.join()",
     "subprocess": "import subprocess\ndef f(x): return subprocess.check_output(['sleep', '600'])",
     "shell": "import os\ndef f(x): os.execv('/bin/sh', ['sh', '-c', 'sleep 600'])",
     "system": "import os\ndef f(x): return [x, os.system('sleep 600')]",
@@ -39,29 +39,29 @@ HOSTILE = {
     "memory by mapping": "import mmap\ndef f(x): return len([mmap.mmap(-1, 2**30) for _ in range(100)])",
     "string memory": "def f(x):\n    s = 'a'\n    while True: s += s",
     "disk": "def f(x):\n    i = 0\n    while True:\n        i += 1\n"
-            "        with open(f'fill{i}', 'wb') as o: o.write(bytes(10**7))",
+    "        with open(f'fill{i}', 'wb') as o: o.write(bytes(10**7))",
     "disk everywhere": "import os\ndef f(x):\n"
-                       "    for d in ('/', '/tmp', '/var/tmp', '/dev/shm', os.path.expanduser('~'), '.'):\n"
-                       "        open(d + '/hostile_was_here', 'w').write('x' * 10**9)",
+    "    for d in ('/', '/tmp', '/var/tmp', '/dev/shm', os.path.expanduser('~'), '.'):\n"
+    "        open(d + '/hostile_was_here', 'w').write('x' * 10**9)",
     "inodes": "import os\ndef f(x):\n    i = 0\n    while True:\n        i += 1\n        os.mkdir(f'd{i}')",
     "output flood": "def f(x):\n    while True: print('x' * 10**6)",
     "flood of every descriptor": "import os\ndef f(x):\n    while True:\n        for fd in range(64):\n"
-                                 "            try: os.write(fd, b'x' * 65536)\n            except OSError: pass",
+    "            try: os.write(fd, b'x' * 65536)\n            except OSError: pass",
     "passed on every descriptor": "import os\nfor fd in range(64):\n    for text in (b'\"\"\\n' * 9, b'passed\\n"
-                                  "', b'1', b'[true]'):\n"
-                                  "        try: os.write(fd, text)\n        except OSError: pass\ndef f(x): return x",
+    "', b'1', b'[true]'):\n"
+    "        try: os.write(fd, text)\n        except OSError: pass\ndef f(x): return x",
     "forged messages": "import os, json, struct\ndata = json.dumps(['value', True, {}]).encode()\n"
-                       "for fd in range(3, 64):\n"
-                       "    try: os.write(fd, (struct.pack('<I', len(data)) + data) * 50)\n    except OSError: pass\n"
-                       "def f(x): return x",
+    "for fd in range(3, 64):\n"
+    "    try: os.write(fd, (struct.pack('<I', len(data)) + data) * 50)\n    except OSError: pass\n"
+    "def f(x): return x",
     "endless message": "import os, struct\nfor fd in range(3, 64):\n    try:\n"
-                       "        os.write(fd, struct.pack('<I', 2**32 - 1))\n"
-                       "        while True: os.write(fd, b'[' * 65536)\n    except OSError: pass\ndef f(x): return x",
+    "        os.write(fd, struct.pack('<I', 2**32 - 1))\n"
+    "        while True: os.write(fd, b'[' * 65536)\n    except OSError: pass\ndef f(x): return x",
     "deep message": "import os, struct\nfor fd in range(3, 64):\n"
-                    "    try: os.write(fd, struct.pack('<I', 60000) + b'[' * 60000)\n"
-                    "    except OSError: pass\ndef f(x): return x",
+    "    try: os.write(fd, struct.pack('<I', 60000) + b'[' * 60000)\n"
+    "    except OSError: pass\ndef f(x): return x",
     "signal to the parent": "import os, signal\nfor s in (signal.SIGUSR1, signal.SIGTERM, signal.SIGKILL):\n"
-                            "    os.kill(os.getppid() or 1, s)\ndef f(x): return x",
+    "    os.kill(os.getppid() or 1, s)\ndef f(x): return x",
     "signal to everybody": "import os\nos.kill(-1, 9)\ndef f(x): return x",
     "signal to the group": "import os\nos.killpg(0, 9)\ndef f(x): return x",
     "stops itself": "import os, signal\ndef f(x): os.kill(os.getpid(), signal.SIGSTOP)",
@@ -77,22 +77,22 @@ HOSTILE = {
     "raises StopIteration": "def f(x): raise StopIteration(10)",
     "exits at the end": "import atexit, os\natexit.register(os._exit, 0)\ndef f(x): return x",
     "patched builtins": "import builtins\n"
-                        "builtins.AssertionError = type('A', (Exception,), {'__init__': lambda *a: None})\n"
-                        "builtins.len = builtins.all = builtins.isinstance = lambda *a: True\n"
-                        "builtins.compile = builtins.exec = print\n"
-                        "def f(x): return x",
+    "builtins.AssertionError = type('A', (Exception,), {'__init__': lambda *a: None})\n"
+    "builtins.len = builtins.all = builtins.isinstance = lambda *a: True\n"
+    "builtins.compile = builtins.exec = print\n"
+    "def f(x): return x",
     "patched modules": "import sys\nfor m in list(sys.modules.values()):\n    for n in list(vars(m)):\n"
-                       "        if n.startswith(('assert', 'encode', 'decode', 'send', 'error', 'work')):\n"
-                       "            setattr(m, n, lambda *a, **k: ['value', True, {}])\ndef f(x): return x",
+    "        if n.startswith(('assert', 'encode', 'decode', 'send', 'error', 'work')):\n"
+    "            setattr(m, n, lambda *a, **k: ['value', True, {}])\ndef f(x): return x",
     "deleted modules": "import sys\nsys.modules.clear()\ndef f(x): return x",
     "names of the tests": "assert_ = check = test = None\ndef check(*a): return True\ndef f(x): return x",
     "walks the frames": "import sys\ndef f(x):\n    frame = sys._getframe()\n    while frame:\n"
-                        "        for name, v in list(frame.f_locals.items()):\n"
-                        "            if name in ('expected', 'answer', 'result', 'passed'): return v\n"
-                        "        frame.f_locals.update(passed=True); frame.f_globals.update(passed=True)\n"
-                        "        frame = frame.f_back",
+    "        for name, v in list(frame.f_locals.items()):\n"
+    "            if name in ('expected', 'answer', 'result', 'passed'): return v\n"
+    "        frame.f_locals.update(passed=True); frame.f_globals.update(passed=True)\n"
+    "        frame = frame.f_back",
     "searches memory": "import gc\ndef f(x):\n    for o in gc.get_objects():\n"
-                       "        if isinstance(o, dict) and 'tests' in o: return o['tests']",
+    "        if isinstance(o, dict) and 'tests' in o: return o['tests']",
     "always equal": ALWAYS_EQUAL.format(base="object", args=""),
     "always equal list": ALWAYS_EQUAL.format(base="list", args=""),
     "always equal dict": ALWAYS_EQUAL.format(base="dict", args=""),
@@ -100,11 +100,11 @@ HOSTILE = {
     "always equal text": ALWAYS_EQUAL.format(base="str", args="'7'"),
     "always equal tuple": ALWAYS_EQUAL.format(base="tuple", args="(7,)"),
     "always equal class": "class M(type):\n    def __eq__(c, o): return True\n    __hash__ = None\nclass f(metaclass=M):\n"
-                          "    def __new__(c, x): return c",
+    "    def __new__(c, x): return c",
     "posing as a list": "class L:\n    __class__ = list\n    __name__ = 'list'\n    def __eq__(s, o): return True\n"
-                        "def f(x): return L()",
+    "def f(x): return L()",
     "list type replaced": "list = type('list', (), {'__module__': 'builtins', '__eq__': lambda s, o: True})\n"
-                          "def f(x): return list()",
+    "def f(x): return list()",
     "generator without end": "def f(x):\n    while True: yield 1",
     "recursion": "def f(x): return f(x)",
     "deep recursion in C": "import sys\nsys.setrecursionlimit(10**9)\ndef f(x): return f(x)",
@@ -120,42 +120,59 @@ HOSTILE = {
     "segmentation fault": "import ctypes\ndef f(x): ctypes.string_at(0)",
     "debugger": "import ctypes, os\ndef f(x): return ctypes.CDLL(None).ptrace(16, os.getppid(), 0, 0)",
     "removes files": "import shutil\nfor d in ('{canary}', '.'): shutil.rmtree(d, ignore_errors=True)\n"
-                     "def f(x): return x",
+    "def f(x): return x",
     "links": "import os\nos.symlink('/etc', 'a')\nos.link('/etc/passwd', '/tmp/hostile_was_here')\ndef f(x): return x",
     "reads what it can": "import os\ndef f(x):\n"
-                         "    return [open(p).read() for p in ('/etc/shadow', '/proc/self/environ')] + "
-                         "[os.listdir('/root')]",
+    "    return [open(p).read() for p in ('/etc/shadow', '/proc/self/environ')] + "
+    "[os.listdir('/root')]",
     "connects": "import socket\ndef f(x): return socket.create_connection(('1.1.1.1', 53), 2)",
     "listens": "import socket\ndef f(x):\n    s = socket.socket(); s.bind(('', 0)); s.listen(); s.accept()",
     "asks for names": "import socket\ndef f(x): return socket.gethostbyname('example.com')",
     "swallows errors": "import sys\nsys.excepthook = sys.unraisablehook = lambda *a: None\ndef f(x):\n"
-                       "    try: return 1 // 0\n    finally: return None",
+    "    try: return 1 // 0\n    finally: return None",
     "traces": "import sys\nsys.settrace(lambda *a: None)\nsys.setprofile(lambda *a: sys.exit())\ndef f(x): return x",
     "no program": "this is no Python",
     "nothing": "",
     "null bytes": "def f(x): return '\\0'\n\0",
     "lone surrogate": "def f(x): return '\ud800'",
     "sets the resource limits": "import resource\nresource.setrlimit(resource.RLIMIT_CPU, (10**6, 10**6))\n"
-                                "resource.setrlimit(resource.RLIMIT_AS, (-1, -1))\ndef f(x): return x",
+    "resource.setrlimit(resource.RLIMIT_AS, (-1, -1))\ndef f(x): return x",
 }
 
 # What must be refused at each level: (expression, the names of the levels).
 BOTH, LIMITS = ("bubblewrap", "limits"), ("limits",)
 ATTEMPTS = {
-    "fork": ("os.fork()", BOTH), "thread": ("_thread.start_new_thread(print, ())", BOTH),
-    "exec": ("os.execv('/bin/sh', ['sh'])", BOTH), "spawn": ("os.posix_spawn('/bin/true', ['true'], {})", BOTH),
-    "socket": ("socket.socket()", BOTH), "socket pair": ("socket.socketpair()", BOTH),
-    "signal": ("os.kill(os.getppid(), 0)", BOTH), "signal to itself": ("os.kill(os.getpid(), 0)", BOTH),
-    "home": ("[n for n in os.listdir('{home}') if not '{python}'.startswith('{home}/' + n)][0]", BOTH),
+    "fork": ("os.fork()", BOTH),
+    "thread": ("_thread.start_new_thread(print, ())", BOTH),
+    "exec": ("os.execv('/bin/sh', ['sh'])", BOTH),
+    "spawn": ("os.posix_spawn('/bin/true', ['true'], {})", BOTH),
+    "socket": ("socket.socket()", BOTH),
+    "socket pair": ("socket.socketpair()", BOTH),
+    "signal": ("os.kill(os.getppid(), 0)", BOTH),
+    "signal to itself": ("os.kill(os.getpid(), 0)", BOTH),
+    "home": (
+        "[n for n in os.listdir('{home}') if not '{python}'.startswith('{home}/' + n)][0]",
+        BOTH,
+    ),
     "shadow": ("open('/etc/shadow').read()", BOTH),
-    "passwd": ("open('/etc/passwd').read()", BOTH), "file of the caller": ("open('{file}').read()", BOTH),
-    "write over it": ("open('{file}', 'w')", BOTH), "create beside it": ("open('{file}.new', 'w')", BOTH),
-    "remove it": ("os.remove('{file}')", BOTH), "rename it": ("os.rename('{file}', '{file}.old')", BOTH),
-    "link it": ("os.symlink('{file}', '{file}.link')", BOTH), "folder beside it": ("os.mkdir('{file}.d')", BOTH),
-    "write into the root": ("open('/new', 'w')", BOTH), "write into Python": ("open(os.__file__, 'a')", BOTH),
-    "/proc": ("os.listdir('/proc')", BOTH), "/dev": ("os.listdir('/dev/shm')", BOTH),
-    "environment": ("os.environ['PATH']", BOTH), "priority": ("os.nice(-5)", BOTH), "user": ("os.setuid(0)", BOTH),
+    "passwd": ("open('/etc/passwd').read()", BOTH),
+    "file of the caller": ("open('{file}').read()", BOTH),
+    "write over it": ("open('{file}', 'w')", BOTH),
+    "create beside it": ("open('{file}.new', 'w')", BOTH),
+    "remove it": ("os.remove('{file}')", BOTH),
+    "rename it": ("os.rename('{file}', '{file}.old')", BOTH),
+    "link it": ("os.symlink('{file}', '{file}.link')", BOTH),
+    "folder beside it": ("os.mkdir('{file}.d')", BOTH),
+    "write into the root": ("open('/new', 'w')", BOTH),
+    "write into Python": ("open(os.__file__, 'a')", BOTH),
+    "/proc": ("os.listdir('/proc')", BOTH),
+    "/dev": ("os.listdir('/dev/shm')", BOTH),
+    "environment": ("os.environ['PATH']", BOTH),
+    "priority": ("os.nice(-5)", BOTH),
+    "user": ("os.setuid(0)", BOTH),
     "more memory": ("resource.setrlimit(resource.RLIMIT_AS, (2**40, 2**40))", BOTH),
     "limits of the parent": ("resource.prlimit(os.getppid(), resource.RLIMIT_CPU, (1, 1))", BOTH),
-    "pipe": ("os.pipe()", LIMITS), "any file": ("open('/usr/bin/env', 'rb')", LIMITS), "here": ("os.listdir('.')", LIMITS),
+    "pipe": ("os.pipe()", LIMITS),
+    "any file": ("open('/usr/bin/env', 'rb')", LIMITS),
+    "here": ("os.listdir('.')", LIMITS),
 }

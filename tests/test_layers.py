@@ -1,4 +1,5 @@
-"""The plan of the package: folders are layers, imports point down, and each public name has one home."""
+"""The plan of the package: folders are layers, imports point down, and each public name has one
+home."""
 
 import ast
 import json
@@ -8,7 +9,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "dllm_rl_lite"
-# From the top down. A place imports from lower lines only; places on one line do not import each other.
+# From the top down. A place imports from lower lines only; places on one line do not import each
+# other.
 LAYERS = [
     ("train", "run"),
     ("evaluate",),
@@ -41,7 +43,8 @@ def tree_of(path: Path) -> ast.Module:
 
 
 def from_imports(path: Path) -> list[tuple[tuple[str, ...], list[str]]]:
-    """Each `from dllm_rl_lite... import names` of a file: the module as a path below the package, and the names."""
+    """Each `from dllm_rl_lite... import names` of a file: the module as a path below the package,
+    and the names."""
     folder = path.relative_to(PACKAGE).parts[:-1] if path.is_relative_to(PACKAGE) else ()
     found = []
     for node in ast.walk(tree_of(path)):
@@ -78,7 +81,9 @@ def test_imports_point_down(path):
     for module in imported(path):
         there = place_of(module)
         if there != here:
-            assert FLOOR[there] < FLOOR[here], f"{here} must not import {'.'.join(module)}: it stands beside or above"
+            assert FLOOR[there] < FLOOR[here], (
+                f"{here} must not import {'.'.join(module)}: it stands beside or above"
+            )
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
@@ -110,7 +115,9 @@ def test_no_circle_within_a_folder(folder):
     edges = modules_within(folder)
     while edges:
         free = [path for path, targets in edges.items() if not targets & edges.keys()]
-        assert free, f"files that import each other: {sorted(str(path.relative_to(PACKAGE)) for path in edges)}"
+        assert free, (
+            f"files that import each other: {sorted(str(path.relative_to(PACKAGE)) for path in edges)}"
+        )
         for path in free:
             del edges[path]
 
@@ -128,11 +135,17 @@ def face(folder: Path) -> dict[str, str]:
 def test_a_face_says_what_its_folder_is_for_and_hides_no_file(folder):
     tree = ast.parse((folder / "__init__.py").read_text())
     assert len(ast.get_docstring(tree)) > 60
-    files = {path.stem for path in folder.glob("*.py")} | {path.name for path in folder.iterdir() if path.is_dir()}
+    files = {path.stem for path in folder.glob("*.py")} | {
+        path.name for path in folder.iterdir() if path.is_dir()
+    }
     assert not files & face(folder).keys(), "a name that hides the file of the same name"
 
 
-USERS = [*ROOT.glob("benchmarks/*.py"), *ROOT.glob("tests/**/*.py"), *ROOT.glob("notebooks/**/*.ipynb")]
+USERS = [
+    *ROOT.glob("benchmarks/*.py"),
+    *ROOT.glob("tests/**/*.py"),
+    *ROOT.glob("notebooks/**/*.ipynb"),
+]
 
 
 @pytest.mark.parametrize("path", [*FILES, *sorted(USERS)], ids=lambda p: str(p.relative_to(ROOT)))
@@ -144,4 +157,6 @@ def test_a_name_on_a_face_is_imported_from_there(path):
             continue
         homes = face(PACKAGE / module[0])
         for name in names:
-            assert homes.get(name) != ".".join(module[1:]), f"import {name} from dllm_rl_lite.{module[0]}"
+            assert homes.get(name) != ".".join(module[1:]), (
+                f"import {name} from dllm_rl_lite.{module[0]}"
+            )

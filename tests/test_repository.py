@@ -12,12 +12,16 @@ from packaging.requirements import Requirement
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-PINS = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().split() if "==" in line)
+PINS = dict(
+    line.split("==") for line in (ROOT / "constraints.txt").read_text().split() if "==" in line
+)
 
 
 def requirements():
     extras = PROJECT["optional-dependencies"]
-    return [Requirement(r) for r in [*PROJECT["dependencies"], *extras["notebooks"], *extras["tests"]]]
+    return [
+        Requirement(r) for r in [*PROJECT["dependencies"], *extras["notebooks"], *extras["tests"]]
+    ]
 
 
 def test_every_requirement_is_pinned_within_its_range():
@@ -43,7 +47,10 @@ def test_the_chapter_table_is_the_notebooks():
     found = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
     assert [r[2] for r in rows] == [p.name for p in found]
     for (number, title, file), path in zip(rows, found, strict=True):
-        assert nbformat.read(path, as_version=4).cells[0].source.splitlines()[0] == f"# {number} {title}", file
+        assert (
+            nbformat.read(path, as_version=4).cells[0].source.splitlines()[0]
+            == f"# {number} {title}"
+        ), file
 
 
 def test_the_file_tree_names_every_file():
@@ -54,11 +61,15 @@ def test_the_file_tree_names_every_file():
             if path.name == "__init__.py":
                 continue
             lines = tree[start:]
-            for folder in path.relative_to(ROOT / root).parts[:-1]:  # the line of each folder, then the file below it
+            for folder in path.relative_to(ROOT / root).parts[
+                :-1
+            ]:  # the line of each folder, then the file below it
                 found = [i for i, line in enumerate(lines) if re.match(rf"\s+{folder}/", line)]
                 assert found, f"README's tree lacks {folder}/"
-                lines = lines[found[0]:]
-            assert any(re.search(rf"\s{re.escape(path.name)}(\s|$)", line) for line in lines), f"README's tree lacks {path}"
+                lines = lines[found[0] :]
+            assert any(re.search(rf"\s{re.escape(path.name)}(\s|$)", line) for line in lines), (
+                f"README's tree lacks {path}"
+            )
 
 
 def test_every_make_command_in_the_readme_exists():

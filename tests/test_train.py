@@ -1,4 +1,5 @@
-"""The training loop: resume after a real kill, clear errors that lose nothing, budgets, and one small learning test."""
+"""The training loop: resume after a real kill, clear errors that lose nothing, budgets, and one
+small learning test."""
 
 import csv
 import json
@@ -25,8 +26,15 @@ SMALL = {"prompts": 2, "group": 4, "lr": 1e-3}
 
 
 def config(tmp_path, name="run", **changes) -> TrainConfig:
-    settings = {"task": "chain2", "steps": 4, "run_dir": str(tmp_path / name), "eval_problems": 8, "checkpoint_every": 2,
-                "eval_every": 2, "numbers": SMALL}
+    settings = {
+        "task": "chain2",
+        "steps": 4,
+        "run_dir": str(tmp_path / name),
+        "eval_problems": 8,
+        "checkpoint_every": 2,
+        "eval_every": 2,
+        "numbers": SMALL,
+    }
     return TrainConfig(**{**settings, **changes})
 
 
@@ -59,19 +67,31 @@ def test_a_killed_run_resumes_to_the_same_bits(tmp_path, method):
     from dataclasses import asdict
 
     guide = {"guide": {"rows": 2}} if METHODS[method].tiny.guide else {}
-    more = {"method": method, "steps": 5, "numbers": {"prompts": 4, "group": 4, "lr": 2e-4, **guide}}
+    more = {
+        "method": method,
+        "steps": 5,
+        "numbers": {"prompts": 4, "group": 4, "lr": 2e-4, **guide},
+    }
     whole = train(config(tmp_path, "whole", **more))
     killed = config(tmp_path, "killed", **more)
-    process = subprocess.run([sys.executable, "-c", KILLED, json.dumps(asdict(killed))], capture_output=True)
+    process = subprocess.run(
+        [sys.executable, "-c", KILLED, json.dumps(asdict(killed))], capture_output=True
+    )
     assert process.returncode == -signal.SIGKILL
     assert [p.name for p in complete_checkpoints(tmp_path / "killed")] == ["step-000002"]
     resumed = train(killed)
     a, b = weights(tmp_path / "whole"), weights(tmp_path / "killed")
     assert a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
     assert timeless(tmp_path / "whole" / "log.csv") == timeless(tmp_path / "killed" / "log.csv")
-    assert [r["step"] for r in resumed.rows] == [r["step"] for r in whole.rows] == [0, 1, 2, 3, 4, 5]
-    before = load_file(tmp_path / "whole" / "checkpoints" / "step-000004" / "model" / "model.safetensors")
-    assert any(not torch.equal(a[k], before[k]) for k in a), "the last step must have changed the weights"
+    assert (
+        [r["step"] for r in resumed.rows] == [r["step"] for r in whole.rows] == [0, 1, 2, 3, 4, 5]
+    )
+    before = load_file(
+        tmp_path / "whole" / "checkpoints" / "step-000004" / "model" / "model.safetensors"
+    )
+    assert any(not torch.equal(a[k], before[k]) for k in a), (
+        "the last step must have changed the weights"
+    )
 
 
 def test_a_finished_run_is_not_run_again_but_can_go_on(tmp_path):
@@ -88,12 +108,21 @@ def test_a_run_dir_belongs_to_one_configuration(tmp_path):
         train(config(tmp_path, steps=1, seed=7))
 
 
-@pytest.mark.parametrize("bad, message", [
-    (lambda **_: 1 / 0, "raised ZeroDivisionError"),
-    (lambda completions, **_: [1.0] * (len(completions) - 1), "returned 7 values for 8 completions"),
-    (lambda completions, **_: [float("nan")] * len(completions), "returned nan for completion 0"),
-    (lambda completions, **_: ["x"] * len(completions), "returned 'x' for completion 0"),
-])
+@pytest.mark.parametrize(
+    "bad, message",
+    [
+        (lambda **_: 1 / 0, "raised ZeroDivisionError"),
+        (
+            lambda completions, **_: [1.0] * (len(completions) - 1),
+            "returned 7 values for 8 completions",
+        ),
+        (
+            lambda completions, **_: [float("nan")] * len(completions),
+            "returned nan for completion 0",
+        ),
+        (lambda completions, **_: ["x"] * len(completions), "returned 'x' for completion 0"),
+    ],
+)
 def test_a_bad_reward_stops_with_everything_named_and_loses_nothing(tmp_path, bad, message):
     calls = []
 
@@ -107,7 +136,9 @@ def test_a_bad_reward_stops_with_everything_named_and_loses_nothing(tmp_path, ba
     assert "step 4 of agrpo on chain2" in str(caught.value)
     assert str(tmp_path / "run" / "checkpoints" / "step-000002") in str(caught.value)
     assert [r["step"] for r in timeless(tmp_path / "run" / "log.csv")] == ["0", "1", "2", "3"]
-    assert train(config(tmp_path, steps=3)).rows[-1]["step"] == 3, "the run goes on from the checkpoint"
+    assert train(config(tmp_path, steps=3)).rows[-1]["step"] == 3, (
+        "the run goes on from the checkpoint"
+    )
 
 
 @pytest.mark.parametrize("file", ["model/model.safetensors", "optimizer.safetensors", "state.json"])
@@ -115,7 +146,7 @@ def test_a_truncated_checkpoint_is_named(tmp_path, file):
     train(config(tmp_path, steps=2))
     damaged = complete_checkpoints(tmp_path / "run")[-1]
     data = (damaged / file).read_bytes()
-    (damaged / file).write_bytes(data[:len(data) // 2])
+    (damaged / file).write_bytes(data[: len(data) // 2])
     with pytest.raises(ValueError, match="damaged.*delete this folder") as caught:
         train(config(tmp_path, steps=4))
     assert str(damaged) in str(caught.value)
@@ -128,17 +159,20 @@ def test_a_half_written_checkpoint_is_ignored(tmp_path):
     assert train(config(tmp_path, steps=3)).rows[-1]["step"] == 3
 
 
-@pytest.mark.parametrize("changes, message", [
-    ({"method": "agrop"}, "unknown method 'agrop'; did you mean 'agrpo'"),
-    ({"task": "sudoko4"}, "unknown task 'sudoko4'; did you mean 'sudoku4'"),
-    ({"numbers": {"learning_rate": 1}}, "unknown number 'learning_rate'"),
-    ({"numbers": {"views": {"kk": 1}}}, "unknown view number of agrpo 'kk'"),
-    ({"numbers": {"group": 1}}, "group must be at least 2"),
-    ({"numbers": {"lr": 0}}, "need lr, temperature > 0"),
-    ({"steps": 0}, "steps must be at least 1"),
-    ({"preset": "papre"}, "did you mean 'paper'"),
-    ({"device": "gpu"}, "device must be"),
-])
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"method": "agrop"}, "unknown method 'agrop'; did you mean 'agrpo'"),
+        ({"task": "sudoko4"}, "unknown task 'sudoko4'; did you mean 'sudoku4'"),
+        ({"numbers": {"learning_rate": 1}}, "unknown number 'learning_rate'"),
+        ({"numbers": {"views": {"kk": 1}}}, "unknown view number of agrpo 'kk'"),
+        ({"numbers": {"group": 1}}, "group must be at least 2"),
+        ({"numbers": {"lr": 0}}, "need lr, temperature > 0"),
+        ({"steps": 0}, "steps must be at least 1"),
+        ({"preset": "papre"}, "did you mean 'paper'"),
+        ({"device": "gpu"}, "device must be"),
+    ],
+)
 def test_bad_configurations_say_what_is_wrong(tmp_path, changes, message):
     with pytest.raises(ValueError, match=message):
         config(tmp_path, **changes)
@@ -154,10 +188,14 @@ def test_a_canvas_that_blocks_or_steps_do_not_fill_is_refused_before_the_first_s
         config(tmp_path, numbers={"lr": "1e-3"})
 
 
-def test_what_does_not_fit_is_refused_before_the_folder_is_claimed_and_the_advice_fits(tmp_path, monkeypatch):
+def test_what_does_not_fit_is_refused_before_the_folder_is_claimed_and_the_advice_fits(
+    tmp_path, monkeypatch
+):
     monkeypatch.setattr("dllm_rl_lite.planning.guards.available_memory", lambda device: 100 * 2**20)
     big = config(tmp_path, steps=1, numbers={"prompts": 32, "group": 8})
-    with pytest.raises(ValueError, match=r"the run needs about .* set micro_batch=\d+ \(now all 256 rows\)") as caught:
+    with pytest.raises(
+        ValueError, match=r"the run needs about .* set micro_batch=\d+ \(now all 256 rows\)"
+    ) as caught:
         train(big)
     assert not (tmp_path / "run").exists()
     advised = int(re.search(r"micro_batch=(\d+)", str(caught.value))[1])
@@ -165,7 +203,8 @@ def test_what_does_not_fit_is_refused_before_the_folder_is_claimed_and_the_advic
 
 
 def test_memory_that_ends_in_a_step_says_what_to_lower(tmp_path, monkeypatch):
-    """In rollouts and in updates, with what was saved; lowering `micro_batch` goes on in the same folder."""
+    """In rollouts and in updates, with what was saved; lowering `micro_batch` goes on in the same
+    folder."""
     c = config(tmp_path, steps=2, checkpoint_every=1, eval_every=0)
     train(replace(c, steps=1))
 
@@ -174,19 +213,29 @@ def test_memory_that_ends_in_a_step_says_what_to_lower(tmp_path, monkeypatch):
 
     with monkeypatch.context() as m:
         m.setattr("dllm_rl_lite.training.experience.denoise", full)
-        with pytest.raises(RuntimeError, match=r"step 2 .*out of memory in the rollouts.*set rollout_batch=4 \(now all 8"):
+        with pytest.raises(
+            RuntimeError,
+            match=r"step 2 .*out of memory in the rollouts.*set rollout_batch=4 \(now all 8",
+        ):
             train(c)
     with monkeypatch.context() as m:
         m.setattr("dllm_rl_lite.training.update.token_logprobs", full)
-        with pytest.raises(RuntimeError, match=r"(?s)in the update.*set micro_batch=4 \(now all 8 .*step-000001"):
+        with pytest.raises(
+            RuntimeError, match=r"(?s)in the update.*set micro_batch=4 \(now all 8 .*step-000001"
+        ):
             train(c)
     assert train(replace(c, micro_batch=4)).rows[-1]["step"] == 2
 
 
-@pytest.mark.parametrize("words, said", [
-    (["--stepz", "3"], "unknown option '--stepz'; did you mean '--steps'"),
-    (["--task", "chian2"], "unknown task 'chian2'; did you mean 'chain2'"),
-    (["--steps", "3.5"], "steps='3.5' is not int"), (["missing.yaml"], "no parameter file missing.yaml")])
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        (["--stepz", "3"], "unknown option '--stepz'; did you mean '--steps'"),
+        (["--task", "chian2"], "unknown task 'chian2'; did you mean 'chain2'"),
+        (["--steps", "3.5"], "steps='3.5' is not int"),
+        (["missing.yaml"], "no parameter file missing.yaml"),
+    ],
+)
 def test_the_command_line_names_what_it_cannot_read(monkeypatch, capsys, words, said):
     monkeypatch.setattr(sys, "argv", ["train", *words])
     with pytest.raises(SystemExit) as caught:
@@ -208,7 +257,10 @@ def test_the_budget_of_forward_passes_ends_a_run(tmp_path):
 
 def test_equal_rewards_change_nothing(tmp_path):
     """Without a KL penalty a group whose siblings tie carries no gradient, and no weight moves."""
-    train(config(tmp_path, steps=1, checkpoint_every=1), lambda completions, **_: [1.0] * len(completions))
+    train(
+        config(tmp_path, steps=1, checkpoint_every=1),
+        lambda completions, **_: [1.0] * len(completions),
+    )
     from dllm_rl_lite.models import load_lm
 
     base, after = load_lm("tiny").backbone.state_dict(), weights(tmp_path / "run")
@@ -216,31 +268,93 @@ def test_equal_rewards_change_nothing(tmp_path):
 
 
 def test_derived_seeds_differ_by_seed_step_and_purpose():
-    keys = [(s, t, p) for s in range(5) for t in range(50) for p in ("rollout", "views 0", "views 1")]
+    keys = [
+        (s, t, p) for s in range(5) for t in range(50) for p in ("rollout", "views 0", "views 1")
+    ]
     assert len({derived_seed(*k) for k in keys}) == len(keys)
 
 
 def test_paper_numbers_are_the_cards():
     """The numbers of the released recipes, from the method cards."""
     d1, agrpo = METHODS["diffu-grpo"].paper, METHODS["agrpo"].paper
-    assert (d1.group, d1.inner_updates, d1.clip, d1.kl, d1.lr, d1.grad_clip) == (6, 12, 0.5, 0.04, 3e-6, 0.2)
-    assert (agrpo.group, agrpo.inner_updates, agrpo.clip, agrpo.kl, agrpo.views["k"]) == (8, 1, 0.2, 0.0, 24)
-    coupled, gdpo, wd1, gdsd, mdpo = (METHODS[m].paper for m in ("coupled-grpo", "gdpo", "wd1", "gdsd", "mdpo"))
-    assert (coupled.group, coupled.inner_updates, coupled.clip, coupled.kl, coupled.lr, coupled.top_p) == (10, 2, 0.5, 0.01,
-                                                                                                        1e-6, 0.95)
+    assert (d1.group, d1.inner_updates, d1.clip, d1.kl, d1.lr, d1.grad_clip) == (
+        6,
+        12,
+        0.5,
+        0.04,
+        3e-6,
+        0.2,
+    )
+    assert (agrpo.group, agrpo.inner_updates, agrpo.clip, agrpo.kl, agrpo.views["k"]) == (
+        8,
+        1,
+        0.2,
+        0.0,
+        24,
+    )
+    coupled, gdpo, wd1, gdsd, mdpo = (
+        METHODS[m].paper for m in ("coupled-grpo", "gdpo", "wd1", "gdsd", "mdpo")
+    )
+    assert (
+        coupled.group,
+        coupled.inner_updates,
+        coupled.clip,
+        coupled.kl,
+        coupled.lr,
+        coupled.top_p,
+    ) == (10, 2, 0.5, 0.01, 1e-6, 0.95)
     assert (coupled.temperature, coupled.order, coupled.rule(256).steps) == (1.2, "entropy", 256)
-    assert (gdpo.group, gdpo.inner_updates, gdpo.clip, gdpo.kl, gdpo.lr, gdpo.views["nodes"]) == (6, 12, 0.5, 0.0, 3e-7, 3)
-    assert (wd1.inner_updates, wd1.lr, wd1.views["p_mask_prompt"], wd1.credit["psi"]) == (12, 3e-6, 0.15, 1.0)
-    assert (gdsd.inner_updates, gdsd.clip, gdsd.kl, gdsd.loss["psi"], gdsd.rule(256).steps) == (8, 4e-4, 1e-3, 1.0, 64)
-    assert (mdpo.temperature, mdpo.kl, mdpo.lr, mdpo.views["k"], mdpo.rule(512).steps) == (0.4, 0.02, 7e-7, 8, 128)
-    assert d1.rule(256).steps == 128 and agrpo.rule(384).steps == 128 and agrpo.rule(384).order == "random"
+    assert (gdpo.group, gdpo.inner_updates, gdpo.clip, gdpo.kl, gdpo.lr, gdpo.views["nodes"]) == (
+        6,
+        12,
+        0.5,
+        0.0,
+        3e-7,
+        3,
+    )
+    assert (wd1.inner_updates, wd1.lr, wd1.views["p_mask_prompt"], wd1.credit["psi"]) == (
+        12,
+        3e-6,
+        0.15,
+        1.0,
+    )
+    assert (gdsd.inner_updates, gdsd.clip, gdsd.kl, gdsd.loss["psi"], gdsd.rule(256).steps) == (
+        8,
+        4e-4,
+        1e-3,
+        1.0,
+        64,
+    )
+    assert (mdpo.temperature, mdpo.kl, mdpo.lr, mdpo.views["k"], mdpo.rule(512).steps) == (
+        0.4,
+        0.02,
+        7e-7,
+        8,
+        128,
+    )
+    assert (
+        d1.rule(256).steps == 128
+        and agrpo.rule(384).steps == 128
+        and agrpo.rule(384).order == "random"
+    )
     guided, timed = METHODS["ag-grpo"].paper, METHODS["ta-grpo-d"].paper
     for n in (guided, timed):
         assert (n.group, n.inner_updates, n.clip, n.kl, n.lr) == (6, 12, 0.5, 0.04, 3e-6)
         assert (n.temperature, n.block_length) == (0.9, 32) and n.views["p_mask_prompt"] == 0.15
-    assert (guided.guide["rows"], guided.guide["margin"], guided.guide["block_length"]) == (3, 2, 0) and guided.top_p == 1
-    assert guided.answer_rule().steps == 16 and guided.rule(256).steps == 64 and guided.credit == {"baseline": "shared"}
-    assert timed.gate == {"tau": 0.7, "kappa": 0.5, "n_min": 1, "test_tau": 0.8} and timed.top_p == 0.95
+    assert (guided.guide["rows"], guided.guide["margin"], guided.guide["block_length"]) == (
+        3,
+        2,
+        0,
+    ) and guided.top_p == 1
+    assert (
+        guided.answer_rule().steps == 16
+        and guided.rule(256).steps == 64
+        and guided.credit == {"baseline": "shared"}
+    )
+    assert (
+        timed.gate == {"tau": 0.7, "kappa": 0.5, "n_min": 1, "test_tau": 0.8}
+        and timed.top_p == 0.95
+    )
     assert timed.tokens == {"delta": 1.0, "form": "factor", "clamp": False}
     with pytest.raises(ValueError, match="tokens_per_step 2 must divide"):
         Numbers(prompts=1, group=2, inner_updates=1, clip=0.2, kl=0.0, lr=1.0).rule(5)
@@ -253,13 +367,28 @@ def adapters_of(run_dir):
     return load_file(complete_checkpoints(run_dir)[-1] / "model" / "adapter_model.safetensors")
 
 
-@pytest.mark.parametrize("changes", [
-    {}, {"lora_targets": "published", "lora_dropout": 0.2}, {"gradient_checkpointing": True}, {"dtype": "bfloat16"},
-])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"lora_targets": "published", "lora_dropout": 0.2},
+        {"gradient_checkpointing": True},
+        {"dtype": "bfloat16"},
+    ],
+)
 def test_a_run_of_adapters_resumes_to_the_same_bits(tmp_path, changes):
-    """With a KL penalty, so with a reference; checkpoints hold adapters alone and go on as if nothing had happened."""
-    settings = {"method": "diffu-grpo", "numbers": SMALL | {"kl": 0.1, "inner_updates": 2}, "steps": 3, "eval_every": 1,
-                "eval_problems": 4, "checkpoint_every": 1, **LORA, **changes}
+    """With a KL penalty, so with a reference; checkpoints hold adapters alone and go on as if
+    nothing had happened."""
+    settings = {
+        "method": "diffu-grpo",
+        "numbers": SMALL | {"kl": 0.1, "inner_updates": 2},
+        "steps": 3,
+        "eval_every": 1,
+        "eval_problems": 4,
+        "checkpoint_every": 1,
+        **LORA,
+        **changes,
+    }
     whole = train(config(tmp_path, "whole", **settings))
     train(config(tmp_path, "parts", **settings | {"steps": 1}))
     parts = train(config(tmp_path, "parts", **settings))
@@ -269,18 +398,27 @@ def test_a_run_of_adapters_resumes_to_the_same_bits(tmp_path, changes):
     folder = complete_checkpoints(tmp_path / "whole")[-1]
     assert sum(f.stat().st_size for f in (folder / "model").iterdir()) < 1e6
     assert not (folder / "model" / "model.safetensors").exists()
-    assert any(k.endswith("lora_B.weight") and w.any() for k, w in a.items()), "the adapters have learnt something"
+    assert any(k.endswith("lora_B.weight") and w.any() for k, w in a.items()), (
+        "the adapters have learnt something"
+    )
     base = load_lm("tiny").backbone.state_dict()  # and nothing else has
     for run in (whole, parts):
-        held = {k.replace(".base_layer", ""): w for k, w in run.lm.backbone.state_dict().items() if "lora_" not in k}
+        held = {
+            k.replace(".base_layer", ""): w
+            for k, w in run.lm.backbone.state_dict().items()
+            if "lora_" not in k
+        }
         assert all(torch.equal(w.float(), base[k].to(w.dtype).float()) for k, w in held.items())
     read = load_lm("tiny", adapters=folder / "model")
-    assert torch.equal(adapter_parameters(read)["base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"],
-                       a["base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"])
+    assert torch.equal(
+        adapter_parameters(read)["base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"],
+        a["base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"],
+    )
 
 
 def test_the_reference_of_adapters_is_the_base(tmp_path):
-    """The same step as with a frozen copy of the starting model, to the bit, and no copy is made."""
+    """The same step as with a frozen copy of the starting model, to the bit, and no copy is
+    made."""
     settings = {"method": "diffu-grpo", "numbers": SMALL | {"kl": 0.1}, **LORA}
     found = []
     for reference in (lambda run: run.reference, lambda run: load_lm("tiny")):
@@ -300,7 +438,11 @@ def test_only_adapters_are_optimised(tmp_path):
     some, every = count_parameters(result.lm)
     assert said[0] == f"trainable {some:,} of {every:,} parameters ({100 * some / every:.2f} %)"
     run = prepare(config(tmp_path, steps=1, **LORA), None)
-    assert sum(p.numel() for group in run.optimizer.param_groups for p in group["params"]) == some < every / 4
+    assert (
+        sum(p.numel() for group in run.optimizer.param_groups for p in group["params"])
+        == some
+        < every / 4
+    )
 
 
 def test_gradient_checkpointing_changes_no_run(tmp_path):
@@ -316,7 +458,13 @@ def test_a_run_from_before_these_settings_goes_on(tmp_path):
     train(config(tmp_path, steps=2))
     path = tmp_path / "run" / "config.json"
     old = json.loads(path.read_text())
-    for name in ["data", "dtype", "quantize", "gradient_checkpointing", *(n for n in old if n.startswith("lora_"))]:
+    for name in [
+        "data",
+        "dtype",
+        "quantize",
+        "gradient_checkpointing",
+        *(n for n in old if n.startswith("lora_")),
+    ]:
         del old[name]
     path.write_text(json.dumps(old))
     assert train(config(tmp_path, steps=3)).rows[-1]["step"] == 3
@@ -326,14 +474,28 @@ def test_a_run_from_before_these_settings_goes_on(tmp_path):
 
 
 def test_it_trains_on_a_benchmark(tmp_path):
-    """Rows of a file, and all of the held-out ones where asked; the prefilled turn is for evaluation alone, as in d1."""
-    rows = [{"question": f"{a}+{b}", "answer": f"so\n#### {a + b}"} for a in range(9) for b in range(9)]
+    """Rows of a file, and all of the held-out ones where asked; the prefilled turn is for
+    evaluation alone, as in d1."""
+    rows = [
+        {"question": f"{a}+{b}", "answer": f"so\n#### {a + b}"} for a in range(9) for b in range(9)
+    ]
     (tmp_path / "train.jsonl").write_text("\n".join(map(json.dumps, rows)))
     (tmp_path / "test.jsonl").write_text("\n".join(map(json.dumps, rows[:5])))
     folder = tmp_path / "checkpoint"
-    new_tiny_lm(hidden=32, layers=1, heads=2, feed_forward=32, max_length=2048).save_pretrained(folder)
-    c = config(tmp_path, task="gsm8k", data=str(tmp_path), model=str(folder), preset="tiny", steps=1, eval_problems=0,
-               eval_split="test", **LORA)
+    new_tiny_lm(hidden=32, layers=1, heads=2, feed_forward=32, max_length=2048).save_pretrained(
+        folder
+    )
+    c = config(
+        tmp_path,
+        task="gsm8k",
+        data=str(tmp_path),
+        model=str(folder),
+        preset="tiny",
+        steps=1,
+        eval_problems=0,
+        eval_split="test",
+        **LORA,
+    )
     seen = []
 
     def reward(prompts, completions, answer, **_):
@@ -342,26 +504,44 @@ def test_it_trains_on_a_benchmark(tmp_path):
 
     result, task = train(c, reward), c.load_task()
     assert len(seen) == 8 and "+" in seen[0] and 0 <= result.rows[-1]["eval_accuracy"] <= 1
-    rollout = roll_out(result.lm, task, METHODS["agrpo"], c.resolved(), task.sample(2, "train"),
-                       torch.Generator().manual_seed(0))
+    rollout = roll_out(
+        result.lm,
+        task,
+        METHODS["agrpo"],
+        c.resolved(),
+        task.sample(2, "train"),
+        torch.Generator().manual_seed(0),
+    )
     assert result.lm.tokenizer.decode(rollout.prompt[0]).endswith("<assistant>")
-    guide = replace(METHODS["ag-grpo"].tiny, guide=METHODS["ag-grpo"].tiny.guide | {"margin": "fitted"})
+    guide = replace(
+        METHODS["ag-grpo"].tiny, guide=METHODS["ag-grpo"].tiny.guide | {"margin": "fitted"}
+    )
     with pytest.raises(ValueError, match="gsm8k has no demonstrations to fit the margin to"):
-        roll_out(result.lm, task, METHODS["ag-grpo"], guide, task.sample(6, "train"), torch.Generator().manual_seed(0))
+        roll_out(
+            result.lm,
+            task,
+            METHODS["ag-grpo"],
+            guide,
+            task.sample(6, "train"),
+            torch.Generator().manual_seed(0),
+        )
     with pytest.raises(ValueError, match="chain2.*reads no data"):
         config(tmp_path, data=str(tmp_path))
 
 
-@pytest.mark.parametrize("changes, message", [
-    ({"dtype": "float16"}, "dtype must be 'float32' or 'bfloat16'"),
-    ({"dtype": "bfloat16"}, "set lora_targets"),
-    ({"quantize": "4bit"}, "set lora_targets"),
-    ({"quantize": "8bit"}, "quantize must be"),
-    ({"lora_targets": "some"}, "lora_targets must be '' or 'all' or 'published'"),
-    ({"eval_problems": 0}, "eval_problems must be at least 1: 'chain2' is generated"),
-    ({"lora_r": 0}, "lora_r must be at least 1"),
-    ({"eval_problems": -1}, "eval_problems must be at least 0"),
-])
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"dtype": "float16"}, "dtype must be 'float32' or 'bfloat16'"),
+        ({"dtype": "bfloat16"}, "set lora_targets"),
+        ({"quantize": "4bit"}, "set lora_targets"),
+        ({"quantize": "8bit"}, "quantize must be"),
+        ({"lora_targets": "some"}, "lora_targets must be '' or 'all' or 'published'"),
+        ({"eval_problems": 0}, "eval_problems must be at least 1: 'chain2' is generated"),
+        ({"lora_r": 0}, "lora_r must be at least 1"),
+        ({"eval_problems": -1}, "eval_problems must be at least 0"),
+    ],
+)
 def test_bad_settings_of_big_models_say_what_is_wrong(tmp_path, changes, message):
     with pytest.raises(ValueError, match=message):
         config(tmp_path, **changes)
@@ -373,18 +553,28 @@ def test_four_bits_on_a_cpu_are_refused(tmp_path):
 
 
 def test_the_command_line_has_every_setting():
-    text = subprocess.run([sys.executable, "-m", "dllm_rl_lite.train", "--help"], capture_output=True, text=True).stdout
+    text = subprocess.run(
+        [sys.executable, "-m", "dllm_rl_lite.train", "--help"], capture_output=True, text=True
+    ).stdout
     assert all("--" + f.name.replace("_", "-") in text for f in fields(TrainConfig))
 
 
 def test_it_learns_to_please_an_arbitrary_reward(tmp_path):
-    """Behaviour, last: the reward is 1 where the answer is below five; its mean rises by over four standard errors."""
+    """Behaviour, last: the reward is 1 where the answer is below five; its mean rises by over four
+    standard errors."""
+
     def reward(completions, **_):
         return [float(c[-10:-9] in "01234" and c.endswith("</answer>")) for c in completions]
 
     numbers = {"prompts": 16, "group": 8, "lr": 3e-4, "views": {"k": 4}}
-    rows = train(config(tmp_path, steps=24, numbers=numbers, eval_every=0, checkpoint_every=24), reward).rows[1:]
+    rows = train(
+        config(tmp_path, steps=24, numbers=numbers, eval_every=0, checkpoint_every=24), reward
+    ).rows[1:]
     before, after = ([r["reward"] for r in part] for part in (rows[:4], rows[-4:]))
     p, q, n = sum(before) / 4, sum(after) / 4, 4 * 128
     error = math.sqrt(p * (1 - p) / n + q * (1 - q) / n + 1e-9)
-    assert q - p > 4 * error * math.sqrt(8), (p, q, error)  # siblings share a prompt: at worst 8 rollouts count as one
+    assert q - p > 4 * error * math.sqrt(8), (
+        p,
+        q,
+        error,
+    )  # siblings share a prompt: at worst 8 rollouts count as one

@@ -1,4 +1,5 @@
-"""What the tests of updates share: a batch of rollouts, its credit, and a gradient by parameter name."""
+"""What the tests of updates share: a batch of rollouts, its credit, and a gradient by parameter
+name."""
 
 from dataclasses import replace
 
@@ -23,7 +24,8 @@ def every_step(rollout, generator, **_):
 
 
 def credit_of(name, steps=4):
-    """(6,), with credit by token (6, 8), by step (6, steps): the same credit, more of it in some places than in others."""
+    """(6,), with credit by token (6, 8), by step (6, steps): the same credit, more of it in some
+    places than in others."""
     if METHODS[name].token_credit:
         return ADVANTAGE[:, None] * (1 + 0.1 * torch.arange(8.0))
     if METHODS[name].rewarded == "final":
@@ -40,14 +42,25 @@ def scored_by(name, policy, rollout, n, reference=None, advantage=None, seed=2, 
 def gradient_of(lm, name, n, scored, micro_batch=0, method=None):
     """Gradient by parameter name (zeros where none flowed), and the log numbers."""
     lm.zero_grad()
-    stats = accumulate_gradients(lm, method or METHODS[name], n, scored, torch.Tensor.backward, micro_batch)
-    gradient = {k: torch.zeros_like(p) if p.grad is None else p.grad.clone() for k, p in lm.named_parameters()}
+    stats = accumulate_gradients(
+        lm, method or METHODS[name], n, scored, torch.Tensor.backward, micro_batch
+    )
+    gradient = {
+        k: torch.zeros_like(p) if p.grad is None else p.grad.clone()
+        for k, p in lm.named_parameters()
+    }
     lm.zero_grad()
     return gradient, stats
 
 
 def direct_gradient(lm, loss):
-    return dict(zip([k for k, _ in lm.named_parameters()], torch.autograd.grad(loss, list(lm.parameters())), strict=True))
+    return dict(
+        zip(
+            [k for k, _ in lm.named_parameters()],
+            torch.autograd.grad(loss, list(lm.parameters())),
+            strict=True,
+        )
+    )
 
 
 def assert_same(a, b, tolerance=1e-6):
@@ -55,7 +68,9 @@ def assert_same(a, b, tolerance=1e-6):
     size = max(float(v.abs().max()) for v in b.values())
     assert size > 1e-4
     for k in b:
-        torch.testing.assert_close(a[k], b[k], rtol=0, atol=tolerance * max(size, 1.0), msg=lambda m, k=k: f"{k}: {m}")
+        torch.testing.assert_close(
+            a[k], b[k], rtol=0, atol=tolerance * max(size, 1.0), msg=lambda m, k=k: f"{k}: {m}"
+        )
 
 
 def largest(gradient):

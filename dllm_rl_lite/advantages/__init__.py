@@ -2,7 +2,16 @@
 Each function takes a tensor of rewards and returns one of credit.
 """
 
-from .group import BASELINES, check_rewards, exponential_weights, group_mean, guided_mean, leave_one_out, siblings, z_score
+from .group import (
+    BASELINES,
+    check_rewards,
+    exponential_weights,
+    group_mean,
+    guided_mean,
+    leave_one_out,
+    siblings,
+    z_score,
+)
 from .steps import step_credit
 from .timing import FORMS, area_under_rewards, speed_score, timed_credit, unmasking_weight
 

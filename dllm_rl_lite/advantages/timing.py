@@ -1,4 +1,5 @@
-"""Credit by unmasking time (TA-GRPO-d): who was right early, and which tokens were written early?"""
+"""Credit by unmasking time (TA-GRPO-d): who was right early, and which tokens were written
+early?"""
 
 from __future__ import annotations
 
@@ -12,68 +13,93 @@ FORMS = ("factor", "sum")
 
 
 def area_under_rewards(rewards: Tensor, n_forwards: Tensor) -> Tensor:
-    """Sum of the rewards of the partial text over the steps, up to the last step of the slowest sibling: (B, G) float64.
+    """Sum of the rewards of the partial text over the steps, up to the last step of the slowest
+    sibling: (B, G) float64.
 
-    AUC_i = sum over k = 1..K* of r_i at step min(k, K_i), K* the largest K_i of the group: a finished row holds its last
-    reward. High for a text that is right, and higher if it was so early.
+    AUC_i = sum over k = 1..K* of r_i at step min(k, K_i), K* the largest K_i of the group: a
+    finished row holds its last reward. High for a text that is right, and higher if it was so
+    early.
 
     Args:
-        rewards: (B, G, T) float32, after every step; entries from K_i on must hold the last reward (`verify` does).
+        rewards: (B, G, T) float32, after every step; entries from K_i on must hold the last reward
+            (`verify` does).
         n_forwards: (B, G) int64, K_i, in 1..T.
     Raises:
         ValueError: for shapes that do not fit, or K_i outside 1..T.
     Source: TA-GRPO-d's release.
     """
     if rewards.ndim != 3 or n_forwards.shape != rewards.shape[:2]:
-        raise ValueError("need rewards (B, G, T) and n_forwards (B, G), got "
-                         f"{tuple(rewards.shape)} and {tuple(n_forwards.shape)}")
+        raise ValueError(
+            "need rewards (B, G, T) and n_forwards (B, G), got "
+            f"{tuple(rewards.shape)} and {tuple(n_forwards.shape)}"
+        )
     if int(n_forwards.min()) < 1 or int(n_forwards.max()) > rewards.shape[2]:
-        raise ValueError(f"n_forwards must lie in 1..{rewards.shape[2]}, the steps that were rewarded")
+        raise ValueError(
+            f"n_forwards must lie in 1..{rewards.shape[2]}, the steps that were rewarded"
+        )
     longest = n_forwards.max(1, keepdim=True).values
     counted = torch.arange(rewards.shape[2], device=rewards.device) < longest[..., None]
     return (rewards.double() * counted).sum(-1)
 
 
 def speed_score(rewards: Tensor, n_forwards: Tensor, eps: float = 1e-8) -> Tensor:
-    """z: a sibling's area under its rewards, minus the group's mean, over its standard deviation (G - 1 below the line).
+    """z: a sibling's area under its rewards, minus the group's mean, over its standard deviation (G
+    - 1 below the line).
 
-    Args as `area_under_rewards`; eps > 0 is added to the deviation. Returns (B, G) float32, exactly zero where all are
-    equal; |z| is at most (G - 1) / sqrt(G). Raises ValueError also for groups of one.
+    Args as `area_under_rewards`; eps > 0 is added to the deviation. Returns (B, G) float32, exactly
+    zero where all are equal; |z| is at most (G - 1) / sqrt(G). Raises ValueError also for groups of
+    one.
     """
     area = area_under_rewards(rewards, n_forwards)
     siblings(area)
     z = area - area.mean(1, keepdim=True)
-    tied = (area == area[:, :1]).all(1, keepdim=True)  # a mean of equal numbers may miss them by round-off
+    tied = (area == area[:, :1]).all(
+        1, keepdim=True
+    )  # a mean of equal numbers may miss them by round-off
     return torch.where(tied, 0.0, z / (z.std(1, keepdim=True) + eps)).float()
 
 
 def unmasking_weight(rollout: Rollout) -> Tensor:
-    """m: the share of the canvas that was still masked right after a token's step: (N, L) float32 in [0, 1).
+    """m: the share of the canvas that was still masked right after a token's step: (N, L) float32
+    in [0, 1).
 
-    Early tokens are near 1, those of the last step 0; anchored ones count as unmasked before the first.
+    Early tokens are near 1, those of the last step 0; anchored ones count as unmasked before the
+    first.
     """
     step = rollout.unmask_step
-    later = torch.stack([(step > t).sum(1) for t in range(-1, int(step.max()) + 1)], 1)  # (N, T + 1), from step -1
+    later = torch.stack(
+        [(step > t).sum(1) for t in range(-1, int(step.max()) + 1)], 1
+    )  # (N, T + 1), from step -1
     return later.gather(1, step + 1) / step.shape[1]
 
 
-def timed_credit(advantage: Tensor, rewards: Tensor, rollout: Rollout, delta: float = 1.0, form: str = "factor",
-                 clamp: bool = False) -> Tensor:
+def timed_credit(
+    advantage: Tensor,
+    rewards: Tensor,
+    rollout: Rollout,
+    delta: float = 1.0,
+    form: str = "factor",
+    clamp: bool = False,
+) -> Tensor:
     """TA-GRPO-d's credit of each token: A (1 + delta z m): (N, L) float32.
 
     Args:
-        advantage: (B, G) float32, of the final rewards. rewards: (B, G, T) float32, after every step. rollout: N = B G rows.
-        delta: >= 0, weight of the timing. clamp: keep the factor at 0 or more: without it, at delta = 1, the early tokens
-            of a lone failure that is much slower than its siblings are rewarded. form: "factor", or "sum":
-            A + delta z m, which has a signal where all final rewards are equal. Both are our choices, off by default.
+        advantage: (B, G) float32, of the final rewards. rewards: (B, G, T) float32, after every
+            step. rollout: N = B G rows.
+        delta: >= 0, weight of the timing. clamp: keep the factor at 0 or more: without it, at delta
+            = 1, the early tokens of a lone failure that is much slower than its siblings are
+            rewarded. form: "factor", or "sum": A + delta z m, which has a signal where all final
+            rewards are equal. Both are our choices, off by default.
     Raises:
         ValueError: for delta < 0, an unknown form, clamp with "sum", or shapes that do not fit.
     Source: TA-GRPO-d (ACL 2026) and its release, delta 1 (Countdown, Sudoku) or 0.5 (MATH, code).
-    Error: biased for the expected reward: a sibling's z depends on its own tokens. No term credits the choice of positions:
-    what is learned is a law of tokens whose confidence drives the gate.
+    Error: biased for the expected reward: a sibling's z depends on its own tokens. No term credits
+    the choice of positions: what is learned is a law of tokens whose confidence drives the gate.
     """
     if delta < 0 or form not in FORMS or (clamp and form == "sum"):
-        raise ValueError(f"need delta >= 0, form one of {FORMS}, clamp only with 'factor'; got {delta}, {form!r}, {clamp}")
+        raise ValueError(
+            f"need delta >= 0, form one of {FORMS}, clamp only with 'factor'; got {delta}, {form!r}, {clamp}"
+        )
     check_rewards(advantage)
     z = speed_score(rewards, rollout.n_forwards.view(advantage.shape).to(rewards.device)).flatten()
     timing = delta * z[:, None] * unmasking_weight(rollout).to(z.device)

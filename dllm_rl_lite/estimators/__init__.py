@@ -1,8 +1,16 @@
-"""How likely is a text? Recipes for masked copies of it (views), and the exact truth that they are held against.
-A new estimator goes to masks.py, or to steps.py where it scores states that the rollout visited.
+"""How likely is a text? Recipes for masked copies of it (views), and the exact truth that they are
+held against. A new estimator goes to masks.py, or to steps.py where it scores states that the
+rollout visited.
 """
 
-from .exact import Law, exact_elbo, exact_logprob, expected_reward, optimal_policy, text_law
+from .exact import (
+    TextDistribution,
+    exact_elbo,
+    exact_logprob,
+    expected_reward,
+    optimal_policy,
+    text_distribution,
+)
 from .importance import importance_weights
 from .masks import (
     ESTIMATORS,
@@ -11,19 +19,27 @@ from .masks import (
     coupled,
     left_to_right,
     one_step,
-    one_step_told,
+    one_step_with_answer,
     quadrature,
     random_masks,
     random_subset,
 )
-from .referee import directions, distinct, errors, estimated_gradient, exact_gradient, flat_gradient, truth
-from .steps import LAWS, all_steps, chosen_steps, last_scored_step, visited_steps
+from .referee import (
+    directions,
+    distinct,
+    errors,
+    estimated_gradient,
+    exact_gradient,
+    flat_gradient,
+    truth,
+)
+from .steps import STEP_DISTRIBUTIONS, all_steps, chosen_steps, last_scored_step, visited_steps
 from .views import View, estimate, masked_view, reweighted, stack, token_logprobs, view_of_step
 
 __all__ = [
     "ESTIMATORS",
-    "LAWS",
-    "Law",
+    "STEP_DISTRIBUTIONS",
+    "TextDistribution",
     "NODES",
     "View",
     "all_steps",
@@ -45,14 +61,14 @@ __all__ = [
     "left_to_right",
     "masked_view",
     "one_step",
-    "one_step_told",
+    "one_step_with_answer",
     "optimal_policy",
     "quadrature",
     "random_masks",
     "random_subset",
     "reweighted",
     "stack",
-    "text_law",
+    "text_distribution",
     "token_logprobs",
     "truth",
     "view_of_step",

@@ -11,29 +11,39 @@ from .views import View, token_logprobs
 
 @torch.no_grad()
 def importance_weights(lm, rollout: Rollout, cap: float) -> tuple[Tensor, int]:
-    """How much likelier guided reasoning is without the answer than with it, whole texts, and the forward passes it took.
+    """How much likelier guided reasoning is without the answer than with it, whole texts, and the
+    forward passes it took.
 
-    w = min(cap, p(reasoning | prompt) / p(reasoning | prompt, anchor)), both from left to right, each token given those
-    before it. Reasoning that was bent to fit the answer is cheap with the anchor in view and next to impossible without.
+    w = min(cap, p(reasoning | prompt) / p(reasoning | prompt, anchor)), both from left to right,
+    each token given those before it. Reasoning that was bent to fit the answer is cheap with the
+    anchor in view and next to impossible without.
 
     Args:
         rollout: as `guided_denoise` returns it. cap: > 0; no weight is larger.
     Returns:
-        (N,) float32, 1 for answer-free rows; forward passes of one row, two for each token of guided reasoning.
+        (N,) float32, 1 for answer-free rows; forward passes of one row, two for each token of
+        guided reasoning.
     Raises:
         ValueError: for cap <= 0.
-    Source: our choice of ablation. Error: for texts that were drawn from left to right, and without a cap, a guided row so
-    weighted is worth a draw of the policy: unbiased, and useless, since the mean waits for the rarest texts. The cap, and
-    any other order of drawing, is a bias.
+    Source: our choice of ablation. Error: for texts that were drawn from left to right, and without
+    a cap, a guided row so weighted is worth a draw of the policy: unbiased, and useless, since the
+    mean waits for the rarest texts. The cap, and any other order of drawing, is a bias.
     `tests/sampler/test_guided.py`, chapter 12.
     """
     if not cap > 0:
         raise ValueError(f"cap must be above 0, got {cap}")
-    weights, rows, passes = torch.ones(len(rollout.tokens), device=rollout.tokens.device), rollout.guided, 0
+    weights, rows, passes = (
+        torch.ones(len(rollout.tokens), device=rollout.tokens.device),
+        rollout.guided,
+        0,
+    )
     if rows.any():
         r = rollout.select(rows)
         reasoning = r.anchor == r.mask_id
-        position, ratio = torch.arange(reasoning.shape[1], device=weights.device), torch.zeros_like(weights[rows])
+        position, ratio = (
+            torch.arange(reasoning.shape[1], device=weights.device),
+            torch.zeros_like(weights[rows]),
+        )
         for j in range(int(reasoning.sum(1).max())):
             scored = reasoning & (position == j)
             live = scored.any(1)

@@ -1,7 +1,7 @@
 """Views of the states that a rollout really visited: denoising steps as actions (AGRPO, MDPO).
 
-Step t of a text saw the canvas before its forward pass t, and wrote some tokens on it. Scored there, a token's probability
-is that of the action that was really taken.
+Step t of a text saw the canvas before its forward pass t, and wrote some tokens on it. Scored
+there, a token's probability is that of the action that was really taken.
 """
 
 from __future__ import annotations
@@ -14,48 +14,67 @@ from .views import View, view_of_step
 
 
 def last_scored_step(rollout: Rollout) -> Tensor:
-    """(N,) int64: T_i, one more than the last step that revealed a token other than end-of-sequence; at least 1."""
+    """(N,) int64: T_i, one more than the last step that revealed a token other than
+    end-of-sequence; at least 1."""
     steps = torch.where(rollout.tokens == rollout.eos_id, -1, rollout.unmask_step)
     return steps.max(1).values.clamp(min=0) + 1
 
 
-LAWS = ("uniform", "entropy")
+STEP_DISTRIBUTIONS = ("uniform", "entropy")
 
 
-def visited_steps(rollout: Rollout, generator: torch.Generator, k: int = 4, stratified: bool = True,
-                  law: str = "uniform") -> list[View]:
-    """AGRPO's likelihood: k of the denoising steps that were really taken, each scored on the canvas it was taken from.
+def visited_steps(
+    rollout: Rollout,
+    generator: torch.Generator,
+    k: int = 4,
+    stratified: bool = True,
+    law: str = "uniform",
+) -> list[View]:
+    """AGRPO's likelihood: k of the denoising steps that were really taken, each scored on the
+    canvas it was taken from.
 
-    Step t of row i is drawn from 0..T_i - 1, where T_i ends at the last token that is not end-of-sequence.
+    Step t of row i is drawn from 0..T_i - 1, where T_i ends at the last token that is not
+    end-of-sequence.
 
     Args:
         rollout: N rows; generator: draws the steps; k: views, so forward passes.
-        stratified: draw jointly from N * k equal slices of [0, 1) (low discrepancy) rather than independently.
-        law: "uniform", or "entropy": in proportion to the entropy of the tokens revealed at t, plus 1e-8.
+        stratified: draw jointly from N * k equal slices of [0, 1) (low discrepancy) rather than
+            independently.
+        law: "uniform", or "entropy": in proportion to the entropy of the tokens revealed at t, plus
+            1e-8.
     Returns:
-        k views with weight 1 / (k p_i(t)), p_i the law, so that their weighted sum estimates the sum over all steps.
+        k views with weight 1 / (k p_i(t)), p_i the law, so that their weighted sum estimates the
+        sum over all steps.
     Raises:
         ValueError: if k < 1 or the law is unknown.
-    Source: AGRPO (arXiv 2510.04019); its objective averages over steps, here the sum over steps is the estimate and the
-    objective divides by T_i. Entropies here are those of the model at temperature 1, without filters.
-    Error: unbiased for the log-probability of the visited path given its order under both laws (and noise-free under the
-    uniform one for a single row where k is a multiple of T). The path's log-probability given its order exceeds log p(text)
-    on average; its gradient, where the order is random, is on average that of log p(text): `tests/estimators/test_exact.py`.
+    Source: AGRPO (arXiv 2510.04019); its objective averages over steps, here the sum over steps is
+    the estimate and the objective divides by T_i. Entropies here are those of the model at
+    temperature 1, without filters.
+    Error: unbiased for the log-probability of the visited path given its order under both laws (and
+    noise-free under the uniform one for a single row where k is a multiple of T). The path's
+    log-probability given its order exceeds log p(text) on average; its gradient, where the order is
+    random, is on average that of log p(text): `tests/estimators/test_exact.py`.
     """
-    if k < 1 or law not in LAWS:
-        raise ValueError(f"k must be at least 1, got {k}" if k < 1 else f"unknown law {law!r}: one of {LAWS}")
+    if k < 1 or law not in STEP_DISTRIBUTIONS:
+        raise ValueError(
+            f"k must be at least 1, got {k}"
+            if k < 1
+            else f"unknown law {law!r}: one of {STEP_DISTRIBUTIONS}"
+        )
     n, device = rollout.tokens.shape[0], rollout.tokens.device
     u = torch.rand(n * k, generator=generator, device=generator.device)
     if stratified:
         u = (torch.randperm(n * k, generator=generator, device=generator.device) + u) / (n * k)
     u, last = u.to(device).view(n, k), last_scored_step(rollout)
-    p = _step_law(rollout, last, law)  # (N, T)
-    steps = torch.searchsorted(p.cumsum(1), u.double(), right=True).minimum(last[:, None] - 1)  # round-off may pass the end
+    p = _step_distribution(rollout, last, law)  # (N, T)
+    steps = torch.searchsorted(p.cumsum(1), u.double(), right=True).minimum(
+        last[:, None] - 1
+    )  # round-off may pass the end
     weight = 1 / (k * p.gather(1, steps))
     return [view_of_step(rollout, steps[:, i], weight[:, i].float()) for i in range(k)]
 
 
-def _step_law(rollout: Rollout, last: Tensor, law: str) -> Tensor:
+def _step_distribution(rollout: Rollout, last: Tensor, law: str) -> Tensor:
     """(N, T) float64: the chance of each step, zero from T_i on."""
     counted = torch.arange(int(last.max()), device=last.device) < last[:, None]
     if law == "uniform":
@@ -68,43 +87,61 @@ def _step_law(rollout: Rollout, last: Tensor, law: str) -> Tensor:
 
 
 def all_steps(rollout: Rollout) -> list[View]:
-    """Every step up to T_i: the exact log-probability of the path given its order, in max(T_i) forward passes."""
+    """Every step up to T_i: the exact log-probability of the path given its order, in max(T_i)
+    forward passes."""
     last = last_scored_step(rollout)
-    return [view_of_step(rollout, torch.full_like(last, t), (t < last).float()) for t in range(int(last.max()))]
+    return [
+        view_of_step(rollout, torch.full_like(last, t), (t < last).float())
+        for t in range(int(last.max()))
+    ]
 
 
-def chosen_steps(rollout: Rollout, generator: torch.Generator, credit: Tensor, k: int = 8,
-                 confident: bool = True) -> list[View]:
-    """MDPO's views: the k steps of each text with the largest absolute credit, all their predictions scored.
+def chosen_steps(
+    rollout: Rollout, generator: torch.Generator, credit: Tensor, k: int = 8, confident: bool = True
+) -> list[View]:
+    """MDPO's views: the k steps of each text with the largest absolute credit, all their
+    predictions scored.
 
     Args:
-        rollout: N rows, denoised with `record=True`. generator: not used. credit: (N, T) float32, one per step; it picks
-            the steps (ties: the earlier), and is later read at the step that each view shows.
-        k: steps a text, so views; at most T are used. confident: weigh a token by the probability that it was predicted
-            with, as the release does.
+        rollout: N rows, denoised with `record=True`. generator: not used. credit: (N, T) float32,
+            one per step; it picks the steps (ties: the earlier), and is later read at the step that
+            each view shows.
+        k: steps a text, so views; at most T are used. confident: weigh a token by the probability
+            that it was predicted with, as the release does.
     Returns:
-        k views; each scores the predictions for *all* positions masked at its step, not only those that the rule kept.
-        Weight: L / m^2 / k for m masked positions (the mean over them times lambda = L / m), times the confidence.
+        k views; each scores the predictions for *all* positions masked at its step, not only those
+        that the rule kept.
+        Weight: L / m^2 / k for m masked positions (the mean over them times lambda = L / m), times
+            the confidence.
     Raises:
         ValueError: for k < 1 or a rollout without predictions.
     Source: MDPO (arXiv 2508.13148) and its release.
-    Error: not an estimate of log p(text): most scored tokens were predicted and then thrown away. With confident=False it is
-    a policy gradient of the complete prediction, where credit is that prediction's. The confidence as a weight adds a term
-    of its own: even constant credit then sharpens or flattens the law, by half the slope of the sum of p^2 (chapter 11).
+    Error: not an estimate of log p(text): most scored tokens were predicted and then thrown away.
+    With confident=False it is a policy gradient of the complete prediction, where credit is that
+    prediction's. The confidence as a weight adds a term of its own: even constant credit then
+    sharpens or flattens the law, by half the slope of the sum of p^2 (chapter 11).
     """
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k}")
     if rollout.predicted is None:
-        raise ValueError("chosen_steps needs the predictions of every step: denoise with record=True")
+        raise ValueError(
+            "chosen_steps needs the predictions of every step: denoise with record=True"
+        )
     rows, views = torch.arange(len(credit), device=credit.device), []
     counted = torch.arange(credit.shape[1], device=credit.device) < rollout.n_forwards[:, None]
     order = credit.abs().masked_fill(~counted, -1).argsort(dim=1, descending=True, stable=True)
     k = min(k, credit.shape[1])
     for step in order[:, :k].T:
         canvas, target = rollout.canvas_at(step), rollout.predicted[step, rows]
-        scored = (canvas == rollout.mask_id) & (target != rollout.mask_id) & counted.gather(1, step[:, None])
+        scored = (
+            (canvas == rollout.mask_id)
+            & (target != rollout.mask_id)
+            & counted.gather(1, step[:, None])
+        )
         m = scored.sum(1, keepdim=True).clamp(min=1)
         weight = rollout.predicted_logprob[step, rows].exp() if confident else 1.0
         weight = torch.where(scored, weight * (scored.shape[1] / (k * m**2)), 0.0)
-        views.append(View(torch.cat([rollout.prompt, canvas], 1), scored, weight.float(), target, step))
+        views.append(
+            View(torch.cat([rollout.prompt, canvas], 1), scored, weight.float(), target, step)
+        )
     return views

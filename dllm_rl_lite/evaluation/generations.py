@@ -18,17 +18,19 @@ def read_generations(path: str | os.PathLike, task: str) -> tuple[list[Example],
     """Examples and completions of a file, row by row.
 
     Args:
-        path: our own jsonl (task, prompt, completion, answer, columns; a protocol card is passed over), or d1's rows
-            (question, generations, ground_truth) as jsonl or as its evaluator's json with a list "generations".
-        task: name of the task. d1's rows are known for gsm8k, math500, countdown and sudoku4; the prompt of such an
-            example is the bare question, for the file does not say what stood around it.
+        path: our own jsonl (task, prompt, completion, answer, columns; a protocol card is passed
+            over), or d1's rows (question, generations, ground_truth) as jsonl or as its evaluator's
+            json with a list "generations".
+        task: name of the task. d1's rows are known for gsm8k, math500, countdown and sudoku4; the
+            prompt of such an example is the bare question, for the file does not say what stood
+            around it.
     Returns:
-        examples and completions, of equal length. The completions stand as they were saved: d1 keeps special tokens as
-        text and leaves out the prefill. d1 saves no gold answer where it is negative (GSM8K); it is "" here, and
-        no completion is right by it.
+        examples and completions, of equal length. The completions stand as they were saved: d1
+        keeps special tokens as text and leaves out the prefill. d1 saves no gold answer where it is
+        negative (GSM8K); it is "" here, and no completion is right by it.
     Raises:
-        FileNotFoundError: for a missing file. ValueError: for a malformed row, with file and line, another task's row, or a
-            task whose rows of d1 are not known.
+        FileNotFoundError: for a missing file. ValueError: for a malformed row, with file and line,
+            another task's row, or a task whose rows of d1 are not known.
     """
     rows = [row for row in _rows(Path(path)) if "protocol" not in row.values]
     if not rows:
@@ -49,15 +51,25 @@ def _rows(path: Path) -> list[Row]:
     except ValueError as error:
         raise ValueError(f"{path} is not JSON: {error}") from error
     items = values.get("generations") if isinstance(values, dict) else values
-    if not isinstance(items, list) or not items or not all(isinstance(item, dict) for item in items):
-        raise ValueError(f"{path} should hold a list of objects, bare or under \"generations\" as d1's evaluator writes it")
+    if (
+        not isinstance(items, list)
+        or not items
+        or not all(isinstance(item, dict) for item in items)
+    ):
+        raise ValueError(
+            f'{path} should hold a list of objects, bare or under "generations" as d1\'s evaluator writes it'
+        )
     return [Row(item, f"{path} item {number}") for number, item in enumerate(items, 1)]
 
 
 def _own(row: Row, task: str) -> Example:
     if (named := column(row, "task", str)) != task:
-        raise ValueError(f"{row.where} is of the task {named!r}, not {task!r}: a file holds one task")
-    return Example(column(row, "prompt", str), column(row, "answer", str), column(row, "columns", dict))
+        raise ValueError(
+            f"{row.where} is of the task {named!r}, not {task!r}: a file holds one task"
+        )
+    return Example(
+        column(row, "prompt", str), column(row, "answer", str), column(row, "columns", dict)
+    )
 
 
 def _gsm8k(row: Row) -> Example:
@@ -75,7 +87,11 @@ def _countdown(row: Row) -> Example:
     truth = column(row, "ground_truth", list)
     match truth:
         case [[*numbers], int(target)] if all(type(n) is int for n in numbers):
-            return Example(column(row, "question", str), solve(numbers, target), {"numbers": numbers, "target": target})
+            return Example(
+                column(row, "question", str),
+                solve(numbers, target),
+                {"numbers": numbers, "target": target},
+            )
     raise ValueError(f"{row.where}: ground_truth should be [[numbers], target], found {truth}")
 
 
@@ -83,10 +99,16 @@ def _sudoku4(row: Row) -> Example:
     question, solution = column(row, "question", str), column(row, "ground_truth", str)
     puzzle = re.search(r"(?<!\d)[0-4]{16}(?!\d)", question)
     if not puzzle or not re.fullmatch("[1-4]{16}", solution):
-        raise ValueError(f"{row.where}: the question should hold a puzzle and ground_truth its solution, 16 digits each; "
-                         f"found {question!r} and {solution!r}")
+        raise ValueError(
+            f"{row.where}: the question should hold a puzzle and ground_truth its solution, 16 digits each; "
+            f"found {question!r} and {solution!r}"
+        )
     return Example(question, solution, {"puzzle": puzzle[0]})
 
 
 D1: dict[str, Callable[[Row], Example]] = {
-    "gsm8k": _gsm8k, "math500": _math500, "countdown": _countdown, "sudoku4": _sudoku4}
+    "gsm8k": _gsm8k,
+    "math500": _math500,
+    "countdown": _countdown,
+    "sudoku4": _sudoku4,
+}

@@ -9,44 +9,97 @@ from .masked_views import DIFFU_GRPO
 from .method import D1, TINY
 from .visited_steps import AGRPO
 
-GUIDE = {"rows": 3, "column": "", "margin": 2, "block_length": 0, "answer_steps": 16, "repredict": True, "importance": 0.0}
+GUIDE = {
+    "rows": 3,
+    "column": "",
+    "margin": 2,
+    "block_length": 0,
+    "answer_steps": 16,
+    "repredict": True,
+    "importance": 0.0,
+}
 TINY_GUIDE = {**GUIDE, "rows": 4, "margin": "fitted", "answer_steps": 4}
 GATE = {"tau": 0.7, "kappa": 0.5, "n_min": 1, "test_tau": 0.8}
 TIMED = {"delta": 1.0, "form": "factor", "clamp": False}
 
 AG_GRPO = replace(
-    DIFFU_GRPO, name="ag-grpo", parent="diffu-grpo", source="AG-GRPO, ACL 2026 long 1724",
-    views=estimators.one_step_told, advantage=advantages.guided_mean,
-    paper=replace(D1, prompts=2, tokens_per_step=4, guide=GUIDE, views={"p_mask_prompt": 0.15, "told": False},
-                  credit={"baseline": "shared"}),
-    # The prompt is not masked here: on these short prompts a masked operand drowns the signal (chapter 07).
-    tiny=replace(TINY, kl=0.04, guide=TINY_GUIDE, views={"p_mask_prompt": 0.0, "told": False},
-                 credit={"baseline": "shared"}),
+    DIFFU_GRPO,
+    name="ag-grpo",
+    parent="diffu-grpo",
+    source="AG-GRPO, ACL 2026 long 1724",
+    views=estimators.one_step_with_answer,
+    advantage=advantages.guided_mean,
+    paper=replace(
+        D1,
+        prompts=2,
+        tokens_per_step=4,
+        guide=GUIDE,
+        views={"p_mask_prompt": 0.15, "told": False},
+        credit={"baseline": "shared"},
+    ),
+    # The prompt is not masked here: on these short prompts a masked operand drowns the signal
+    # (chapter 07).
+    tiny=replace(
+        TINY,
+        kl=0.04,
+        guide=TINY_GUIDE,
+        views={"p_mask_prompt": 0.0, "told": False},
+        credit={"baseline": "shared"},
+    ),
 )
 
 TA_GRPO_D = replace(
-    DIFFU_GRPO, name="ta-grpo-d", parent="diffu-grpo", source="TA-GRPO-d, ACL 2026 long 1723",
-    token_credit=advantages.timed_credit, rewarded="partial",
-    paper=replace(D1, prompts=2, top_p=0.95, views={"p_mask_prompt": 0.15}, gate=GATE, tokens=TIMED, verify={"fill": False}),
-    tiny=replace(TINY, kl=0.04, lr=1e-4, views={"p_mask_prompt": 0.0}, gate=GATE, tokens=TIMED, verify={"fill": False}),
+    DIFFU_GRPO,
+    name="ta-grpo-d",
+    parent="diffu-grpo",
+    source="TA-GRPO-d, ACL 2026 long 1723",
+    token_credit=advantages.timed_credit,
+    rewarded="partial",
+    paper=replace(
+        D1,
+        prompts=2,
+        top_p=0.95,
+        views={"p_mask_prompt": 0.15},
+        gate=GATE,
+        tokens=TIMED,
+        verify={"fill": False},
+    ),
+    tiny=replace(
+        TINY,
+        kl=0.04,
+        lr=1e-4,
+        views={"p_mask_prompt": 0.0},
+        gate=GATE,
+        tokens=TIMED,
+        verify={"fill": False},
+    ),
 )
 
 AG_AGRPO = replace(
-    AGRPO, name="ag-agrpo", parent="agrpo", source="our combination: answer-guided rollouts, visited steps",
+    AGRPO,
+    name="ag-agrpo",
+    parent="agrpo",
+    source="our combination: answer-guided rollouts, visited steps",
     advantage=advantages.guided_mean,
     paper=replace(AGRPO.paper, guide={**GUIDE, "rows": 4}, credit={"baseline": "shared"}),
     tiny=replace(AGRPO.tiny, guide=TINY_GUIDE, credit={"baseline": "shared"}),
 )
 
 TA_AGRPO = replace(
-    AGRPO, name="ta-agrpo", parent="agrpo", source="our combination: the gate and its credit, visited steps",
-    token_credit=advantages.timed_credit, rewarded="partial",
+    AGRPO,
+    name="ta-agrpo",
+    parent="agrpo",
+    source="our combination: the gate and its credit, visited steps",
+    token_credit=advantages.timed_credit,
+    rewarded="partial",
     paper=replace(AGRPO.paper, gate=GATE, tokens=TIMED, verify={"fill": False}),
     tiny=replace(AGRPO.tiny, gate=GATE, tokens=TIMED, verify={"fill": False}),
 )
 
 AG_TA_GRPO = replace(
-    TA_AGRPO, name="ag-ta-grpo", parent="ta-agrpo",
+    TA_AGRPO,
+    name="ag-ta-grpo",
+    parent="ta-agrpo",
     source="our combination: answer-guided rollouts, the gate and its credit, visited steps",
     advantage=advantages.guided_mean,
     paper=replace(TA_AGRPO.paper, guide={**GUIDE, "rows": 4}, credit={"baseline": "shared"}),

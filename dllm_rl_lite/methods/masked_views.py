@@ -1,4 +1,5 @@
-"""Methods whose likelihood comes from masked copies of the finished text: diffu-GRPO, coupled-GRPO, GDPO."""
+"""Methods whose likelihood comes from masked copies of the finished text: diffu-GRPO, coupled-GRPO,
+GDPO."""
 
 from __future__ import annotations
 
@@ -8,27 +9,62 @@ from .. import advantages, estimators, objectives
 from .method import D1, TINY, Method, Numbers
 
 DIFFU_GRPO = Method(
-    name="diffu-grpo", parent="", source="d1, arXiv 2504.12216",
-    views=estimators.one_step, advantage=advantages.group_mean,
-    token_loss=objectives.clipped_k3, reduction="token_mean", tempered=False,
+    name="diffu-grpo",
+    parent="",
+    source="d1, arXiv 2504.12216",
+    views=estimators.one_step,
+    advantage=advantages.group_mean,
+    token_loss=objectives.clipped_k3,
+    reduction="token_mean",
+    tempered=False,
     paper=replace(D1, views={"p_mask_prompt": 0.15}),
     tiny=replace(TINY, kl=0.04, lr=4e-4, views={"p_mask_prompt": 0.15}),
 )
 
 COUPLED_GRPO = replace(
-    DIFFU_GRPO, name="coupled-grpo", parent="diffu-grpo", source="DiffuCoder, arXiv 2506.20639",
-    views=estimators.coupled, advantage=advantages.leave_one_out,
-    token_loss=None, text_loss=objectives.clipped_k3_of_texts,
+    DIFFU_GRPO,
+    name="coupled-grpo",
+    parent="diffu-grpo",
+    source="DiffuCoder, arXiv 2506.20639",
+    views=estimators.coupled,
+    advantage=advantages.leave_one_out,
+    token_loss=None,
+    text_loss=objectives.clipped_k3_of_texts,
     # Temperature: the paper's 1.2; the released configuration says 1.0.
-    paper=Numbers(prompts=8, group=10, inner_updates=2, clip=0.5, kl=0.01, lr=1e-6, weight_decay=0.1, grad_clip=0.2,
-                  temperature=1.2, top_p=0.95, tokens_per_step=1, order="entropy", views={"low": 0.2, "high": 0.8}),
+    paper=Numbers(
+        prompts=8,
+        group=10,
+        inner_updates=2,
+        clip=0.5,
+        kl=0.01,
+        lr=1e-6,
+        weight_decay=0.1,
+        grad_clip=0.2,
+        temperature=1.2,
+        top_p=0.95,
+        tokens_per_step=1,
+        order="entropy",
+        views={"low": 0.2, "high": 0.8},
+    ),
     tiny=replace(TINY, kl=0.01, views={"low": 0.2, "high": 0.8}),
 )
 
 GDPO = replace(
-    DIFFU_GRPO, name="gdpo", parent="diffu-grpo", source="GDPO, arXiv 2510.08554",
+    DIFFU_GRPO,
+    name="gdpo",
+    parent="diffu-grpo",
+    source="GDPO, arXiv 2510.08554",
     views=estimators.quadrature,
-    token_loss=None, text_loss=objectives.clipped_text_ratio, log_ratio=objectives.mean_log_ratio, reduction="row_mean",
-    paper=replace(D1, kl=0.0, lr=3e-7, views={"nodes": 3, "n": 1, "nominal": True}, loss={"per_token": "inside"}),
+    token_loss=None,
+    text_loss=objectives.clipped_text_ratio,
+    log_ratio=objectives.mean_log_ratio,
+    reduction="row_mean",
+    paper=replace(
+        D1,
+        kl=0.0,
+        lr=3e-7,
+        views={"nodes": 3, "n": 1, "nominal": True},
+        loss={"per_token": "inside"},
+    ),
     tiny=replace(TINY, views={"nodes": 3, "n": 1, "nominal": True}, loss={"per_token": "inside"}),
 )

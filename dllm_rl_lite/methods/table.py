@@ -7,5 +7,20 @@ from .masked_views import COUPLED_GRPO, DIFFU_GRPO, GDPO
 from .visited_steps import AGRPO, MDPO
 from .without_ratios import GDSD, WD1
 
-METHODS = {m.name: m for m in (DIFFU_GRPO, COUPLED_GRPO, GDPO, WD1, GDSD, AGRPO, MDPO, AG_GRPO, TA_GRPO_D, AG_AGRPO,
-                               TA_AGRPO, AG_TA_GRPO)}
+METHODS = {
+    m.name: m
+    for m in (
+        DIFFU_GRPO,
+        COUPLED_GRPO,
+        GDPO,
+        WD1,
+        GDSD,
+        AGRPO,
+        MDPO,
+        AG_GRPO,
+        TA_GRPO_D,
+        AG_AGRPO,
+        TA_AGRPO,
+        AG_TA_GRPO,
+    )
+}

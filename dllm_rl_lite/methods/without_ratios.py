@@ -9,19 +9,47 @@ from .masked_views import DIFFU_GRPO, GDPO
 from .method import D1, TINY
 
 WD1 = replace(
-    DIFFU_GRPO, name="wd1", parent="diffu-grpo", source="wd1, arXiv 2507.08838",
+    DIFFU_GRPO,
+    name="wd1",
+    parent="diffu-grpo",
+    source="wd1, arXiv 2507.08838",
     advantage=advantages.exponential_weights,
-    token_loss=objectives.weighted_likelihood, uses_old=False, reduction="group_sum",
-    paper=replace(D1, prompts=8, kl=0.0, views={"p_mask_prompt": 0.15},
-                  credit={"psi": 1.0, "over": "group", "negative": True}),
-    tiny=replace(TINY, views={"p_mask_prompt": 0.15}, credit={"psi": 1.0, "over": "group", "negative": True}),
+    token_loss=objectives.weighted_likelihood,
+    uses_old=False,
+    reduction="group_sum",
+    paper=replace(
+        D1,
+        prompts=8,
+        kl=0.0,
+        views={"p_mask_prompt": 0.15},
+        credit={"psi": 1.0, "over": "group", "negative": True},
+    ),
+    tiny=replace(
+        TINY, views={"p_mask_prompt": 0.15}, credit={"psi": 1.0, "over": "group", "negative": True}
+    ),
 )
 
 GDSD = replace(
-    GDPO, name="gdsd", parent="gdpo", source="GDSD, arXiv 2605.29398",
-    views=estimators.complement_pairs, advantage=advantages.leave_one_out,
-    text_loss=objectives.self_distillation, log_ratio=objectives.text_log_ratio,
-    paper=replace(D1, inner_updates=8, clip=4e-4, kl=1e-3, weight_decay=0.01, temperature=1.0, tokens_per_step=4,
-                  views={"n": 1, "weighting": "half"}, loss={"psi": 1.0}),
-    tiny=replace(TINY, clip=4e-4, kl=1e-3, lr=4e-4, views={"n": 1, "weighting": "half"}, loss={"psi": 1.0}),
+    GDPO,
+    name="gdsd",
+    parent="gdpo",
+    source="GDSD, arXiv 2605.29398",
+    views=estimators.complement_pairs,
+    advantage=advantages.leave_one_out,
+    text_loss=objectives.self_distillation,
+    log_ratio=objectives.text_log_ratio,
+    paper=replace(
+        D1,
+        inner_updates=8,
+        clip=4e-4,
+        kl=1e-3,
+        weight_decay=0.01,
+        temperature=1.0,
+        tokens_per_step=4,
+        views={"n": 1, "weighting": "half"},
+        loss={"psi": 1.0},
+    ),
+    tiny=replace(
+        TINY, clip=4e-4, kl=1e-3, lr=4e-4, views={"n": 1, "weighting": "half"}, loss={"psi": 1.0}
+    ),
 )

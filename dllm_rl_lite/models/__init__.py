@@ -1,5 +1,5 @@
-"""The network that scores a masked canvas: the tiny model, published checkpoints, LoRA adapters, a key-value cache.
-`load_lm` is the way in; everything else in the package takes an `lm` and tensors.
+"""The network that scores a masked canvas: the tiny model, published checkpoints, LoRA adapters, a
+key-value cache. `load_lm` is the way in; everything else in the package takes an `lm` and tensors.
 """
 
 from .adapters import (

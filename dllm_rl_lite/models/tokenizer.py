@@ -1,4 +1,5 @@
-"""The tiny tokenizer: one token a character, plus the few special tokens that real dLLM tokenizers have."""
+"""The tiny tokenizer: one token a character, plus the few special tokens that real dLLM tokenizers
+have."""
 
 from __future__ import annotations
 
@@ -17,27 +18,38 @@ CHAT_TEMPLATE = (
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
-    """The character tokenizer of the tiny world: 104 tokens, ids fixed by the order of the three lists above."""
+    """The character tokenizer of the tiny world: 104 tokens, ids fixed by the order of the three
+    lists above."""
     vocabulary = {token: i for i, token in enumerate(SPECIAL + TAGS + CHARACTERS)}
     backend = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     backend.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), behavior="isolated")
     backend.decoder = decoders.Fuse()
     backend.add_tokens([AddedToken(t, special=False, normalized=False) for t in TAGS])
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=backend, pad_token="<pad>", eos_token="<eos>", mask_token="<mask>", unk_token="<unk>",
-        additional_special_tokens=["<user>", "<assistant>"], padding_side="left", clean_up_tokenization_spaces=False,
+        tokenizer_object=backend,
+        pad_token="<pad>",
+        eos_token="<eos>",
+        mask_token="<mask>",
+        unk_token="<unk>",
+        additional_special_tokens=["<user>", "<assistant>"],
+        padding_side="left",
+        clean_up_tokenization_spaces=False,
     )
     tokenizer.chat_template = CHAT_TEMPLATE
     return tokenizer
 
 
-def encode_prompts(tokenizer, prompts: list[str], prefill: str = "") -> tuple[torch.Tensor, torch.Tensor]:
+def encode_prompts(
+    tokenizer, prompts: list[str], prefill: str = ""
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Chat-template, tokenise and left-pad prompts.
 
     Args:
-        tokenizer: any Hugging Face tokenizer; without a chat template (base models) a prompt is encoded as it stands.
+        tokenizer: any Hugging Face tokenizer; without a chat template (base models) a prompt is
+            encoded as it stands.
         prompts: N user messages.
-        prefill: what every assistant turn begins with; it is part of the prompt, not of the completion.
+        prefill: what every assistant turn begins with; it is part of the prompt, not of the
+            completion.
     Returns:
         ids (N, P) int64 and mask (N, P) bool, False on the padding at the left.
     Raises:
@@ -50,10 +62,14 @@ def encode_prompts(tokenizer, prompts: list[str], prefill: str = "") -> tuple[to
         text = prompt
         if tokenizer.chat_template:
             message = [{"role": "user", "content": prompt}]
-            text = tokenizer.apply_chat_template(message, add_generation_prompt=True, tokenize=False)
+            text = tokenizer.apply_chat_template(
+                message, add_generation_prompt=True, tokenize=False
+            )
         ids = tokenizer(text + prefill, add_special_tokens=not tokenizer.chat_template)["input_ids"]
         if tokenizer.unk_token_id is not None and tokenizer.unk_token_id in ids:
-            raise ValueError(f"prompt {prompt!r} has a character the tokenizer does not know; use printable ASCII")
+            raise ValueError(
+                f"prompt {prompt!r} has a character the tokenizer does not know; use printable ASCII"
+            )
         rows.append(ids)
     width = max(len(ids) for ids in rows)
     mask = torch.tensor([[False] * (width - len(ids)) + [True] * len(ids) for ids in rows])

@@ -1,5 +1,5 @@
-"""How credit becomes a loss: ratios, surrogates, penalties, averages, and the denoising loss of pretraining.
-A new surrogate goes to surrogates.py.
+"""How credit becomes a loss: ratios, surrogates, penalties, averages, and the denoising loss of
+pretraining. A new surrogate goes to surrogates.py.
 """
 
 from .averages import AVERAGES, token_weights

@@ -8,15 +8,23 @@ from torch import Tensor
 from ..models import MaskedDiffusionLM
 
 
-def masked_loss(lm: MaskedDiffusionLM, prompt: Tensor, prompt_mask: Tensor, completion: Tensor, t: Tensor,
-                masked: Tensor) -> Tensor:
-    """Cross-entropy of the masked completion tokens, each divided by its row's time t, in nats a token of the text.
+def masked_loss(
+    lm: MaskedDiffusionLM,
+    prompt: Tensor,
+    prompt_mask: Tensor,
+    completion: Tensor,
+    t: Tensor,
+    masked: Tensor,
+) -> Tensor:
+    """Cross-entropy of the masked completion tokens, each divided by its row's time t, in nats a
+    token of the text.
 
     Args:
         prompt, prompt_mask: (N, P) int64 and bool; completion: (N, L) int64.
         t: (N, 1) float32 in (0, 1]; masked: (N, L) bool, the tokens to hide and to pay for.
     Returns:
-        scalar float32: the sum over masked tokens, divided by all N * L tokens (not by the masked ones).
+        scalar float32: the sum over masked tokens, divided by all N * L tokens (not by the masked
+        ones).
     """
     canvas = torch.where(masked, lm.mask_id, completion)  # (N, L)
     where = torch.cat([torch.zeros_like(prompt_mask), masked], 1)
@@ -26,16 +34,23 @@ def masked_loss(lm: MaskedDiffusionLM, prompt: Tensor, prompt_mask: Tensor, comp
     return (nll / t.expand_as(masked)[masked]).sum() / masked.numel()
 
 
-def diffusion_loss(lm: MaskedDiffusionLM, prompt: Tensor, prompt_mask: Tensor, completion: Tensor,
-                   generator: torch.Generator) -> Tensor:
-    """The masked diffusion training loss: an upper bound on -log p(completion | prompt), in nats a token.
+def diffusion_loss(
+    lm: MaskedDiffusionLM,
+    prompt: Tensor,
+    prompt_mask: Tensor,
+    completion: Tensor,
+    generator: torch.Generator,
+) -> Tensor:
+    """The masked diffusion training loss: an upper bound on -log p(completion | prompt), in nats a
+    token.
 
-    Each row draws a time t in (0, 1], masks every completion token with probability t, and pays the cross-entropy of
-    the masked tokens divided by t. Times are stratified over the batch (one draw in each of N equal slices), which
-    leaves the mean unchanged and lowers the variance.
+    Each row draws a time t in (0, 1], masks every completion token with probability t, and pays the
+    cross-entropy of the masked tokens divided by t. Times are stratified over the batch (one draw
+    in each of N equal slices), which leaves the mean unchanged and lowers the variance.
 
     Args:
-        prompt, prompt_mask: (N, P) int64 and bool; completion: (N, L) int64; generator: the only source of chance.
+        prompt, prompt_mask: (N, P) int64 and bool; completion: (N, L) int64; generator: the only
+            source of chance.
     Returns:
         scalar float32. Source: LLaDA (arXiv 2502.09992), equation 3 (5 with a prompt).
     """

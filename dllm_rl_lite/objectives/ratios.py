@@ -16,5 +16,6 @@ def text_log_ratio(logp: Tensor, old: Tensor, scored: Tensor) -> Tensor:
 
 
 def mean_log_ratio(logp: Tensor, old: Tensor, scored: Tensor) -> Tensor:
-    """(N,) log-ratios of whole texts divided by their numbers of scored tokens (GSPO, arXiv 2507.18071), in nats."""
+    """(N,) log-ratios of whole texts divided by their numbers of scored tokens (GSPO, arXiv
+    2507.18071), in nats."""
     return text_log_ratio(logp, old, scored) / scored.sum(1).clamp(min=1)

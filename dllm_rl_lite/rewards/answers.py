@@ -1,8 +1,10 @@
-"""Scoring of text: what a completion's answer is, whether it is right, and the training rewards built of both.
+"""Scoring of text: what a completion's answer is, whether it is right, and the training rewards
+built of both.
 
-Rewards follow diffu-GRPO (d1), AG-GRPO and TA-GRPO-d and mean what those papers say; the releases' own behaviour, where it
-differs, is in `published.py`. White space around a completion never matters. Each ingredient takes one completion and
-gives one number; `gsm8k_reward` and `math_reward` add them up.
+Rewards follow diffu-GRPO (d1), AG-GRPO and TA-GRPO-d and mean what those papers say; the releases'
+own behaviour, where it differs, is in `published.py`. White space around a completion never
+matters. Each ingredient takes one completion and gives one number; `gsm8k_reward` and `math_reward`
+add them up.
 """
 
 from __future__ import annotations
@@ -32,24 +34,39 @@ def last_boxed(text: str) -> str | None:
         if brace[0] != "}":
             begun.append(brace.end() if len(brace[0]) > 1 else None)
         elif begun and (start := begun.pop()) is not None and start > last:
-            last, held = start, text[start:brace.start()].strip()
+            last, held = start, text[start : brace.start()].strip()
     return held
 
 
 def final_answer(completion: str) -> str | None:
-    """The last box if it holds anything, else the text between the last answer tags, else None: prose is no answer."""
+    """The last box if it holds anything, else the text between the last answer tags, else None:
+    prose is no answer."""
     return last_boxed(completion) or extract_answer(completion)
 
 
 def number(text: str) -> Fraction | None:
-    """The one number that a text of up to 1000 characters states, exactly; None where it states none or several.
+    """The one number that a text of up to 1000 characters states, exactly; None where it states
+    none or several.
 
-    Reads 18, -3, 1,000, 1{,}000, .5, 3/4 and \\frac{3}{4}, with a dollar sign, a percent sign, degrees, words or units
-    around it; of an equation what follows the last "=". "20%" is 20, as data sets that ask for a percentage have it.
+    Reads 18, -3, 1,000, 1{,}000, .5, 3/4 and \\frac{3}{4}, with a dollar sign, a percent sign,
+    degrees, words or units around it; of an equation what follows the last "=". "20%" is 20, as
+    data sets that ask for a percentage have it.
     """
     if len(text) > 1000:
         return None
-    for dropped in ("\\!", "\\,", "\\;", "\\ ", "\\left", "\\right", "^\\circ", "^{\\circ}", "$", "\\(", "\\)"):
+    for dropped in (
+        "\\!",
+        "\\,",
+        "\\;",
+        "\\ ",
+        "\\left",
+        "\\right",
+        "^\\circ",
+        "^{\\circ}",
+        "$",
+        "\\(",
+        "\\)",
+    ):
         text = text.replace(dropped, "")
     text = text.replace("{,}", ",").replace("−", "-").split("=")[-1]
     text = re.sub(r"(?<=[A-Za-z}])\s*\^\s*\{?[23]\}?", "", text)  # square and cubic units
@@ -63,13 +80,18 @@ def number(text: str) -> Fraction | None:
 
 
 def evaluate_expression(text: str) -> tuple[Fraction, Counter] | None:
-    """Exact value of an arithmetic expression and the multiset of numbers in it; None if it is not one.
+    """Exact value of an arithmetic expression and the multiset of numbers in it; None if it is not
+    one.
 
     Only digits, + - * / and brackets: the syntax tree is walked by hand, nothing is ever executed.
     """
     text = text.strip()
     try:
-        tree = ast.parse(text, mode="eval").body if len(text) <= 200 and set(text) <= set("0123456789+-*/() ") else None
+        tree = (
+            ast.parse(text, mode="eval").body
+            if len(text) <= 200 and set(text) <= set("0123456789+-*/() ")
+            else None
+        )
         numbers: Counter = Counter()
         return (_walk(tree, numbers), numbers) if tree is not None else None
     except (SyntaxError, ValueError, ZeroDivisionError, RecursionError, MemoryError):
@@ -93,12 +115,28 @@ def _walk(node: ast.AST, numbers: Counter) -> Fraction:
     raise ValueError(f"not arithmetic: {ast.dump(node)[:40]}")
 
 
-LATEX_SIGNS = {"\\times": "*", "\\cdot": "*", "×": "*", "⋅": "*", "\\div": "/", "÷": "/", "−": "-", "\\left": "",
-               "\\right": "", "\\(": "", "\\)": "", "\\[": "", "\\]": "", "$": "", "\n": " "}
+LATEX_SIGNS = {
+    "\\times": "*",
+    "\\cdot": "*",
+    "×": "*",
+    "⋅": "*",
+    "\\div": "/",
+    "÷": "/",
+    "−": "-",
+    "\\left": "",
+    "\\right": "",
+    "\\(": "",
+    "\\)": "",
+    "\\[": "",
+    "\\]": "",
+    "$": "",
+    "\n": " ",
+}
 
 
 def read_expression(text: str) -> tuple[Fraction, Counter] | None:
-    """`evaluate_expression` of what models write: LaTeX signs and fractions, brackets of all kinds, a tail "= 51".
+    """`evaluate_expression` of what models write: LaTeX signs and fractions, brackets of all kinds,
+    a tail "= 51".
 
     The tail has to be true: an expression that is said to equal something else is not read (None).
     """
@@ -124,24 +162,29 @@ def gsm8k_correct(completion: str, answer: str) -> float:
 
 
 def math_correct(completions: list[str], answers: list[str]) -> list[float]:
-    """1.0 where math-verify finds the final answer equal to the gold one; a batch, for they share a process."""
+    """1.0 where math-verify finds the final answer equal to the gold one; a batch, for they share a
+    process."""
     found = [final_answer(c) or "" for c in completions]
     return [float(same) for same in equivalent(list(zip(answers, found, strict=True)))]
 
 
 def countdown_correct(completion: str, numbers: list[int], target: int) -> float:
-    """1.0 where the final answer has the target's value and uses each number exactly once, else 0.0."""
+    """1.0 where the final answer has the target's value and uses each number exactly once, else
+    0.0."""
     return float(countdown_reward(completion, numbers, target, final_answer) == 1)
 
 
 def sudoku_correct(completion: str, puzzle: str, answer: str) -> float:
     """Share of the blank cells that hold the stored solution's digit; 1.0 is a solved puzzle.
 
-    The final answer has to be a grid of sixteen cells (spaces, line breaks, | and commas aside) that keeps the givens; a
-    text with fifteen or seventeen digits has no cells to compare, and scores 0.0.
+    The final answer has to be a grid of sixteen cells (spaces, line breaks, | and commas aside)
+    that keeps the givens; a text with fifteen or seventeen digits has no cells to compare, and
+    scores 0.0.
     """
     cells = re.sub(r"[\s|,]", "", final_answer(completion) or "")
-    if len(cells) != 16 or any(given not in ("0", cell) for given, cell in zip(puzzle, cells, strict=True)):
+    if len(cells) != 16 or any(
+        given not in ("0", cell) for given, cell in zip(puzzle, cells, strict=True)
+    ):
         return 0.0
     blank = [i for i, given in enumerate(puzzle) if given == "0"]
     return sum(cells[i] == answer[i] for i in blank) / max(len(blank), 1)
@@ -162,29 +205,39 @@ def integer_reward(completion: str) -> float:
 
 
 def strict_format(completion: str) -> float:
-    """0.5 for reasoning and answer in their tags, each tag on a line of its own, and nothing else."""
+    """0.5 for reasoning and answer in their tags, each tag on a line of its own, and nothing
+    else."""
     shape = r"<reasoning>\n.*?\n</reasoning>\n<answer>\n.*?\n</answer>"
     return 0.5 * bool(re.fullmatch(shape, completion.strip(), re.DOTALL))
 
 
 def soft_format(completion: str) -> float:
     """0.5 for a text that begins with reasoning in its tags, followed by an answer in its tags."""
-    return 0.5 * bool(re.match(r"<reasoning>.*?</reasoning>\s*<answer>.*?</answer>", completion.strip(), re.DOTALL))
+    return 0.5 * bool(
+        re.match(
+            r"<reasoning>.*?</reasoning>\s*<answer>.*?</answer>", completion.strip(), re.DOTALL
+        )
+    )
 
 
 def tag_count(completion: str) -> float:
-    """0.125 for each of the four tags that stands exactly once, on its own line; less 0.001 a character after the last.
+    """0.125 for each of the four tags that stands exactly once, on its own line; less 0.001 a
+    character after the last.
 
     The charge is taken once and never beyond what the tags earned: 0.0 to 0.5.
     """
     text = "\n" + completion.strip() + "\n"
-    earned = 0.125 * sum(text.count(f"\n{tag}\n") == 1 for tag in ("<reasoning>", "</reasoning>", "<answer>", "</answer>"))
+    earned = 0.125 * sum(
+        text.count(f"\n{tag}\n") == 1
+        for tag in ("<reasoning>", "</reasoning>", "<answer>", "</answer>")
+    )
     tail = text.rpartition("\n</answer>")[2].strip() if "\n</answer>" in text else ""
     return max(earned - 0.001 * len(tail), 0.0)
 
 
 def boxed_format(completion: str) -> float:
-    """1.0 for a box between answer tags, 0.75 for tags without a box, 0.5 for a box without tags, 0.25 for neither."""
+    """1.0 for a box between answer tags, 0.75 for tags without a box, 0.5 for a box without tags,
+    0.25 for neither."""
     tagged = extract_answer(completion)
     boxed = last_boxed(completion if tagged is None else tagged) is not None
     return 0.5 * ((tagged is not None) + (1.0 if boxed else 0.5))
@@ -194,18 +247,29 @@ def boxed_format(completion: str) -> float:
 
 
 def per_row(rule: Callable[..., float], *names: str) -> Callable[..., list[float]]:
-    """rule(completion, *columns) of one row, as a function of TRL's signature that reads the columns `names`."""
+    """rule(completion, *columns) of one row, as a function of TRL's signature that reads the
+    columns `names`."""
+
     def reward(prompts: list[str], completions: list[str], **columns) -> list[float]:
-        return [float(rule(*row)) for row in zip(completions, *(columns[name] for name in names), strict=True)]
+        return [
+            float(rule(*row))
+            for row in zip(completions, *(columns[name] for name in names), strict=True)
+        ]
 
     reward.__name__ = rule.__name__  # what an error message calls it
     return reward
 
 
 def gsm8k_reward(completion: str, answer: str) -> float:
-    """The gold number 2.0, a whole number 0.5, strict format 0.5, soft format 0.5, tags up to 0.5: 0.0 to 4.0."""
-    return (number_reward(completion, answer) + integer_reward(completion) + strict_format(completion)
-            + soft_format(completion) + tag_count(completion))
+    """The gold number 2.0, a whole number 0.5, strict format 0.5, soft format 0.5, tags up to 0.5:
+    0.0 to 4.0."""
+    return (
+        number_reward(completion, answer)
+        + integer_reward(completion)
+        + strict_format(completion)
+        + soft_format(completion)
+        + tag_count(completion)
+    )
 
 
 def math_reward(completions: list[str], answers: list[str]) -> list[float]:
@@ -214,9 +278,14 @@ def math_reward(completions: list[str], answers: list[str]) -> list[float]:
     return [2.0 * r + boxed_format(c) for r, c in zip(right, completions, strict=True)]
 
 
-def countdown_reward(completion: str, numbers: list[int], target: int,
-                     read: Callable[[str], str | None] = extract_answer) -> float:
-    """1.0 for the target from each number once, 0.1 for another value from the right numbers, else 0.0.
+def countdown_reward(
+    completion: str,
+    numbers: list[int],
+    target: int,
+    read: Callable[[str], str | None] = extract_answer,
+) -> float:
+    """1.0 for the target from each number once, 0.1 for another value from the right numbers, else
+    0.0.
 
     read: finds the answer in the completion; the training prompts ask for answer tags.
     """

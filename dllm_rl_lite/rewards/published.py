@@ -1,8 +1,10 @@
-"""How the d1 release scores text, mistakes included: its evaluator's four rules and its training rewards.
+"""How the d1 release scores text, mistakes included: its evaluator's four rules and its training
+rewards.
 
-Rules read from dllm-reasoning/d1 (`eval/parse_and_get_acc.py`, `eval/parser_helper.py`, `diffu-grpo/reward_func.py`,
-`math500_utils.py`) and written fresh. SPG, wd1, AG-GRPO and TA-GRPO-d score by the same rules, with the small
-differences named below. `answers.py` has the rules to count by where no number has to be reproduced.
+Rules read from dllm-reasoning/d1 (`eval/parse_and_get_acc.py`, `eval/parser_helper.py`,
+`diffu-grpo/reward_func.py`, `math500_utils.py`) and written fresh. SPG, wd1, AG-GRPO and TA-GRPO-d
+score by the same rules, with the small differences named below. `answers.py` has the rules to count
+by where no number has to be reproduced.
 """
 
 from __future__ import annotations
@@ -20,10 +22,11 @@ ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
 def gsm8k(completion: str, answer: str) -> float:
     """1.0 where d1's evaluator reads the gold number.
 
-    It takes the first \\boxed{...} that holds a number, and of that box the first number if it is not one altogether (so
-    "1,000" is 1); failing that the first answer tag, and of that the last number. A box ends at its first closing brace.
-    It reads no gold answer below zero, so such a problem (five of GSM8K's) is always wrong. SPG adds, for a text without
-    a closing tag, the last number after "<answer>".
+    It takes the first \\boxed{...} that holds a number, and of that box the first number if it is
+    not one altogether (so "1,000" is 1); failing that the first answer tag, and of that the last
+    number. A box ends at its first closing brace. It reads no gold answer below zero, so such a
+    problem (five of GSM8K's) is always wrong. SPG adds, for a text without a closing tag, the last
+    number after "<answer>".
     """
     gold = re.match(r"\$?([\d,]+(?:\.\d+)?)", answer)
     boxes = [box.strip() for box in re.findall(r"\\boxed{(.*?)}", completion)]
@@ -31,7 +34,9 @@ def gsm8k(completion: str, answer: str) -> float:
     found = next((v for v in values if v is not None), None)
     if found is None and (tag := ANSWER.search(completion)):
         found = _number(tag[1].strip(), -1)
-    return float(gold is not None and found is not None and found == float(gold[1].replace(",", "")))
+    return float(
+        gold is not None and found is not None and found == float(gold[1].replace(",", ""))
+    )
 
 
 def _number(text: str, which: int) -> float | None:
@@ -44,10 +49,11 @@ def _number(text: str, which: int) -> float | None:
 
 
 def math(completion: str, answer: str) -> float:
-    """1.0 where the last box equals the gold answer after Hendrycks's normalisation of both strings.
+    """1.0 where the last box equals the gold answer after Hendrycks's normalisation of both
+    strings.
 
-    A text without a box is compared as a whole, so an answer in bare tags counts as wrong; only where the last box never
-    closes are the first answer tags read instead.
+    A text without a box is compared as a whole, so an answer in bare tags counts as wrong; only
+    where the last box never closes are the first answer tags read instead.
     """
     found = boxed(completion)
     if not found:
@@ -59,8 +65,9 @@ def math(completion: str, answer: str) -> float:
 def countdown(completion: str, numbers: list[int], target: int) -> float:
     """1.0 where the expression has the target's value (to 1e-5) and its digits spell the numbers.
 
-    It is read from the last box; where there is none, anywhere: the first "... = number" of the text, prose included,
-    counts. Evaluated as Python, so ** and // count as well. Whatever follows "=" is not looked at.
+    It is read from the last box; where there is none, anywhere: the first "... = number" of the
+    text, prose included, counts. Evaluated as Python, so ** and // count as well. Whatever follows
+    "=" is not looked at.
     """
     text = boxed(completion)
     if text is None:
@@ -74,17 +81,24 @@ def countdown(completion: str, numbers: list[int], target: int) -> float:
 
 
 def sudoku(completion: str, puzzle: str, answer: str) -> float:
-    """Share of the puzzle's blank cells that hold the stored solution's digit; 0.0 where no answer is read.
+    """Share of the puzzle's blank cells that hold the stored solution's digit; 0.0 where no answer
+    is read.
 
-    White space is dropped, whatever else stands there counts as a cell, missing cells are wrong and those beyond the
-    sixteenth ignored. Answers are looked for in five places, the last of them any sixteen digits in a row.
+    White space is dropped, whatever else stands there counts as a cell, missing cells are wrong and
+    those beyond the sixteenth ignored. Answers are looked for in five places, the last of them any
+    sixteen digits in a row.
     """
-    places = (r"<answer>.*?```\s*([\d\s]+)```", r"<answer>(.*?)(?:<\|eot_id\|>|<\|endoftext\|>|</answer>)",
-              r"</answer>\s*(.*?)(?:<\|eot_id\|>|<\|endoftext\|>|$)", r".*?(\d{16})\s*</answer>", r"\b(\d{16})\b")
+    places = (
+        r"<answer>.*?```\s*([\d\s]+)```",
+        r"<answer>(.*?)(?:<\|eot_id\|>|<\|endoftext\|>|</answer>)",
+        r"</answer>\s*(.*?)(?:<\|eot_id\|>|<\|endoftext\|>|$)",
+        r".*?(\d{16})\s*</answer>",
+        r"\b(\d{16})\b",
+    )
     matches = (re.search(place, completion, re.DOTALL) for place in places)
     cells = re.sub(r"\s", "", next((m[1] for m in matches if m and m[1].strip()), ""))
     blank = [i for i, cell in enumerate(puzzle) if cell == "0"]
-    right = sum(cells[i:i + 1] == answer[i] for i in blank)
+    right = sum(cells[i : i + 1] == answer[i] for i in blank)
     return right / len(blank) if blank else 0.0
 
 
@@ -92,20 +106,29 @@ def sudoku(completion: str, puzzle: str, answer: str) -> float:
 
 
 def gsm8k_reward(completion: str, answer: str) -> float:
-    """d1's five GSM8K rewards summed, at most 4.001; `answer` as the data set writes it, thousands separators included.
+    """d1's five GSM8K rewards summed, at most 4.001; `answer` as the data set writes it, thousands
+    separators included.
 
-    The two format tests run without DOTALL, as in d1's first release and in AG-GRPO, so reasoning on several lines never
-    earns them (d1 has since repaired it). A text without tags is its own answer. Where no line break follows the closing
-    tag, 0.001 is charged for every character of the whole completion.
+    The two format tests run without DOTALL, as in d1's first release and in AG-GRPO, so reasoning
+    on several lines never earns them (d1 has since repaired it). A text without tags is its own
+    answer. Where no line break follows the closing tag, 0.001 is charged for every character of the
+    whole completion.
     """
     found = completion.split("<answer>")[-1].split("</answer>")[0].strip()
     strict = re.match(r"^<reasoning>\n.*?\n</reasoning>\n<answer>\n.*?\n</answer>\n$", completion)
     soft = re.match(r"<reasoning>.*?</reasoning>\s*<answer>.*?</answer>", completion)
-    return 2.0 * (found == answer) + 0.5 * (found.isdigit() + bool(strict) + bool(soft)) + _xml_count(completion)
+    return (
+        2.0 * (found == answer)
+        + 0.5 * (found.isdigit() + bool(strict) + bool(soft))
+        + _xml_count(completion)
+    )
 
 
 def _xml_count(text: str) -> float:
-    count = 0.125 * sum(text.count(tag) == 1 for tag in ("<reasoning>\n", "\n</reasoning>\n", "\n<answer>\n", "\n</answer>"))
+    count = 0.125 * sum(
+        text.count(tag) == 1
+        for tag in ("<reasoning>\n", "\n</reasoning>\n", "\n<answer>\n", "\n</answer>")
+    )
     if text.count("\n<answer>\n") == 1:
         count -= 0.001 * len(text.split("\n</answer>\n")[-1])
     if text.count("\n</answer>") == 1:
@@ -116,7 +139,8 @@ def _xml_count(text: str) -> float:
 def math_reward(completion: str, answer: str) -> float:
     """2.0 for a last box equal to the gold answer, and 0.75 with an <answer> tag, 0.25 without.
 
-    The papers describe 1.0 for a box between the tags; the release looks for a backspace and "oxed", so nobody earns it.
+    The papers describe 1.0 for a box between the tags; the release looks for a backspace and
+    "oxed", so nobody earns it.
     """
     found = boxed(completion)
     right = equivalent(completion if found is None else found, answer)
@@ -124,7 +148,8 @@ def math_reward(completion: str, answer: str) -> float:
 
 
 def countdown_reward(completion: str, numbers: list[int], target: int) -> float:
-    """1.0 for a right expression between the last answer tags, 0.1 for any other answer between tags, 0.0 without."""
+    """1.0 for a right expression between the last answer tags, 0.1 for any other answer between
+    tags, 0.0 without."""
     tags = ANSWER.findall(completion)
     if not tags:
         return 0.0
@@ -136,7 +161,8 @@ def countdown_reward(completion: str, numbers: list[int], target: int) -> float:
 
 
 def boxed(text: str) -> str | None:
-    """What the last \\boxed or \\fbox holds; the text itself where there is none; None where it never closes."""
+    """What the last \\boxed or \\fbox holds; the text itself where there is none; None where it
+    never closes."""
     if "\\boxed " in text:
         return text.split("\\boxed ")[-1].split("$")[0]
     start = text.rfind("\\boxed")
@@ -147,29 +173,42 @@ def boxed(text: str) -> str | None:
     for end in range(start, len(text)):
         depth += (text[end] == "{") - (text[end] == "}")
         if text[end] == "}" and depth == 0:
-            found = text[start:end + 1]
+            found = text[start : end + 1]
             return found[7:-1] if found.startswith("\\boxed{") else found
     return None
 
 
 def equivalent(a: str, b: str) -> bool:
-    """Equality of two LaTeX answers after `normalise`, of the bare strings where either cannot be normalised."""
+    """Equality of two LaTeX answers after `normalise`, of the bare strings where either cannot be
+    normalised."""
     try:
         return normalise(a) == normalise(b)
     except (IndexError, ValueError):
         return a == b
 
 
-REPLACED = (("\n", ""), ("\\!", ""), ("\\\\", "\\"), ("tfrac", "frac"), ("dfrac", "frac"), ("\\left", ""), ("\\right", ""),
-            ("^{\\circ}", ""), ("^\\circ", ""), ("\\$", ""))
+REPLACED = (
+    ("\n", ""),
+    ("\\!", ""),
+    ("\\\\", "\\"),
+    ("tfrac", "frac"),
+    ("dfrac", "frac"),
+    ("\\left", ""),
+    ("\\right", ""),
+    ("^{\\circ}", ""),
+    ("^\\circ", ""),
+    ("\\$", ""),
+)
 
 
 def normalise(text: str) -> str:
-    """The string normalisation of Hendrycks et al. (2021), "Measuring mathematical problem solving with the MATH data set".
+    """The string normalisation of Hendrycks et al. (2021), "Measuring mathematical problem solving
+    with the MATH data set".
 
-    Drops layout, degrees, dollar signs, percent signs, a unit in \\text{ ...} at the right and a short "x =" at the left;
-    writes fractions and roots with braces. Raises IndexError or ValueError for texts that it cannot read, such as
-    "\\frac" at the end or a quotient a/b of anything but integers; the release then compares the bare strings.
+    Drops layout, degrees, dollar signs, percent signs, a unit in \\text{ ...} at the right and a
+    short "x =" at the left; writes fractions and roots with braces. Raises IndexError or ValueError
+    for texts that it cannot read, such as "\\frac" at the end or a quotient a/b of anything but
+    integers; the release then compares the bare strings.
     """
     for old, new in REPLACED:
         text = text.replace(old, new)
@@ -193,7 +232,8 @@ def _braced_roots(text: str) -> str:
 
 
 def _braced_fractions(text: str) -> str:
-    """\\frac12 -> \\frac{1}{2} and \\frac1{72} -> \\frac{1}{72}; one character after \\frac: the text as it is."""
+    """\\frac12 -> \\frac{1}{2} and \\frac1{72} -> \\frac{1}{72}; one character after \\frac: the
+    text as it is."""
     result, *rest = text.split("\\frac")
     for part in rest:
         if part[0] != "{":
@@ -216,7 +256,9 @@ def _slash_to_fraction(text: str) -> str:
 
 def _spells(text: str, numbers: list[int]) -> bool:
     """Are the runs of digits in the text the numbers, in any order?"""
-    return sorted(run.lstrip("0") or "0" for run in re.findall(r"[0-9]+", text)) == sorted(map(str, numbers))
+    return sorted(run.lstrip("0") or "0" for run in re.findall(r"[0-9]+", text)) == sorted(
+        map(str, numbers)
+    )
 
 
 def _reaches(text: str, target: int) -> bool:
@@ -230,13 +272,20 @@ def _reaches(text: str, target: int) -> bool:
 
 
 OPERATORS: dict[type, Callable] = {
-    ast.Add: lambda a, b: a + b, ast.Sub: lambda a, b: a - b, ast.Mult: lambda a, b: a * b, ast.Div: lambda a, b: a / b,
-    ast.FloorDiv: lambda a, b: a // b, ast.Pow: lambda a, b: a ** b, ast.UAdd: lambda a: a, ast.USub: lambda a: -a,
+    ast.Add: lambda a, b: a + b,
+    ast.Sub: lambda a, b: a - b,
+    ast.Mult: lambda a, b: a * b,
+    ast.Div: lambda a, b: a / b,
+    ast.FloorDiv: lambda a, b: a // b,
+    ast.Pow: lambda a, b: a**b,
+    ast.UAdd: lambda a: a,
+    ast.USub: lambda a: -a,
 }
 
 
 def _python_value(node: ast.AST):
-    """What `eval` would say, walked by hand; a power of more than 10 000 bits is refused instead of waited for."""
+    """What `eval` would say, walked by hand; a power of more than 10 000 bits is refused instead of
+    waited for."""
     if isinstance(node, ast.Constant) and type(node.value) in (int, float):
         return node.value
     if isinstance(node, ast.UnaryOp):

@@ -1,11 +1,21 @@
-"""From a masked canvas to a text: which blanks are filled at a forward pass (rules), and what the rollout may see (anchors).
-`denoise` is the loop, `Rollout` its record; a new rule goes to rules.py.
+"""From a masked canvas to a text: which blanks are filled at a forward pass (rules), and what the
+rollout may see (anchors). `denoise` is the loop, `Rollout` its record; a new rule goes to rules.py.
 """
 
 from .denoiser import denoise
 from .guided import answer_anchor, guided_denoise
 from .rollout import Rollout
-from .rules import ORDERS, Factor, Gate, Rule, RunningConfidence, Schedule, Seen, Threshold, top
+from .rules import (
+    ORDERS,
+    Factor,
+    Gate,
+    Rule,
+    RuleInput,
+    RunningConfidence,
+    Schedule,
+    Threshold,
+    top,
+)
 
 __all__ = [
     "Factor",
@@ -15,7 +25,7 @@ __all__ = [
     "Rule",
     "RunningConfidence",
     "Schedule",
-    "Seen",
+    "RuleInput",
     "Threshold",
     "answer_anchor",
     "denoise",

@@ -1,8 +1,8 @@
-"""Answer-guided rollouts (AG-GRPO): reasoning is denoised under the true answer; the answer is then cut off and predicted
-again from that reasoning alone.
+"""Answer-guided rollouts (AG-GRPO): reasoning is denoised under the true answer; the answer is then
+cut off and predicted again from that reasoning alone.
 
-Of a group's rows some are answer-free (AF), the others answer-guided (AG). An AG row learns, like any other, by its
-likelihood under the plain prompt.
+Of a group's rows some are answer-free (AF), the others answer-guided (AG). An AG row learns, like
+any other, by its likelihood under the plain prompt.
 """
 
 from __future__ import annotations
@@ -18,18 +18,24 @@ from .rollout import Rollout
 from .rules import Rule
 
 
-def answer_anchor(tokenizer, answers: list[str | None], length: int, margin: int | list[int]) -> Tensor:
-    """The canvas that a guided row starts from: `<answer>`, the true answer, `</answer>` and end tokens, at its very end.
+def answer_anchor(
+    tokenizer, answers: list[str | None], length: int, margin: int | list[int]
+) -> Tensor:
+    """The canvas that a guided row starts from: `<answer>`, the true answer, `</answer>` and end
+    tokens, at its very end.
 
     Args:
-        answers: N texts, None for an answer-free row. length: L. margin: m >= 0, end-of-sequence tokens after the answer,
-            one number or one a row. The answer that is predicted again may be that much longer; and m decides where the
-            answer stands, which the model takes as told (chapter 12).
+        answers: N texts, None for an answer-free row. length: L. margin: m >= 0, end-of-sequence
+            tokens after the answer, one number or one a row. The answer that is predicted again may
+            be that much longer; and m decides where the answer stands, which the model takes as
+            told (chapter 12).
     Returns:
         (N, L) int64, the mask token wherever the row is free.
     Raises:
-        ValueError: for margin < 0, an answer that leaves no token to reason with, or one with an unknown character.
-    Source: AG-GRPO's release: no separator, no other tags; margins 2 (GSM8K), 4 (MATH, Sudoku), 10 (KodCode).
+        ValueError: for margin < 0, an answer that leaves no token to reason with, or one with an
+            unknown character.
+    Source: AG-GRPO's release: no separator, no other tags; margins 2 (GSM8K), 4 (MATH, Sudoku), 10
+    (KodCode).
     """
     margins = margin if isinstance(margin, list) else [margin] * len(answers)
     if min(margins) < 0:
@@ -41,38 +47,56 @@ def answer_anchor(tokenizer, answers: list[str | None], length: int, margin: int
         ids = tokenizer(f"<answer>{answer}</answer>", add_special_tokens=False)["input_ids"]
         ids += [tokenizer.eos_token_id] * m
         if len(ids) >= length:
-            raise ValueError(f"the anchor of answer {answer!r} takes {len(ids)} of the {length} tokens and leaves none to "
-                             "reason with: guide only where working comes before the answer, or lower margin")
+            raise ValueError(
+                f"the anchor of answer {answer!r} takes {len(ids)} of the {length} tokens and leaves none to "
+                "reason with: guide only where working comes before the answer, or lower margin"
+            )
         if tokenizer.unk_token_id is not None and tokenizer.unk_token_id in ids:
             raise ValueError(f"answer {answer!r} has a character the tokenizer does not know")
-        row[length - len(ids):] = torch.tensor(ids)
+        row[length - len(ids) :] = torch.tensor(ids)
     return canvas
 
 
-def guided_denoise(lm, prompts: list[str] | tuple[Tensor, Tensor], anchor: Tensor, rule: Rule, answer_rule: Rule,
-                   block_length: int | None = None, guided_block: int | None = None, repredict: bool = True,
-                   **sampling) -> Rollout:
-    """Denoise answer-free and answer-guided rows together, then predict the answers of the guided ones again.
+def guided_denoise(
+    lm,
+    prompts: list[str] | tuple[Tensor, Tensor],
+    anchor: Tensor,
+    rule: Rule,
+    answer_rule: Rule,
+    block_length: int | None = None,
+    guided_block: int | None = None,
+    repredict: bool = True,
+    **sampling,
+) -> Rollout:
+    """Denoise answer-free and answer-guided rows together, then predict the answers of the guided
+    ones again.
 
-    Stage 1 fills every canvas around its anchor, all rows in one batch. Stage 2 cuts each anchor off and fills its place,
-    as one block, from the prompt and the reasoning alone: nothing of the anchor but its length is left.
+    Stage 1 fills every canvas around its anchor, all rows in one batch. Stage 2 cuts each anchor
+    off and fills its place, as one block, from the prompt and the reasoning alone: nothing of the
+    anchor but its length is left.
 
     Args:
-        lm, prompts, sampling: as for `denoise` (temperature, filters, eos, generator). anchor: (N, L) int64, as
-            `answer_anchor` returns it. rule, block_length: of stage 1. answer_rule: of stage 2.
-        guided_block: block length of the guided rows in stage 1; None: one block. repredict: False keeps the anchor as the
-            answer, as if the next step had written it: the reward then reads what it was told (an ablation).
+        lm, prompts, sampling: as for `denoise` (temperature, filters, eos, generator). anchor: (N,
+            L) int64, as `answer_anchor` returns it. rule, block_length: of stage 1. answer_rule: of
+            stage 2.
+        guided_block: block length of the guided rows in stage 1; None: one block. repredict: False
+            keeps the anchor as the answer, as if the next step had written it: the reward then
+            reads what it was told (an ablation).
     Returns:
-        a `Rollout` with `anchor`. Steps of stage 2 follow those of stage 1, so `canvas_at` shows the reasoning's steps with
-        the answer still masked: the plain prompt's context. `logprob` and `entropy` are of the law that a token was
-        drawn from: of a guided row's reasoning, the guided one.
+        a `Rollout` with `anchor`. Steps of stage 2 follow those of stage 1, so `canvas_at` shows
+        the reasoning's steps with the answer still masked: the plain prompt's context. `logprob`
+        and `entropy` are of the law that a token was drawn from: of a guided row's reasoning, the
+        guided one.
     Raises:
         ValueError: as `denoise`, and for a rule that re-masks.
-    Source: AG-GRPO (ACL 2026) and its release. Error: guided reasoning is not a draw from the policy; its gradient is
-    that of advantage-weighted imitation, biased for the expected reward: `tests/sampler/test_guided.py`.
+    Source: AG-GRPO (ACL 2026) and its release. Error: guided reasoning is not a draw from the
+    policy; its gradient is that of advantage-weighted imitation, biased for the expected reward:
+    `tests/sampler/test_guided.py`.
     """
     if rule.remasks or answer_rule.remasks:
-        raise ValueError("a rule that re-masks cannot be guided: it may withdraw tokens in stage 2 that stage 1 wrote")
+        raise ValueError(
+            "a rule that re-masks cannot be guided: it may withdraw tokens in stage 2 that stage 1 wrote"
+        )
     if isinstance(prompts, list):
         prompts = encode_prompts(lm.tokenizer, prompts)
     length, anchor = anchor.shape[1], anchor.to(lm.device)
@@ -84,11 +108,27 @@ def guided_denoise(lm, prompts: list[str] | tuple[Tensor, Tensor], anchor: Tenso
     if not rows.any():
         return first
     if not repredict:
-        return replace(first, unmask_step=torch.where(told, first.n_forwards[:, None], first.unmask_step))
+        return replace(
+            first, unmask_step=torch.where(told, first.n_forwards[:, None], first.unmask_step)
+        )
     start = torch.where(told, lm.mask_id, first.tokens)[rows]
-    second = denoise(lm, (first.prompt[rows], first.prompt_mask[rows]), length, answer_rule, anchor=start, **sampling)
-    late = {"tokens": second.tokens, "unmask_step": second.unmask_step + first.n_forwards[rows, None],
-            "logprob": second.logprob, "entropy": second.entropy}
-    merged = {name: getattr(first, name).masked_scatter(told, new[told[rows]]) for name, new in late.items()}
+    second = denoise(
+        lm,
+        (first.prompt[rows], first.prompt_mask[rows]),
+        length,
+        answer_rule,
+        anchor=start,
+        **sampling,
+    )
+    late = {
+        "tokens": second.tokens,
+        "unmask_step": second.unmask_step + first.n_forwards[rows, None],
+        "logprob": second.logprob,
+        "entropy": second.entropy,
+    }
+    merged = {
+        name: getattr(first, name).masked_scatter(told, new[told[rows]])
+        for name, new in late.items()
+    }
     steps = first.n_forwards.masked_scatter(rows, first.n_forwards[rows] + second.n_forwards)
     return replace(first, **merged, n_forwards=steps)

@@ -1,12 +1,14 @@
 """Run generated code where it can do no harm, and find out whether it is right where it cannot lie.
 
-Two processes a program. The *candidate* runs the generated code and answers calls. The *judge* runs the tests: in place of
-the program's functions it holds names for them, and asks. Values cross by value, verdicts are formed in the judge alone, so
-no program earns anything by ending early, patching an assertion, or returning objects that are equal to everything.
+Two processes a program. The *candidate* runs the generated code and answers calls. The *judge* runs
+the tests: in place of the program's functions it holds names for them, and asks. Values cross by
+value, verdicts are formed in the judge alone, so no program earns anything by ending early,
+patching an assertion, or returning objects that are equal to everything.
 
-Both processes are walled in. Level "bubblewrap": namespaces of their own (no network, no foreign process, a root folder with
-nothing but Python, 1 MiB files in an empty scratch folder that is forgotten), resource limits, a filter of system calls.
-Level "limits": the resource limits and, on Linux, the filter, which then refuses files altogether; root becomes nobody.
+Both processes are walled in. Level "bubblewrap": namespaces of their own (no network, no foreign
+process, a root folder with nothing but Python, 1 MiB files in an empty scratch folder that is
+forgotten), resource limits, a filter of system calls. Level "limits": the resource limits and, on
+Linux, the filter, which then refuses files altogether; root becomes nobody.
 """
 
 from __future__ import annotations
@@ -31,12 +33,27 @@ from ..names import unknown
 
 LEVELS = ("bubblewrap", "limits")
 SOURCE = Path(__file__).parent / "inside"
-START = "import sys; sys.path.append({where!r}); from inside.{role} import main; sys.path.pop(); main()"
-# PYTHONHASHSEED: sets of strings have the same order in every run, so a verdict does not depend on chance.
+START = (
+    "import sys; sys.path.append({where!r}); from inside.{role} import main; sys.path.pop(); main()"
+)
+# PYTHONHASHSEED: sets of strings have the same order in every run, so a verdict does not depend on
+# chance.
 ENVIRONMENT = {"PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"}
-ASIDE = {"antigravity", "this", "idlelib", "turtle", "turtledemo", "tkinter", "test"}  # they do something when imported
-LATER = {"collections": ("heapq", "copy"), "datetime": ("_strptime",), "time": ("_strptime",),
-         "functools": ("typing", "weakref")}  # modules that others import only when a function of theirs is called
+ASIDE = {
+    "antigravity",
+    "this",
+    "idlelib",
+    "turtle",
+    "turtledemo",
+    "tkinter",
+    "test",
+}  # they do something when imported
+LATER = {
+    "collections": ("heapq", "copy"),
+    "datetime": ("_strptime",),
+    "time": ("_strptime",),
+    "functools": ("typing", "weakref"),
+}  # modules that others import only when a function of theirs is called
 
 
 @dataclass(frozen=True)
@@ -46,12 +63,16 @@ class Limits:
     seconds: int = 5  # of processor time, at least 1
     wall: float = 15.0  # seconds from start to end of both
     memory: int = 512 * 2**20  # bytes of address space
-    file: int = 2**20  # bytes of a file in the scratch folder; without namespaces nothing can be written
+    file: int = (
+        2**20
+    )  # bytes of a file in the scratch folder; without namespaces nothing can be written
 
     def __post_init__(self):
         if self.seconds < 1 or self.wall <= 0 or self.memory < 2**26 or self.file < 0:
-            raise ValueError(f"{self}: seconds must be at least 1, wall positive, memory at least {2**26} bytes, "
-                             "file not negative")
+            raise ValueError(
+                f"{self}: seconds must be at least 1, wall positive, memory at least {2**26} bytes, "
+                "file not negative"
+            )
 
 
 @dataclass(frozen=True)
@@ -60,9 +81,13 @@ class Program:
 
     code: str  # what was generated
     tests: tuple[str, ...]  # statements; a test is passed where it raises nothing
-    names: tuple[str, ...]  # of the code's functions and classes, as tests and setup use them; no others are looked at
+    names: tuple[
+        str, ...
+    ]  # of the code's functions and classes, as tests and setup use them; no others are looked at
     setup: str = ""  # run once before the tests, which see its names; it may use the code's
-    before: str = ""  # run before the code's names are defined, in the tests' process: helpers that a name may replace
+    # run before the code's names are defined, in the tests' process: helpers that a name may
+    # replace
+    before: str = ""
 
     def __post_init__(self):
         if not self.tests:
@@ -83,8 +108,11 @@ class Outcome:
         return all(self.passed)
 
 
-def run_programs(programs: Sequence[Program], level: str = "auto", limits: Limits | None = None) -> list[Outcome]:
-    """Run programs against their tests, one at a time for each processor; equal programs run once, across calls too.
+def run_programs(
+    programs: Sequence[Program], level: str = "auto", limits: Limits | None = None
+) -> list[Outcome]:
+    """Run programs against their tests, one at a time for each processor; equal programs run once,
+    across calls too.
 
     Args:
         programs: what to run.
@@ -111,8 +139,8 @@ def run_programs(programs: Sequence[Program], level: str = "auto", limits: Limit
 
 @lru_cache(maxsize=4096)
 def _finished(program: Program, level: str, limits: Limits) -> Outcome:
-    """The outcome of a program. TimeoutError holds that of one which did not end in time, and perhaps would on a calmer
-    machine: it is not remembered."""
+    """The outcome of a program. TimeoutError holds that of one which did not end in time, and
+    perhaps would on a calmer machine: it is not remembered."""
     outcome, _ = _run(program, level, limits)
     if outcome.seconds >= limits.wall:
         raise TimeoutError(outcome)
@@ -131,26 +159,35 @@ def best_level() -> str:
 
 @lru_cache(maxsize=2)
 def walls(level: str) -> dict[str, bool]:
-    """Which of a level's walls stand on this machine, found by running a program: "filtered", "dropped".
+    """Which of a level's walls stand on this machine, found by running a program: "filtered",
+    "dropped".
 
-    Raises ValueError for an unknown level and RuntimeError, with the reason, where the level does not work.
+    Raises ValueError for an unknown level and RuntimeError, with the reason, where the level does
+    not work.
     """
     if level not in LEVELS:
         raise ValueError(unknown("level", level, LEVELS))
     if level == "bubblewrap" and not shutil.which("bwrap"):
         raise RuntimeError("bubblewrap (bwrap) is not installed: install it, or use level='limits'")
-    compileall.compile_dir(SOURCE, quiet=2)  # children start faster; nothing is lost where the folder cannot be written
+    compileall.compile_dir(
+        SOURCE, quiet=2
+    )  # children start faster; nothing is lost where the folder cannot be written
     program = Program("def f(x): return x + 1", ("assert f(1) == 2",), ("f",))
     outcome, state = _run(program, level, Limits(seconds=20, wall=60))
     if not outcome.correct or state is None:
-        raise RuntimeError(f"the sandbox level {level!r} does not work on this machine: {outcome.error}")
+        raise RuntimeError(
+            f"the sandbox level {level!r} does not work on this machine: {outcome.error}"
+        )
     return state
 
 
 def gaps(level: str) -> tuple[str, ...]:
     """What a level does not stop on this machine. Raises as `walls` does."""
     state = walls(level)
-    found = ["bugs of the kernel, of Python or of the processor", "slowing others down within the limits"]
+    found = [
+        "bugs of the kernel, of Python or of the processor",
+        "slowing others down within the limits",
+    ]
     if sys.platform == "darwin":
         found.append("using more memory than allowed: macOS has no such limit")
     if level == "limits":
@@ -159,27 +196,52 @@ def gaps(level: str) -> tuple[str, ...]:
     if not state["filtered"]:
         found.append("system calls are not filtered")
         if level == "limits":
-            found += ["looking up names, sizes and owners of files, and removing, renaming or linking what its user may"]
-            found += [] if state["dropped"] else ["signals to other processes of the same user, the caller among them"]
+            found += [
+                "looking up names, sizes and owners of files, and removing, renaming or linking what its user may"
+            ]
+            found += (
+                []
+                if state["dropped"]
+                else ["signals to other processes of the same user, the caller among them"]
+            )
         elif os.geteuid() == 0:
-            found.append("starting many processes, until the wall-clock limit: the kernel does not count those of root")
+            found.append(
+                "starting many processes, until the wall-clock limit: the kernel does not count those of root"
+            )
     return tuple(found)
 
 
 def _run(program: Program, level: str, limits: Limits) -> tuple[Outcome, dict | None]:
     """One program; also which walls stood, or None where the judge did not say so."""
     start = time.monotonic()
-    common = {"limits": asdict(limits), "namespaces": level == "bubblewrap", "imports": imports(program)}
+    common = {
+        "limits": asdict(limits),
+        "namespaces": level == "bubblewrap",
+        "imports": imports(program),
+    }
     with ExitStack() as stack:
-        ends = [end for _ in range(2) for end in os.pipe()]  # judge to candidate, candidate to judge
+        ends = [
+            end for _ in range(2) for end in os.pipe()
+        ]  # judge to candidate, candidate to judge
         stack.callback(lambda: [os.close(end) for end in ends])
         candidate = stack.enter_context(_child("candidate", level, (ends[0], ends[3])))
         judge = stack.enter_context(_child("judge", level, (ends[2], ends[1])))
         with suppress(BrokenPipeError):  # it did not start: the judge will hear so
-            candidate.stdin.write(json.dumps({**common, "code": program.code, "read": ends[0], "write": ends[3]}).encode())
+            candidate.stdin.write(
+                json.dumps(
+                    {**common, "code": program.code, "read": ends[0], "write": ends[3]}
+                ).encode()
+            )
             candidate.stdin.close()
-        job = {**common, "tests": program.tests, "names": program.names, "setup": program.setup, "before": program.before,
-               "read": ends[2], "write": ends[1]}
+        job = {
+            **common,
+            "tests": program.tests,
+            "names": program.names,
+            "setup": program.setup,
+            "before": program.before,
+            "read": ends[2],
+            "write": ends[1],
+        }
         while ends:
             os.close(ends.pop())  # so that each child hears when the other is gone
         try:
@@ -187,14 +249,22 @@ def _run(program: Program, level: str, limits: Limits) -> tuple[Outcome, dict | 
             ending = "the tests' process ended early"
         except subprocess.TimeoutExpired as late:
             text, ending = late.output or b"", f"not finished within {limits.wall} s"
-    lines = [json.loads(line) for line in text.split(b"\n")[:-1]]  # what follows the last line end was cut off
+    lines = [
+        json.loads(line) for line in text.split(b"\n")[:-1]
+    ]  # what follows the last line end was cut off
     errors = [*lines[1:], *[ending] * (len(program.tests) + 1 - max(len(lines), 1))]
-    outcome = Outcome(tuple(e == "" for e in errors), level, next((e for e in errors if e), ""), time.monotonic() - start)
+    outcome = Outcome(
+        tuple(e == "" for e in errors),
+        level,
+        next((e for e in errors if e), ""),
+        time.monotonic() - start,
+    )
     return outcome, lines[0] if lines else None
 
 
 def imports(program: Program) -> list[str]:
-    """The standard modules that a program and its tests import: they are loaded before the walls fall."""
+    """The standard modules that a program and its tests import: they are loaded before the walls
+    fall."""
     text = "\n".join((program.code, program.before, program.setup, *program.tests))
     found = []
     lines = r"^[ \t]*(?:import[ \t]+([\w., \t]+)|from[ \t]+([\w.]+)[ \t]+import\b([\w, \t]*))"
@@ -203,26 +273,45 @@ def imports(program: Program) -> list[str]:
         found += [f"{home}.{name}" for name in listed if name] + [home] if home else listed
     found += [later for name in found for later in LATER.get(name.partition(".")[0], ())]
     roots = {name: name.partition(".")[0] for name in dict.fromkeys(found)}
-    return [name for name, root in roots.items() if root in sys.stdlib_module_names and root not in ASIDE]
+    return [
+        name
+        for name, root in roots.items()
+        if root in sys.stdlib_module_names and root not in ASIDE
+    ]
 
 
 @contextmanager
 def _child(role: str, level: str, ends: tuple[int, int]) -> Iterator[subprocess.Popen]:
-    """A process that waits for its job; on the way out it is killed and reaped, with everything that it started."""
+    """A process that waits for its job; on the way out it is killed and reaped, with everything
+    that it started."""
     wrapped = level == "bubblewrap"
     where = "/" if wrapped else str(SOURCE.parent)
-    command = [os.path.realpath(sys.executable), "-P", "-s", "-S", "-c", START.format(where=where, role=role)]
+    command = [
+        os.path.realpath(sys.executable),
+        "-P",
+        "-s",
+        "-S",
+        "-c",
+        START.format(where=where, role=role),
+    ]
     told, tell = os.pipe()
     with os.fdopen(told, "rb") as news:
         try:
-            child = subprocess.Popen(_bubblewrap(tell) + command if wrapped else command, stdin=subprocess.PIPE,
-                                     stdout=subprocess.PIPE if role == "judge" else subprocess.DEVNULL,
-                                     stderr=subprocess.DEVNULL, cwd="/", env=ENVIRONMENT, start_new_session=True,
-                                     pass_fds=(*ends, tell) if wrapped else ends)
+            child = subprocess.Popen(
+                _bubblewrap(tell) + command if wrapped else command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE if role == "judge" else subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                cwd="/",
+                env=ENVIRONMENT,
+                start_new_session=True,
+                pass_fds=(*ends, tell) if wrapped else ends,
+            )
         finally:
             os.close(tell)
         try:
-            # Read before any generated code is handed over, so it is bubblewrap itself that names the process to kill.
+            # Read before any generated code is handed over, so it is bubblewrap itself that names
+            # the process to kill.
             inside = json.loads(news.read() or "{}").get("child-pid") if wrapped else None
             yield child
         finally:
@@ -230,8 +319,8 @@ def _child(role: str, level: str, ends: tuple[int, int]) -> Iterator[subprocess.
 
 
 def _end(child: subprocess.Popen, inside: int | None) -> None:
-    """Kill a child, reap it and close its pipes. `inside` is the first process of its namespace: with it all others end,
-    and bubblewrap, which reaps it, ends too."""
+    """Kill a child, reap it and close its pipes. `inside` is the first process of its namespace:
+    with it all others end, and bubblewrap, which reaps it, ends too."""
     with suppress(ProcessLookupError):
         if child.poll() is None:
             os.kill(inside, signal.SIGKILL) if inside else os.killpg(child.pid, signal.SIGKILL)
@@ -247,10 +336,34 @@ def _end(child: subprocess.Popen, inside: int | None) -> None:
 
 
 def _bubblewrap(tell: int) -> list[str]:
-    """The command that starts another in namespaces of its own, and tells its process number on a descriptor."""
+    """The command that starts another in namespaces of its own, and tells its process number on a
+    descriptor."""
     # No /proc, no /dev, no /etc, no home; a base Python within a home is bound alone.
     seen = ("/usr", "/lib", "/lib64", "/etc/ld.so.cache", sys.base_prefix, sys.base_exec_prefix)
     binds = [word for path in dict.fromkeys(seen) for word in ("--ro-bind-try", path, path)]
-    return ["bwrap", "--unshare-all", "--as-pid-1", "--die-with-parent", "--uid", "65534", "--gid", "65534",
-            "--cap-drop", "ALL", *binds, "--ro-bind", str(SOURCE), "/inside", "--size", str(16 * 2**20), "--tmpfs",
-            "/scratch", "--remount-ro", "/", "--chdir", "/scratch", "--info-fd", str(tell)]
+    return [
+        "bwrap",
+        "--unshare-all",
+        "--as-pid-1",
+        "--die-with-parent",
+        "--uid",
+        "65534",
+        "--gid",
+        "65534",
+        "--cap-drop",
+        "ALL",
+        *binds,
+        "--ro-bind",
+        str(SOURCE),
+        "/inside",
+        "--size",
+        str(16 * 2**20),
+        "--tmpfs",
+        "/scratch",
+        "--remount-ro",
+        "/",
+        "--chdir",
+        "/scratch",
+        "--info-fd",
+        str(tell),
+    ]

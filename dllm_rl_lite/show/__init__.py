@@ -1,5 +1,6 @@
-"""Pictures and tables for notebooks: filmstrip, player, learning curves, panels, a method beside its parent.
-Nothing here computes a result; a new picture goes to charts.py, or to figures.py where it has several panels.
+"""Pictures and tables for notebooks: filmstrip, player, learning curves, panels, a method beside
+its parent. Nothing here computes a result; a new picture goes to charts.py, or to figures.py where
+it has several panels.
 """
 
 from .charts import CYCLE, METHOD_COLOURS, curves, intervals

@@ -1,4 +1,5 @@
-"""What is new in a method: its record and its functions beside its parent's, from the package's own source."""
+"""What is new in a method: its record and its functions beside its parent's, from the package's own
+source."""
 
 from __future__ import annotations
 
@@ -14,11 +15,18 @@ from ..methods import METHODS, Method
 from ..names import lookup
 from .tables import table as plain_table
 
-QUESTIONS = {"views": "views: which masked copies score a text", "rewarded": "which texts are rewarded",
-             "advantage": "credit", "token_credit": "credit of a token",
-             "token_loss": "loss of a token", "text_loss": "loss of a text",
-             "uses_old": "looks at the old policy", "log_ratio": "what the clip looks at", "reduction": "averaged as",
-             "tempered": "scored at the rollouts' temperature"}
+QUESTIONS = {
+    "views": "views: which masked copies score a text",
+    "rewarded": "which texts are rewarded",
+    "advantage": "credit",
+    "token_credit": "credit of a token",
+    "token_loss": "loss of a token",
+    "text_loss": "loss of a text",
+    "uses_old": "looks at the old policy",
+    "log_ratio": "what the clip looks at",
+    "reduction": "averaged as",
+    "tempered": "scored at the rollouts' temperature",
+}
 STYLE = {"+": "background:#dff3e4;color:#0b5d2a", "-": "background:#fbe3e1;color:#8c1d13"}
 
 
@@ -28,7 +36,8 @@ def answer(value) -> str:
 
 
 def rows(method: Method, preset: str = "tiny") -> dict[str, str]:
-    """question or number -> a method's answer, as text. preset: whose numbers, "tiny" or "paper"."""
+    """question or number -> a method's answer, as text. preset: whose numbers, "tiny" or
+    "paper"."""
     found = {text: answer(getattr(method, name)) for name, text in QUESTIONS.items()}
     if method.token_credit is None:  # as in most: not worth a line
         del found[QUESTIONS["token_credit"]]
@@ -43,9 +52,11 @@ def rows(method: Method, preset: str = "tiny") -> dict[str, str]:
 
 
 def method_table(name: str, preset: str = "tiny", parent: str | None = None) -> str:
-    """A method's answers beside its parent's as plain text; only what differs, or all where there is no parent.
+    """A method's answers beside its parent's as plain text; only what differs, or all where there
+    is no parent.
 
-    name: a key of METHODS; parent: another to compare with. Raises ValueError for an unknown one, with the nearest match.
+    name: a key of METHODS; parent: another to compare with. Raises ValueError for an unknown one,
+    with the nearest match.
     """
     method = lookup("method", name, METHODS)
     parent = method.parent if parent is None else parent
@@ -54,8 +65,14 @@ def method_table(name: str, preset: str = "tiny", parent: str | None = None) -> 
         return plain_table([{"": k, name: v} for k, v in mine.items()])
     theirs = rows(lookup("method", parent, METHODS), preset)
     both = list(dict.fromkeys([*mine, *theirs]))
-    changed = [{"": k, parent: theirs.get(k, "–"), name: mine.get(k, "–")} for k in both if mine.get(k) != theirs.get(k)]
-    same = ", ".join(k for k, text in QUESTIONS.items() if text in mine and mine[text] == theirs.get(text))
+    changed = [
+        {"": k, parent: theirs.get(k, "–"), name: mine.get(k, "–")}
+        for k in both
+        if mine.get(k) != theirs.get(k)
+    ]
+    same = ", ".join(
+        k for k, text in QUESTIONS.items() if text in mine and mine[text] == theirs.get(text)
+    )
     return plain_table(changed) + f"\n\nas in {parent}: {same}"
 
 
@@ -72,7 +89,10 @@ def record_source(name: str) -> str:
 
 def _name_of(node: ast.Assign) -> str | None:
     keywords = node.value.keywords if isinstance(node.value, ast.Call) else []
-    return next((k.value.value for k in keywords if k.arg == "name" and isinstance(k.value, ast.Constant)), None)
+    return next(
+        (k.value.value for k in keywords if k.arg == "name" and isinstance(k.value, ast.Constant)),
+        None,
+    )
 
 
 def code(function) -> str:
@@ -87,7 +107,8 @@ def code(function) -> str:
 
 
 def diff(name: str, parent: str | None = None) -> list[str]:
-    """Lines "+ new", "- gone" and "  kept": the record, then each answer that is another function than the parent's.
+    """Lines "+ new", "- gone" and "  kept": the record, then each answer that is another function
+    than the parent's.
 
     A method without a parent is all new. Docstrings and annotations are left out.
     """
@@ -105,12 +126,16 @@ def diff(name: str, parent: str | None = None) -> list[str]:
 def _compare(old: str, new: str) -> list[str]:
     a, b = old.splitlines(), new.splitlines()
     matcher = difflib.SequenceMatcher(None, a, b, autojunk=False)
-    if matcher.ratio() < 0.5:  # two different functions: one after the other reads better than line by line
+    if (
+        matcher.ratio() < 0.5
+    ):  # two different functions: one after the other reads better than line by line
         return ["- " + line for line in a] + ["+ " + line for line in b]
     lines = []
     for kind, a0, a1, b0, b1 in matcher.get_opcodes():
         kept = kind == "equal"
-        lines += [("  " if kept else "- ") + line for line in a[a0:a1]] + ["+ " + line for line in b[b0:b1] if not kept]
+        lines += [("  " if kept else "- ") + line for line in a[a0:a1]] + [
+            "+ " + line for line in b[b0:b1] if not kept
+        ]
     return lines
 
 
@@ -124,10 +149,18 @@ class SourceDiff:
         return "\n".join(self.lines)
 
     def _repr_html_(self) -> str:
-        spans = [f'<span style="{STYLE.get(line[:1], "")}">{html.escape(line) or " "}</span>' for line in self.lines]
-        return ('<pre style="font-size:12px;line-height:1.35;max-height:34em;overflow:auto">' + "\n".join(spans) + "</pre>")
+        spans = [
+            f'<span style="{STYLE.get(line[:1], "")}">{html.escape(line) or " "}</span>'
+            for line in self.lines
+        ]
+        return (
+            '<pre style="font-size:12px;line-height:1.35;max-height:34em;overflow:auto">'
+            + "\n".join(spans)
+            + "</pre>"
+        )
 
 
 def source_diff(name: str, parent: str | None = None) -> SourceDiff:
-    """The colour diff of a method against its parent (green: new, red: the parent's): leave it last in a cell."""
+    """The colour diff of a method against its parent (green: new, red: the parent's): leave it last
+    in a cell."""
     return SourceDiff(diff(name, parent))

@@ -13,22 +13,44 @@ from .charts import CYCLE
 
 
 def style() -> None:
-    """Set readable matplotlib defaults: sizes, a colour-blind-safe cycle, no top and right spines."""
-    plt.rcParams.update({
-        "figure.figsize": (6.4, 3.8), "figure.dpi": 92, "savefig.dpi": 92, "figure.facecolor": "white",
-        "font.size": 11, "axes.titlesize": 12, "axes.labelsize": 11, "legend.fontsize": 10, "legend.frameon": False,
-        "xtick.labelsize": 10, "ytick.labelsize": 10, "lines.linewidth": 1.8, "axes.spines.top": False,
-        "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.25, "axes.axisbelow": True,
-        "axes.prop_cycle": plt.cycler(color=CYCLE),
-    })
+    """Set readable matplotlib defaults: sizes, a colour-blind-safe cycle, no top and right
+    spines."""
+    plt.rcParams.update(
+        {
+            "figure.figsize": (6.4, 3.8),
+            "figure.dpi": 92,
+            "savefig.dpi": 92,
+            "figure.facecolor": "white",
+            "font.size": 11,
+            "axes.titlesize": 12,
+            "axes.labelsize": 11,
+            "legend.fontsize": 10,
+            "legend.frameon": False,
+            "xtick.labelsize": 10,
+            "ytick.labelsize": 10,
+            "lines.linewidth": 1.8,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.grid": True,
+            "grid.alpha": 0.25,
+            "axes.axisbelow": True,
+            "axes.prop_cycle": plt.cycler(color=CYCLE),
+        }
+    )
 
 
 def header(number: str, minutes: float | None = None) -> None:
-    """Print what this notebook runs on, and apply `style()`. minutes: its measured runtime on two CPU cores."""
+    """Print what this notebook runs on, and apply `style()`. minutes: its measured runtime on two
+    CPU cores."""
     style()
     device = f"cuda ({torch.cuda.get_device_name()})" if torch.cuda.is_available() else "cpu"
     threads = torch.get_num_threads()
-    print(f"Notebook {number}" + ("" if minutes is None else f" · about {minutes:g} min on two CPU cores"))
-    print(f"python {platform.python_version()} · torch {torch.__version__} · transformers {version('transformers')} · "
-          f"dllm_rl_lite {__version__}")
+    print(
+        f"Notebook {number}"
+        + ("" if minutes is None else f" · about {minutes:g} min on two CPU cores")
+    )
+    print(
+        f"python {platform.python_version()} · torch {torch.__version__} · transformers {version('transformers')} · "
+        f"dllm_rl_lite {__version__}"
+    )
     print(f"device {device} · {threads} torch thread{'s' * (threads != 1)}")

@@ -8,13 +8,19 @@ from ..names import unknown
 def shorten(text: str, width: int) -> str:
     """The text on one line; where it is longer than `width`, its middle becomes an ellipsis."""
     text = str(text).strip().replace("\n", "↵")
-    return text if len(text) <= width else text[:width // 2] + "…" + text[len(text) - (width - width // 2 - 1):]
+    return (
+        text
+        if len(text) <= width
+        else text[: width // 2] + "…" + text[len(text) - (width - width // 2 - 1) :]
+    )
 
 
 def table(rows: list[dict], columns: list[str] | None = None) -> str:
-    """Rows as aligned plain text: floats to 3 decimals (smaller ones to 3 digits), numbers right, text left, None as –.
+    """Rows as aligned plain text: floats to 3 decimals (smaller ones to 3 digits), numbers right,
+    text left, None as –.
 
-    columns: which, in order; None: all, in order of appearance. Raises ValueError for no rows or an unknown column.
+    columns: which, in order; None: all, in order of appearance. Raises ValueError for no rows or an
+    unknown column.
     """
     if not rows:
         raise ValueError("a table needs at least one row")
@@ -28,8 +34,10 @@ def table(rows: list[dict], columns: list[str] | None = None) -> str:
     text = [any(isinstance(row.get(name), str) for row in rows) for name in columns]
 
     def line(values) -> str:
-        return "  ".join(v.ljust(w) if left else v.rjust(w)
-                         for v, w, left in zip(values, widths, text, strict=True)).rstrip()
+        return "  ".join(
+            v.ljust(w) if left else v.rjust(w)
+            for v, w, left in zip(values, widths, text, strict=True)
+        ).rstrip()
 
     return "\n".join([line(columns), line("-" * w for w in widths), *map(line, cells)])
 
@@ -40,13 +48,21 @@ def _plain(value) -> str:
     return "–" if value is None else str(value).replace("\n", "↵")
 
 
-def before_after(examples, before: list[str], after: list[str], rewards_before, rewards_after, n: int = 6) -> str:
-    """The first n problems as plain text: prompt, a right answer, texts before and after, ✓ where the reward is 1.
+def before_after(
+    examples, before: list[str], after: list[str], rewards_before, rewards_after, n: int = 6
+) -> str:
+    """The first n problems as plain text: prompt, a right answer, texts before and after, ✓ where
+    the reward is 1.
 
-    examples: records with prompt and answer; the four lists are as long as it. Raises ValueError where they are not,
-    for no examples, or n < 1.
+    examples: records with prompt and answer; the four lists are as long as it. Raises ValueError
+    where they are not, for no examples, or n < 1.
     """
-    lists = {"before": before, "after": after, "rewards_before": rewards_before, "rewards_after": rewards_after}
+    lists = {
+        "before": before,
+        "after": after,
+        "rewards_before": rewards_before,
+        "rewards_after": rewards_after,
+    }
     for name, values in lists.items():
         if len(values) != len(examples):
             raise ValueError(f"{name} has {len(values)} entries for {len(examples)} examples")
@@ -57,5 +73,14 @@ def before_after(examples, before: list[str], after: list[str], rewards_before, 
         return f"{'✓' if reward == 1 else '✗'} {shorten(text, 44)}"
 
     every = zip(examples, before, after, rewards_before, rewards_after, strict=True)
-    return table([{"prompt": shorten(e.prompt, 32), "right answer": shorten(e.answer, 20), "before": marked(b, rb),
-                   "after": marked(a, ra)} for e, b, a, rb, ra in list(every)[:n]])
+    return table(
+        [
+            {
+                "prompt": shorten(e.prompt, 32),
+                "right answer": shorten(e.answer, 20),
+                "before": marked(b, rb),
+                "after": marked(a, ra),
+            }
+            for e, b, a, rb, ra in list(every)[:n]
+        ]
+    )

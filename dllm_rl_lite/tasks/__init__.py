@@ -4,7 +4,7 @@
 
 from .benchmark import Benchmark
 from .table import BENCHMARKS, TASKS, load_task
-from .task import SPLITS, Example, Task, score, split_of
+from .task import SPLITS, Example, Task, rewards_of, split_of
 
 __all__ = [
     "BENCHMARKS",
@@ -14,6 +14,6 @@ __all__ = [
     "TASKS",
     "Task",
     "load_task",
-    "score",
+    "rewards_of",
     "split_of",
 ]

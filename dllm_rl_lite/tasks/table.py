@@ -1,4 +1,5 @@
-"""TASKS and BENCHMARKS: tiny generated families and published benchmarks by name; `load_task(name)` is the way in."""
+"""TASKS and BENCHMARKS: tiny generated families and published benchmarks by name; `load_task(name)`
+is the way in."""
 
 from __future__ import annotations
 
@@ -20,7 +21,9 @@ TASKS: dict[str, Callable[[], Task]] = {
     "chain1": lambda: chain_task("chain1", steps=1, fewest_minus=0, length=10),
     "chain2": lambda: chain_task("chain2", steps=2, fewest_minus=1, length=16),
     "chain4": lambda: chain_task("chain4", steps=4, fewest_minus=3, length=32),
-    "chain_worked": lambda: chain_task("chain_worked", steps=3, fewest_minus=1, length=24, worked=True),
+    "chain_worked": lambda: chain_task(
+        "chain_worked", steps=3, fewest_minus=1, length=24, worked=True
+    ),
     "sudoku4": sudoku4_task,
     "countdown": countdown_task,
     "python": python_task,
@@ -38,24 +41,36 @@ BENCHMARKS: dict[str, Callable[..., Benchmark]] = {
 }
 
 
-def load_task(name: str, data: str | None = None, shots: int = 0, published_quirks: bool = False) -> Task | Benchmark:
+def load_task(
+    name: str, data: str | None = None, shots: int = 0, published_quirks: bool = False
+) -> Task | Benchmark:
     """The task or benchmark of that name.
 
     Args:
-        name: a key of TASKS (generated) or of BENCHMARKS. "sudoku4" and "countdown" are both: generated without `data`,
-            the published benchmark with it.
+        name: a key of TASKS (generated) or of BENCHMARKS. "sudoku4" and "countdown" are both:
+            generated without `data`, the published benchmark with it.
         data: a benchmark's file, folder or hub id; None: its own hub id.
-        shots: worked examples before each question; published_quirks: score as the releases do. Of benchmarks only.
+        shots: worked examples before each question; published_quirks: score as the releases do. Of
+            benchmarks only.
     Raises:
-        ValueError: for an unknown name, with the nearest match, or an argument that a generated task has no use for.
+        ValueError: for an unknown name, with the nearest match, or an argument that a generated
+            task has no use for.
     """
     lookup("task", name, TASKS | BENCHMARKS)
     if name not in TASKS or (name in BENCHMARKS and data is not None):
         return BENCHMARKS[name](data, shots, published_quirks)
     if data is not None:
-        raise ValueError(f"{name!r} is a generated task and reads no data, got data={data!r}; "
-                         f"data is for {', '.join(BENCHMARKS)}")
+        raise ValueError(
+            f"{name!r} is a generated task and reads no data, got data={data!r}; "
+            f"data is for {', '.join(BENCHMARKS)}"
+        )
     if shots or published_quirks:
-        hint = "pass data= for the published benchmark" if name in BENCHMARKS else f"they are for {', '.join(BENCHMARKS)}"
-        raise ValueError(f"the generated task {name!r} has neither shots nor published_quirks: {hint}")
+        hint = (
+            "pass data= for the published benchmark"
+            if name in BENCHMARKS
+            else f"they are for {', '.join(BENCHMARKS)}"
+        )
+        raise ValueError(
+            f"the generated task {name!r} has neither shots nor published_quirks: {hint}"
+        )
     return TASKS[name]()

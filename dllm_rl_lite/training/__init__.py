@@ -1,5 +1,5 @@
-"""What the training loop is made of: configuration, experience, gradient, checkpoint, several processes.
-The loop itself is `dllm_rl_lite.train`.
+"""What the training loop is made of: configuration, experience, gradient, checkpoint, several
+processes. The loop itself is `dllm_rl_lite.train`.
 """
 
 from .checkpoint import complete_checkpoints
@@ -7,11 +7,11 @@ from .config import TrainConfig, read_config
 from .experience import collect, credit
 from .launcher import launch
 from .result import TrainResult, finished
-from .update import Scored, accumulate_gradients, mask_seeds, score_views, union
+from .update import UpdateBatch, accumulate_gradients, mask_seeds, score_views, scored_by_any
 from .verifier import verify
 
 __all__ = [
-    "Scored",
+    "UpdateBatch",
     "TrainConfig",
     "TrainResult",
     "accumulate_gradients",
@@ -23,6 +23,6 @@ __all__ = [
     "mask_seeds",
     "read_config",
     "score_views",
-    "union",
+    "scored_by_any",
     "verify",
 ]

@@ -1,7 +1,8 @@
-"""Train the tiny base model from nothing: one masked diffusion LM for four tasks, with the habits that RL will unlearn.
+"""Train the tiny base model from nothing: one masked diffusion LM for four tasks, with the habits
+that RL will unlearn.
 
-`python -m dllm_rl_lite.pretrain --out FOLDER` makes the shipped model again. The record of the run that
-made it is notebooks/results/pretrain.json and pretrain.csv.
+`python -m dllm_rl_lite.pretrain --out FOLDER` makes the shipped model again. The record of the run
+that made it is notebooks/results/pretrain.json and pretrain.csv.
 """
 
 from __future__ import annotations
@@ -29,17 +30,39 @@ class PretrainConfig:
     """The recipe of the shipped model."""
 
     steps: int = 3200  # optimiser steps
-    # AdamW's learning rate: straight lines between (step, rate). Two decays were broken off, at 1800 and 2600, when the
-    # habits were set anew; each time the rate was warmed up again. This is what the shipped model was trained with.
-    lr: tuple = ((0, 2e-5), (99, 2e-3), (1500, 2e-3), (1799, 8.04e-4), (1800, 2e-3), (2100, 2e-3), (2599, 3.367e-4),
-                 (2600, 1.2e-3), (3200, 0.0))
+    # AdamW's learning rate: straight lines between (step, rate). Two decays were broken off, at
+    # 1800 and 2600, when the habits were set anew; each time the rate was warmed up again. This is
+    # what the shipped model was trained with.
+    lr: tuple = (
+        (0, 2e-5),
+        (99, 2e-3),
+        (1500, 2e-3),
+        (1799, 8.04e-4),
+        (1800, 2e-3),
+        (2100, 2e-3),
+        (2599, 3.367e-4),
+        (2600, 1.2e-3),
+        (3200, 0.0),
+    )
     weight_decay: float = 0.02
     seed: int = 0
-    rows: dict = field(default_factory=lambda: {  # texts a step, by task
-        "chain1": 48, "chain2": 16, "chain": 32, "chain4": 24, "sudoku4": 40, "countdown": 40, "python": 32})
+    rows: dict = field(
+        default_factory=lambda: {  # texts a step, by task
+            "chain1": 48,
+            "chain2": 16,
+            "chain": 32,
+            "chain4": 24,
+            "sudoku4": 40,
+            "countdown": 40,
+            "python": 32,
+        }
+    )
     # Share of the habit in the demonstrations: from a step on, of every task, but for those named.
-    habits: tuple = ((0, 0.6, {}), (1800, 0.5, {"sudoku4": 0.6, "python": 0.35}),
-                     (2600, 0.5, {"chain4": 0.85, "sudoku4": 0.6, "python": 0.35}))
+    habits: tuple = (
+        (0, 0.6, {}),
+        (1800, 0.5, {"sudoku4": 0.6, "python": 0.35}),
+        (2600, 0.5, {"chain4": 0.85, "sudoku4": 0.6, "python": 0.35}),
+    )
 
     def habit(self, task: str, step: int) -> float:
         """The share of the habit in the demonstrations of a task at a step."""
@@ -47,7 +70,9 @@ class PretrainConfig:
         return named.get(task, share)
 
 
-def demonstrations(task: Task, n: int, habit_share: float, rng: random.Random) -> tuple[list[str], list[str]]:
+def demonstrations(
+    task: Task, n: int, habit_share: float, rng: random.Random
+) -> tuple[list[str], list[str]]:
     """n prompts of the training split and one demonstrated completion each."""
     examples = []
     while len(examples) < n:
@@ -58,7 +83,8 @@ def demonstrations(task: Task, n: int, habit_share: float, rng: random.Random) -
 
 
 def encode_completions(tokenizer, completions: list[str], length: int) -> Tensor:
-    """Tokenise, and fill up with end-of-sequence tokens to (N, length), as LLaDA's fine-tuning does."""
+    """Tokenise, and fill up with end-of-sequence tokens to (N, length), as LLaDA's fine-tuning
+    does."""
     rows = tokenizer(completions, add_special_tokens=False)["input_ids"]
     longest = max(len(r) for r in rows)
     if longest > length:
@@ -74,7 +100,9 @@ def lr_at(step: int, config: PretrainConfig) -> float:
     raise ValueError(f"lr says nothing about step {step}: its points end at {config.lr[-1][0]}")
 
 
-def train_step(lm, optimizer, config: PretrainConfig, tasks: dict[str, Task], step: int) -> dict[str, float]:
+def train_step(
+    lm, optimizer, config: PretrainConfig, tasks: dict[str, Task], step: int
+) -> dict[str, float]:
     """One optimiser step on a batch of every task; all chance comes from (seed, step)."""
     rng = random.Random(f"{config.seed}/{step}")
     generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
@@ -89,7 +117,9 @@ def train_step(lm, optimizer, config: PretrainConfig, tasks: dict[str, Task], st
         (loss * n / total).backward()
         losses[name] = loss.item()
     if not all(math.isfinite(v) for v in losses.values()):
-        raise FloatingPointError(f"pretraining step {step}: loss {losses} is not finite; lower lr ({lr_at(step, config)})")
+        raise FloatingPointError(
+            f"pretraining step {step}: loss {losses} is not finite; lower lr ({lr_at(step, config)})"
+        )
     torch.nn.utils.clip_grad_norm_(lm.parameters(), 1.0)
     optimizer.step()
     optimizer.zero_grad()
@@ -97,14 +127,23 @@ def train_step(lm, optimizer, config: PretrainConfig, tasks: dict[str, Task], st
 
 
 def pretrain(config: PretrainConfig, out: Path, log_every: int = 50) -> None:
-    """Train, print a line every `log_every` steps, and write the model and a record of the run to `out`.
+    """Train, print a line every `log_every` steps, and write the model and a record of the run to
+    `out`.
 
     Resumable: the state is saved every 200 steps, and the same command goes on from there.
     """
     out.mkdir(parents=True, exist_ok=True)
     lm = new_tiny_lm(seed=config.seed).train()
-    optimizer = torch.optim.AdamW(lm.parameters(), config.lr[0][1], (0.9, 0.98), weight_decay=config.weight_decay)
-    tasks, state, rows, first, seconds = {n: load_task(n) for n in config.rows}, out / "state.pt", [], 0, 0.0
+    optimizer = torch.optim.AdamW(
+        lm.parameters(), config.lr[0][1], (0.9, 0.98), weight_decay=config.weight_decay
+    )
+    tasks, state, rows, first, seconds = (
+        {n: load_task(n) for n in config.rows},
+        out / "state.pt",
+        [],
+        0,
+        0.0,
+    )
     if state.exists():
         saved = torch.load(state, weights_only=True)
         lm.load_state_dict(saved["lm"])
@@ -115,11 +154,22 @@ def pretrain(config: PretrainConfig, out: Path, log_every: int = 50) -> None:
         losses = train_step(lm, optimizer, config, tasks, step)
         if (step + 1) % log_every == 0:
             seconds = time.perf_counter() - start
-            rows.append({"step": step + 1, "seconds": round(seconds, 1), **{k: round(v, 4) for k, v in losses.items()}})
+            rows.append(
+                {
+                    "step": step + 1,
+                    "seconds": round(seconds, 1),
+                    **{k: round(v, 4) for k, v in losses.items()},
+                }
+            )
             print(" ".join(f"{k} {v}" for k, v in rows[-1].items()), flush=True)
         if (step + 1) % 200 == 0:
-            saved = {"lm": lm.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1, "rows": rows,
-                     "seconds": seconds}
+            saved = {
+                "lm": lm.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "step": step + 1,
+                "rows": rows,
+                "seconds": seconds,
+            }
             torch.save(saved, out / "state.new")
             (out / "state.new").replace(state)
     lm.eval().save_pretrained(out / "model")
@@ -127,13 +177,23 @@ def pretrain(config: PretrainConfig, out: Path, log_every: int = 50) -> None:
         writer = csv.DictWriter(file, rows[0])
         writer.writeheader()
         writer.writerows(rows)
-    record = {"config": asdict(config), "seconds": round(seconds, 1), "threads": torch.get_num_threads(),
-              "torch": torch.__version__, "parameters": sum(p.numel() for p in lm.parameters())}
+    record = {
+        "config": asdict(config),
+        "seconds": round(seconds, 1),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "parameters": sum(p.numel() for p in lm.parameters()),
+    }
     (out / "pretrain.json").write_text(json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, required=True, help="folder for the model, its record and the resume state")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        help="folder for the model, its record and the resume state",
+    )
     arguments = parser.parse_args()
     pretrain(PretrainConfig(), arguments.out)

@@ -1,7 +1,8 @@
 """Atomic, complete checkpoints: a folder that either holds a whole training state or is not there.
 
-A run's random numbers are all derived from (seed, step, purpose), and so are its problems, so the step is the state of
-the generators and of the data: `generator(seed, step, purpose)` gives the same draws after a resume.
+A run's random numbers are all derived from (seed, step, purpose), and so are its problems, so the
+step is the state of the generators and of the data: `generator(seed, step, purpose)` gives the same
+draws after a resume.
 """
 
 from __future__ import annotations
@@ -21,13 +22,19 @@ from ..models.adapters import adapted_layers, restore_adapters
 from ..processes import ALONE, Team, is_sharded, split_like, whole
 
 
-def save_checkpoint(run_dir: Path, step: int, lm, optimizer, scheduler, rows: list[dict], team: Team = ALONE) -> Path:
-    """Write `run_dir/checkpoints/step-000123` (model or adapters, optimiser, schedule, log so far), then forget all but two.
+def save_checkpoint(
+    run_dir: Path, step: int, lm, optimizer, scheduler, rows: list[dict], team: Team = ALONE
+) -> Path:
+    """Write `run_dir/checkpoints/step-000123` (model or adapters, optimiser, schedule, log so far),
+    then forget all but two.
 
-    Everything is written and flushed under another name first and then renamed, so a kill leaves no half checkpoint. The
-    first process of a team writes; split weights are put together for it, so any number of processes can go on from there.
+    Everything is written and flushed under another name first and then renamed, so a kill leaves no
+    half checkpoint. The first process of a team writes; split weights are put together for it, so
+    any number of processes can go on from there.
     """
-    weights = {k: whole(v).cpu() for k, v in lm.backbone.state_dict().items()} if is_sharded(lm) else None
+    weights = (
+        {k: whole(v).cpu() for k, v in lm.backbone.state_dict().items()} if is_sharded(lm) else None
+    )
     tensors, plain = _flatten(optimizer.state_dict())
     folder = run_dir / "checkpoints" / f"step-{step:06d}"
     if team.rank:
@@ -72,22 +79,28 @@ def complete_checkpoints(run_dir: Path) -> list[Path]:
 def load_checkpoint(folder: Path, lm, optimizer, scheduler) -> tuple[int, list[dict]]:
     """Restore everything in place; returns (step, log rows).
 
-    Raises ValueError naming the folder and what to do where a file is missing, truncated or of another model.
+    Raises ValueError naming the folder and what to do where a file is missing, truncated or of
+    another model.
     """
     try:
         restore_model(folder / "model", lm)
         state = json.loads((folder / "state.json").read_text())
         trained = [p for group in optimizer.param_groups for p in group["params"]]
-        optimizer.load_state_dict(_unflatten(load_file(folder / "optimizer.safetensors"), state["optimizer"], trained))
+        optimizer.load_state_dict(
+            _unflatten(load_file(folder / "optimizer.safetensors"), state["optimizer"], trained)
+        )
         scheduler.load_state_dict(state["scheduler"])
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise ValueError(f"the checkpoint {folder} is damaged ({type(error).__name__}: {str(error)[:200]}); delete this "
-                         "folder to resume from the one before it") from error
+        raise ValueError(
+            f"the checkpoint {folder} is damaged ({type(error).__name__}: {str(error)[:200]}); delete this "
+            "folder to resume from the one before it"
+        ) from error
     return state["step"], state["rows"]
 
 
 def restore_model(folder: Path, lm) -> None:
-    """Put a checkpoint's weights into a model, in place; its adapters alone, where the model has some."""
+    """Put a checkpoint's weights into a model, in place; its adapters alone, where the model has
+    some."""
     if adapted_layers(lm):
         restore_adapters(lm, load_file(folder / "adapter_model.safetensors"))
         return
@@ -95,16 +108,24 @@ def restore_model(folder: Path, lm) -> None:
     if lm.backbone.config.tie_word_embeddings:  # the file holds a tied head once, as the embedding
         weights.setdefault("lm_head.weight", weights["model.embed_tokens.weight"])
     own = lm.backbone.state_dict()
-    lm.backbone.load_state_dict({k: split_like(v, own.get(k, v)) for k, v in weights.items()}, strict=True)
+    lm.backbone.load_state_dict(
+        {k: split_like(v, own.get(k, v)) for k, v in weights.items()}, strict=True
+    )
 
 
 def _flatten(state: dict) -> tuple[dict[str, torch.Tensor], dict]:
     """An optimiser state as named tensors and plain json."""
-    tensors = {f"{i}.{k}": whole(v).contiguous() for i, slot in state["state"].items() for k, v in slot.items()}
+    tensors = {
+        f"{i}.{k}": whole(v).contiguous()
+        for i, slot in state["state"].items()
+        for k, v in slot.items()
+    }
     return tensors, {"param_groups": state["param_groups"]}
 
 
-def _unflatten(tensors: dict[str, torch.Tensor], plain: dict, trained: list[torch.nn.Parameter]) -> dict:
+def _unflatten(
+    tensors: dict[str, torch.Tensor], plain: dict, trained: list[torch.nn.Parameter]
+) -> dict:
     state: dict[int, dict] = {}
     for name, value in tensors.items():
         i, k = name.split(".", 1)

@@ -31,7 +31,8 @@ class TrainResult:
 
 
 def finished(config: TrainConfig) -> TrainResult:
-    """What a run left in its folder: the log and the model of its last checkpoint, on the run's device and in its dtype.
+    """What a run left in its folder: the log and the model of its last checkpoint, on the run's
+    device and in its dtype.
 
     Raises ValueError where there is no checkpoint.
     """
@@ -39,6 +40,10 @@ def finished(config: TrainConfig) -> TrainResult:
     if not saved:
         raise ValueError(f"{config.run_dir} holds no checkpoint: the run has not come that far")
     team = join(config.device)
-    base, adapters = (config.model, saved[-1] / "model") if config.lora_targets else (saved[-1] / "model", None)
+    base, adapters = (
+        (config.model, saved[-1] / "model") if config.lora_targets else (saved[-1] / "model", None)
+    )
     lm = load_lm(base, team.device, getattr(torch, config.dtype), adapters, config.quantize or None)
-    return TrainResult(json.loads((saved[-1] / "state.json").read_text())["rows"], lm, Path(config.run_dir))
+    return TrainResult(
+        json.loads((saved[-1] / "state.json").read_text())["rows"], lm, Path(config.run_dir)
+    )

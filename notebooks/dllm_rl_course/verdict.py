@@ -1,4 +1,5 @@
-"""How a check speaks: `todo`, `right`, or the likely mistake; never an error (papermill stops at one)."""
+"""How a check speaks: `todo`, `right`, or the likely mistake; never an error (papermill stops at
+one)."""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ import torch
 def judge(name: str, answer, mistakes: list[tuple[Callable[[], bool], str]]) -> None:
     """Print the verdict on one exercise.
 
-    mistakes: (is it this one?, what to say), tried in order; the first that is true is named, none means right.
+    mistakes: (is it this one?, what to say), tried in order; the first that is true is named, none
+    means right.
     """
     if answer is None:
         print(f"{name}: todo - replace None with your answer and run the cell again")
@@ -40,7 +42,8 @@ def tensor_differs(value, wanted: torch.Tensor, tolerance: float = 1e-6) -> bool
 
 
 def result_of(function, *arguments):
-    """function(*arguments), or None where there is no function yet or it is still a stub; never raises."""
+    """function(*arguments), or None where there is no function yet or it is still a stub; never
+    raises."""
     try:
         return function(*arguments) if callable(function) else function
     except Exception:  # raised again, and named, by the first question that `judge` asks

@@ -14,22 +14,56 @@ from dllm_rl_lite.methods import METHODS
 from dllm_rl_lite.tasks import load_task
 
 
-def row(method="agrpo", stage="final", variant="plain", task="chain2", seed=0, lr=2e-4, accuracy=0.5, **more):
-    return {"stage": stage, "method": method, "variant": variant, "task": task, "seed": seed, "lr": lr,
-            "budget": compare.BUDGET[stage], "steps": 10, "forwards": 60_000, "seconds": 30.0, "before": 0.25,
-            "accuracy": accuracy, "low": 0.4, "high": 0.6, "habit_share": 0.5, "reward": 0.4, **more}
+def row(
+    method="agrpo",
+    stage="final",
+    variant="plain",
+    task="chain2",
+    seed=0,
+    lr=2e-4,
+    accuracy=0.5,
+    **more,
+):
+    return {
+        "stage": stage,
+        "method": method,
+        "variant": variant,
+        "task": task,
+        "seed": seed,
+        "lr": lr,
+        "budget": compare.BUDGET[stage],
+        "steps": 10,
+        "forwards": 60_000,
+        "seconds": 30.0,
+        "before": 0.25,
+        "accuracy": accuracy,
+        "low": 0.4,
+        "high": 0.6,
+        "habit_share": 0.5,
+        "reward": 0.4,
+        **more,
+    }
 
 
 def tuned_rows(method, *accuracies):
-    return [row(method, "tune", lr=lr, seed=compare.TUNE_SEED, accuracy=a)
-            for lr, a in zip(compare.LEARNING_RATES, accuracies, strict=False)]
+    return [
+        row(method, "tune", lr=lr, seed=compare.TUNE_SEED, accuracy=a)
+        for lr, a in zip(compare.LEARNING_RATES, accuracies, strict=False)
+    ]
 
 
 @pytest.fixture
 def table(tmp_path):
     """A folder with a table in which two methods are tuned and a third is not."""
-    compare.append(tmp_path / "compare.csv", compare.COLUMNS,
-                   [*tuned_rows("agrpo", 0.3, 0.5, 0.5), *tuned_rows("wd1", 0.4, 0.3, 0.2), *tuned_rows("gdpo", 0.4, 0.5)])
+    compare.append(
+        tmp_path / "compare.csv",
+        compare.COLUMNS,
+        [
+            *tuned_rows("agrpo", 0.3, 0.5, 0.5),
+            *tuned_rows("wd1", 0.4, 0.3, 0.2),
+            *tuned_rows("gdpo", 0.4, 0.5),
+        ],
+    )
     return tmp_path
 
 
@@ -42,7 +76,8 @@ def test_the_tiny_learning_rates_are_the_tuned_ones():
     """What METHODS holds is what the recorded tuning found, for every method."""
     found = compare.tuned()
     assert {name: lr for name, lr in found.items() if "/" not in name} == {
-        name: m.tiny.lr for name, m in METHODS.items() if name not in compare.COMBINED}
+        name: m.tiny.lr for name, m in METHODS.items() if name not in compare.COMBINED
+    }
     assert {METHODS[name].tiny.lr for name in compare.COMBINED} == {found["agrpo"]}
     assert {name for name in found if "/" in name} == set(compare.TUNED_APART)
 
@@ -52,48 +87,77 @@ def test_the_recorded_table_is_complete(stage):
     """Every run that the stage asks for, at one budget and at the tuned rate, and no other."""
     methods = compare.PUBLISHED if stage == "final" else list(METHODS)
     tasks = compare.TASKS if stage == "final" else [t for own, _ in compare.SUMMIT for t in own]
-    wanted = {tuple(asdict(j)[k] for k in KEY) for j in jobs(stage, methods, tasks, compare.SEEDS[stage])}
+    wanted = {
+        tuple(asdict(j)[k] for k in KEY) for j in jobs(stage, methods, tasks, compare.SEEDS[stage])
+    }
     assert {tuple(r[k] for k in KEY) for r in records.results(compare.RESULTS, stage)} == wanted
-    assert all(r["budget"] == compare.BUDGET[stage] <= r["forwards"] for r in records.results(compare.RESULTS, stage))
+    assert all(
+        r["budget"] == compare.BUDGET[stage] <= r["forwards"]
+        for r in records.results(compare.RESULTS, stage)
+    )
 
 
 def test_every_summit_run_was_tested_under_every_decoder():
-    """And the base model, on every task; passes fall as the threshold does, and a schedule takes what it says."""
+    """And the base model, on every task; passes fall as the threshold does, and a schedule takes
+    what it says."""
     rows = read_results(compare.RESULTS / "compare_decoders.csv")
-    runs = {(r["method"], r["variant"], r["task"], r["seed"]) for r in records.results(compare.RESULTS, "summit")}
+    runs = {
+        (r["method"], r["variant"], r["task"], r["seed"])
+        for r in records.results(compare.RESULTS, "summit")
+    }
     runs |= {("base", "plain", t, 0) for own, _ in compare.SUMMIT for t in own}
     found = {(r["method"], r["variant"], r["task"], r["seed"], r["decoder"]): r for r in rows}
     assert set(found) == {(*run, d) for run in runs for d in compare.DECODERS}
     for run in runs:
-        thresholds = [found[(*run, d)]["forwards"] for d in compare.DECODERS if d.startswith("threshold")]
+        thresholds = [
+            found[(*run, d)]["forwards"] for d in compare.DECODERS if d.startswith("threshold")
+        ]
         assert thresholds == sorted(thresholds), run
         schedules = [found[(*run, f"schedule {n}")]["forwards"] for n in (1, 2, 4)]
         assert schedules == [load_task(run[2]).length / n for n in (1, 2, 4)], run
 
 
 def test_jobs_are_balanced_and_equal(table, monkeypatch):
-    """Tuning tries every rate for every method; the table goes seed by seed, all at one budget and at the tuned rates."""
+    """Tuning tries every rate for every method; the table goes seed by seed, all at one budget and
+    at the tuned rates."""
     monkeypatch.setattr(compare, "tuned", lambda path=table: {"agrpo": 2e-4, "wd1": 1e-4})
     tune = jobs("tune", ["agrpo", "gdpo"], ["chain2"], 3)
-    assert len(tune) == 6 and {j.lr for j in tune if j.method == "gdpo"} == set(compare.LEARNING_RATES)
+    assert len(tune) == 6 and {j.lr for j in tune if j.method == "gdpo"} == set(
+        compare.LEARNING_RATES
+    )
     assert {(j.task, j.seed) for j in tune} == {(compare.TUNE_TASK, compare.TUNE_SEED)}
     final = jobs("final", ["agrpo", "wd1"], ["chain2", "sudoku4"], 3)
     assert [j.seed for j in final] == [0] * 4 + [1] * 4 + [2] * 4
-    assert {j.budget for j in final} == {compare.BUDGET["final"]} and {j.lr for j in final if j.method == "wd1"} == {1e-4}
+    assert {j.budget for j in final} == {compare.BUDGET["final"]} and {
+        j.lr for j in final if j.method == "wd1"
+    } == {1e-4}
     assert {j.variant for j in jobs("flag", ["agrpo"], [], 1)} == set(compare.VARIANTS["agrpo"])
     assert all(j.seed != compare.TUNE_SEED for j in final)
     rates = {"agrpo": 2e-4, "ag-grpo": 2e-4, "ag-grpo/AF only": 4e-4}
     monkeypatch.setattr(compare, "tuned", lambda path=table: rates)
     assert {j.variant for j in jobs("tune", ["ag-grpo"], [], 1)} == {"plain", "AF only"}
     summit = jobs("summit", ["ag-grpo", "agrpo"], ["chain", "countdown"], 5)
-    assert {(j.task, j.method, j.variant, j.lr) for j in summit if j.seed == 4 and j.task == "chain"} == {
-        ("chain", "ag-grpo", "AF only", 4e-4), ("chain", "ag-grpo", "plain", 2e-4), ("chain", "agrpo", "plain", 2e-4)}
-    assert [j.variant for j in summit if j.task == "countdown" and j.seed == 4] == ["AF only", "plain", "target only"]
+    assert {
+        (j.task, j.method, j.variant, j.lr) for j in summit if j.seed == 4 and j.task == "chain"
+    } == {
+        ("chain", "ag-grpo", "AF only", 4e-4),
+        ("chain", "ag-grpo", "plain", 2e-4),
+        ("chain", "agrpo", "plain", 2e-4),
+    }
+    assert [j.variant for j in summit if j.task == "countdown" and j.seed == 4] == [
+        "AF only",
+        "plain",
+        "target only",
+    ]
     flags = jobs("flag", ["ag-grpo"], [], 1)
-    assert {j.task for j in flags} == {compare.TUNE_TASK} and "target only" not in {j.variant for j in flags}
-    for call, message in ((lambda: jobs("final", ["gdpo"], ["chain2"], 1), "gdpo has no learning rate yet"),
-                          (lambda: jobs("finals", ["agrpo"], [], 1), "did you mean 'final'"),
-                          (lambda: jobs("tune", ["agrp"], [], 1), "did you mean 'agrpo'")):
+    assert {j.task for j in flags} == {compare.TUNE_TASK} and "target only" not in {
+        j.variant for j in flags
+    }
+    for call, message in (
+        (lambda: jobs("final", ["gdpo"], ["chain2"], 1), "gdpo has no learning rate yet"),
+        (lambda: jobs("finals", ["agrpo"], [], 1), "did you mean 'final'"),
+        (lambda: jobs("tune", ["agrp"], [], 1), "did you mean 'agrpo'"),
+    ):
         with pytest.raises(ValueError, match=message):
             call()
 
@@ -104,21 +168,35 @@ def test_variants_are_settings_that_the_methods_know():
         plain = METHODS[method].numbers("tiny")
         assert variants["plain"] == {} and set(compare.VARIANTS) <= set(METHODS)
         for name, changes in variants.items():
-            assert (METHODS[method].numbers("tiny", **changes) == plain) == (name == "plain"), (method, name)
+            assert (METHODS[method].numbers("tiny", **changes) == plain) == (name == "plain"), (
+                method,
+                name,
+            )
 
 
 def test_runs_are_recorded_once(tmp_path):
-    """Two tiny runs by two processes: a row each, logs that add up; again, nothing runs; a failed job loses no other."""
+    """Two tiny runs by two processes: a row each, logs that add up; again, nothing runs; a failed
+    job loses no other."""
     runs = tmp_path / "runs"
     small = [Job("tune", "wd1", "plain", "chain2", s, 1e-4, 2_000) for s in (0, 1)]
     found = list(compare.finish(small, 2, tmp_path, runs))
     assert sorted(r["seed"] for r in found) == [0, 1]
     again = records.results(tmp_path, "tune")
-    assert {tuple(r[k] for k in KEY) for r in again} == {tuple(asdict(j)[k] for k in KEY) for j in small}
-    assert all(0 <= r["low"] <= r["accuracy"] <= r["high"] <= 1 and r["forwards"] >= 2_000 for r in again)
+    assert {tuple(r[k] for k in KEY) for r in again} == {
+        tuple(asdict(j)[k] for k in KEY) for j in small
+    }
+    assert all(
+        0 <= r["low"] <= r["accuracy"] <= r["high"] <= 1 and r["forwards"] >= 2_000 for r in again
+    )
     seeds = records.curves(tmp_path, "wd1", stage="tune")["wd1"]
-    for log, r in zip(sorted(seeds, key=lambda log: log[0]["seed"]), sorted(again, key=lambda r: r["seed"]), strict=True):
-        assert log[-1]["step"] == r["steps"] and log[-1]["forwards"] == pytest.approx(r["forwards"] / 1000)
+    for log, r in zip(
+        sorted(seeds, key=lambda log: log[0]["seed"]),
+        sorted(again, key=lambda r: r["seed"]),
+        strict=True,
+    ):
+        assert log[-1]["step"] == r["steps"] and log[-1]["forwards"] == pytest.approx(
+            r["forwards"] / 1000
+        )
     assert list(compare.finish(small, 2, tmp_path, runs)) == []
     bad = replace(small[0], seed=7, task="chain9")
     with pytest.raises(ValueError, match="chain9"):
@@ -127,21 +205,29 @@ def test_runs_are_recorded_once(tmp_path):
 
 
 def test_a_summary_is_means_and_intervals(tmp_path):
-    """Mean and t-interval over seeds, the worst seed, collapses; a single seed has no interval; a re-run replaces a row."""
-    rows = [row(seed=s, accuracy=a) for s, a in enumerate((0.5, 0.6, 0.1))] + [row("wd1", accuracy=0.7)]
+    """Mean and t-interval over seeds, the worst seed, collapses; a single seed has no interval; a
+    re-run replaces a row."""
+    rows = [row(seed=s, accuracy=a) for s, a in enumerate((0.5, 0.6, 0.1))] + [
+        row("wd1", accuracy=0.7)
+    ]
     first, second = summary(rows)
     assert first["method"] == "wd1" and first["low"] is None and first["seeds"] == 1
     mean, half = t_interval([50.0, 60.0, 10.0])
-    assert (second["mean"], second["low"], second["high"]) == pytest.approx((mean, mean - half, mean + half))
+    assert (second["mean"], second["low"], second["high"]) == pytest.approx(
+        (mean, mean - half, mean + half)
+    )
     assert (second["worst"], second["collapsed"], second["base"]) == (pytest.approx(10), 1, 25)
-    compare.append(tmp_path / "compare.csv", compare.COLUMNS, [row(accuracy=0.1), row(accuracy=0.9)])
+    compare.append(
+        tmp_path / "compare.csv", compare.COLUMNS, [row(accuracy=0.1), row(accuracy=0.9)]
+    )
     assert [r["accuracy"] for r in records.results(tmp_path)] == [0.9]
     assert records.results(tmp_path / "none") == [] and records.curves(tmp_path) == {}
     assert len(list(csv.DictReader(open(tmp_path / "compare.csv")))) == 2
 
 
 def test_pairs_take_common_luck_out():
-    """Seed by seed and task by task; what only one of the two has is left out, and one pair is no interval."""
+    """Seed by seed and task by task; what only one of the two has is left out, and one pair is no
+    interval."""
     rows = [row("agrpo", seed=s, accuracy=a) for s, a in enumerate((0.5, 0.6, 0.4))]
     rows += [row("wd1", seed=s, accuracy=a) for s, a in enumerate((0.4, 0.48))]
     mean, half, n = records.paired(rows, "agrpo", "wd1")
@@ -151,17 +237,31 @@ def test_pairs_take_common_luck_out():
 
 
 def test_figures_of_the_comparison_draw_what_they_are_given():
-    """One panel a column that is there; one row of charts a task, its dots at the means, its curves the means over seeds."""
-    log = [{"step": s, "reward": 0.1 * s, "eval_accuracy": 0.2 + 0.1 * s, "forwards_rollout": 100, "forwards_update": 50}
-           for s in range(4)]
+    """One panel a column that is there; one row of charts a task, its dots at the means, its curves
+    the means over seeds."""
+    log = [
+        {
+            "step": s,
+            "reward": 0.1 * s,
+            "eval_accuracy": 0.2 + 0.1 * s,
+            "forwards_rollout": 100,
+            "forwards_update": 50,
+        }
+        for s in range(4)
+    ]
     fig = show.panels({"agrpo": [log]})
     shown = [ax for ax in fig.axes if ax.get_visible()]
-    assert [ax.get_title(loc="left") for ax in shown] == ["validation accuracy (%)", "reward of the rollouts",
-                                                          "forward passes so far (thousands)"]
+    assert [ax.get_title(loc="left") for ax in shown] == [
+        "validation accuracy (%)",
+        "reward of the rollouts",
+        "forward passes so far (thousands)",
+    ]
     assert shown[2].lines[0].get_ydata().tolist() == pytest.approx([0.15, 0.3, 0.45, 0.6])
     with pytest.raises(ValueError, match="no run has any"):
         show.panels({"agrpo": [log]}, columns=["kl"])
-    rows = summary([row(seed=s, accuracy=a) for s, a in enumerate((0.5, 0.6))] + [row("wd1", accuracy=0.3)])
+    rows = summary(
+        [row(seed=s, accuracy=a) for s, a in enumerate((0.5, 0.6))] + [row("wd1", accuracy=0.3)]
+    )
     fig = show.comparison(rows, {"chain2": {"agrpo": [records.with_forwards(log)] * 2}})
     dots, spent, steps = fig.axes
     assert [t.get_text() for t in dots.get_yticklabels()] == ["agrpo", "wd1"]
@@ -174,8 +274,15 @@ def test_figures_of_the_comparison_draw_what_they_are_given():
 def test_the_figure_is_drawn_from_the_table(tmp_path):
     """compare.png of the finished runs; nothing where none has finished."""
     assert compare.draw(tmp_path, tmp_path) is None
-    compare.append(tmp_path / "compare.csv", compare.COLUMNS, [row(seed=s, accuracy=0.5 + 0.1 * s) for s in range(2)])
-    log = [{k: 0.3 for k in compare.LOGGED} | {k: row(seed=s)[k] for k in KEY} | {"step": step}
-           for s in range(2) for step in range(3)]
+    compare.append(
+        tmp_path / "compare.csv",
+        compare.COLUMNS,
+        [row(seed=s, accuracy=0.5 + 0.1 * s) for s in range(2)],
+    )
+    log = [
+        {k: 0.3 for k in compare.LOGGED} | {k: row(seed=s)[k] for k in KEY} | {"step": step}
+        for s in range(2)
+        for step in range(3)
+    ]
     compare.append(tmp_path / "compare_curves.csv", (*KEY, *compare.LOGGED), log)
     assert compare.draw(tmp_path, tmp_path).stat().st_size > 10_000

@@ -1,4 +1,5 @@
-"""What `benchmarks/speed.py` compares is the same computation, done in two ways; and it stops where it is not."""
+"""What `benchmarks/speed.py` compares is the same computation, done in two ways; and it stops where
+it is not."""
 
 import csv
 import subprocess
@@ -39,7 +40,8 @@ def updates(new_lm, *arguments):
 
 @pytest.mark.parametrize("steps, block", [(8, 8), (4, 4), (2, 8), (6, 4)])
 def test_at_temperature_0_the_restatement_writes_our_tokens_at_our_steps(lm, steps, block):
-    """Different prompts in the rows; schedules with one, two and four tokens a step, and uneven ones (6 steps for 8)."""
+    """Different prompts in the rows; schedules with one, two and four tokens a step, and uneven
+    ones (6 steps for 8)."""
     ids = torch.randint(10, 100, (5, 7), generator=torch.Generator().manual_seed(0))
     ours = denoise(lm, (ids, torch.ones_like(ids).bool()), 8, Schedule(steps), block)
     tokens, revealed = restatement.generate(lm, ids, 8, steps, block)
@@ -49,7 +51,8 @@ def test_at_temperature_0_the_restatement_writes_our_tokens_at_our_steps(lm, ste
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0])
 def test_with_our_noise_the_restatement_draws_our_tokens(lm, temperature):
-    """The check of the benchmark itself, and that the noise decides: another seed gives other tokens."""
+    """The check of the benchmark itself, and that the noise decides: another seed gives other
+    tokens."""
     case = cases.Rollouts(lm, options("rollouts"), temperature)
     found = case.check()
     assert found.same_tokens == 1 and found.difference < 1e-5
@@ -59,17 +62,21 @@ def test_with_our_noise_the_restatement_draws_our_tokens(lm, temperature):
 
 @pytest.mark.parametrize("micro_batch", [0, 1, 2])
 def test_updates_have_the_same_scores_loss_and_gradient(new_lm, micro_batch):
-    """diffu-GRPO, AG-GRPO and GDPO with 1, 3 and 6 views, after the weights have moved: gradients to 1e-5 of their norm."""
+    """diffu-GRPO, AG-GRPO and GDPO with 1, 3 and 6 views, after the weights have moved: gradients
+    to 1e-5 of their norm."""
     found = {case.name: case.check() for case in updates(new_lm, "--micro-batch", str(micro_batch))}
     assert list(found) == list(cases.UPDATES)
     assert all(0 < check.difference < 1e-5 for check in found.values()), found
 
 
 def test_the_restated_update_has_all_views_in_one_graph(new_lm, monkeypatch):
-    """GDPO with three views: one backward pass and three graphs alive at once there, three backward passes in ours."""
+    """GDPO with three views: one backward pass and three graphs alive at once there, three backward
+    passes in ours."""
     calls = []
     backward = torch.Tensor.backward
-    monkeypatch.setattr(torch.Tensor, "backward", lambda self, *a: (calls.append(1), backward(self, *a))[1])
+    monkeypatch.setattr(
+        torch.Tensor, "backward", lambda self, *a: (calls.append(1), backward(self, *a))[1]
+    )
     (case,) = updates(new_lm, "--updates", "gdpo 3 views")
     assert case.theirs() == 3 * 3 * 2 and len(calls) == 1  # old and new
     calls.clear()
@@ -80,13 +87,16 @@ def test_the_restated_update_has_all_views_in_one_graph(new_lm, monkeypatch):
 
 
 def test_the_restatement_samples_the_tempered_law(lm):
-    """Its own float64 noise: 6 000 draws of one token at temperature 0.7, each frequency within 5 standard errors."""
+    """Its own float64 noise: 6 000 draws of one token at temperature 0.7, each frequency within 5
+    standard errors."""
     n, t = 6000, 0.7
     ids = torch.randint(10, 100, (1, 5), generator=torch.Generator().manual_seed(0))
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(0)
         tokens, _ = restatement.generate(lm, ids.expand(n, -1), 1, 1, 1, temperature=t)
-        logits = restatement.full_logits(lm, torch.cat([ids, torch.tensor([[lm.mask_id]])], 1))[0, -1]
+        logits = restatement.full_logits(lm, torch.cat([ids, torch.tensor([[lm.mask_id]])], 1))[
+            0, -1
+        ]
     p = (logits.double() / t).softmax(0)
     share = torch.bincount(tokens[:, 0], minlength=len(p)) / n
     error = (p * (1 - p) / n).sqrt()
@@ -99,7 +109,10 @@ def test_another_method_and_padding_are_refused(new_lm):
     views, old, ref = case.restated()
     with pytest.raises(ValueError, match="wd1 is not restated here"):
         replace(case, method=METHODS["wd1"]).relearned(views, old, ref)
-    padded = replace(case.rollout, prompt_mask=case.rollout.prompt_mask.clone().index_fill_(1, torch.tensor([0]), False))
+    padded = replace(
+        case.rollout,
+        prompt_mask=case.rollout.prompt_mask.clone().index_fill_(1, torch.tensor([0]), False),
+    )
     with pytest.raises(ValueError, match="prompts of one length"):
         replace(case, rollout=padded).relearned(views, old, ref)
 
@@ -109,7 +122,9 @@ def test_another_method_and_padding_are_refused(new_lm):
 
 def test_other_tokens_stop_the_run(lm, monkeypatch):
     """A restatement that reveals the least sure."""
-    monkeypatch.setattr(torch.Tensor, "topk", lambda x, k: torch.topk(x.masked_fill(x.isinf(), 9), k, largest=False))
+    monkeypatch.setattr(
+        torch.Tensor, "topk", lambda x, k: torch.topk(x.masked_fill(x.isinf(), 9), k, largest=False)
+    )
     with pytest.raises(RuntimeError, match="tokens differ from the restatement's"):
         cases.Rollouts(lm, options("rollouts"), 0.0).check()
 
@@ -122,9 +137,12 @@ def test_another_law_stops_the_run(lm, monkeypatch):
         cases.law_difference(lm, cases.Rollouts(lm, options("rollouts"), 0.0).denoised())
 
 
-@pytest.mark.parametrize("name, part", [("gdpo 3 views", "text_loss"), ("diffu-grpo", "token_loss")])
+@pytest.mark.parametrize(
+    "name, part", [("gdpo 3 views", "text_loss"), ("diffu-grpo", "token_loss")]
+)
 def test_another_loss_or_gradient_stops_the_run(new_lm, monkeypatch, name, part):
-    """A loss that is 0.01 larger, the right loss with twice the gradient, other scores before the update."""
+    """A loss that is 0.01 larger, the right loss with twice the gradient, other scores before the
+    update."""
     (case,) = updates(new_lm, "--updates", name)
     right = getattr(restatement, part)
     monkeypatch.setattr(restatement, part, lambda *a: right(*a) + 0.01)
@@ -152,7 +170,8 @@ def test_no_number_is_not_within_any_limit():
 
 
 def test_arithmetic_is_counted_forward_backward_and_in_attention():
-    """A 3 x 4 by 4 x 5 product: 120 operations, twice that backward. 2 heads, 6 tokens, 8 wide: 4 * 2 * 36 * 8."""
+    """A 3 x 4 by 4 x 5 product: 120 operations, twice that backward. 2 heads, 6 tokens, 8 wide: 4 *
+    2 * 36 * 8."""
     a, b = torch.ones(3, 4, requires_grad=True), torch.ones(4, 5, requires_grad=True)
     assert cases.counted(lambda: a @ b)[1] == 120
     assert cases.counted(lambda: (a @ b).sum().backward())[1] == 360
@@ -163,7 +182,8 @@ def test_arithmetic_is_counted_forward_backward_and_in_attention():
 
 
 def test_ours_computes_the_head_where_it_is_asked_for_only(lm):
-    """Four passes over 14 positions in the restatement; in ours 4 and 2 masked tokens of each of the two blocks."""
+    """Four passes over 14 positions in the restatement; in ours 4 and 2 masked tokens of each of
+    the two blocks."""
     found = cases.Rollouts(lm, options("rollouts"), 0.0).check()
     saved = 4 * 14 - 2 * (4 + 2)
     head = 2 * lm.backbone.config.hidden_size * len(lm.tokenizer)
@@ -183,7 +203,10 @@ def test_a_table_keeps_other_settings_and_replaces_the_same(tmp_path):
     path, row = tmp_path / "speed.csv", dict.fromkeys(speed.KEY, "x") | {"ratio": 2.0}
     speed.record([row, row | {"case": "y"}], path)
     speed.record([row | {"ratio": 3.14159}], path)
-    assert [(r["case"], r["ratio"]) for r in csv.DictReader(path.open())] == [("x", "3.142"), ("y", "2")]
+    assert [(r["case"], r["ratio"]) for r in csv.DictReader(path.open())] == [
+        ("x", "3.142"),
+        ("y", "2"),
+    ]
 
 
 @pytest.mark.parametrize("what, n", [("rollouts", 2), ("updates", 5)])
@@ -193,7 +216,10 @@ def test_the_command_runs_and_quick_records_nothing(what, n, capsys):
     rows = speed.main([what, "--quick", "--threads", "1"])
     assert len(rows) == n == len(capsys.readouterr().out.splitlines())
     for row in rows:
-        assert row["ratio"] == pytest.approx(row["seconds_theirs"] / row["seconds_ours"]) and row["memory_ratio"] == ""
+        assert (
+            row["ratio"] == pytest.approx(row["seconds_theirs"] / row["seconds_ours"])
+            and row["memory_ratio"] == ""
+        )
         assert row["tokens_per_second_ours"] == pytest.approx(24 / row["seconds_ours"])
     assert (speed.OUT.read_text() if speed.OUT.exists() else None) == before
 
@@ -206,8 +232,10 @@ def test_unknown_updates_are_named():
 
 def test_it_starts_where_data_sets_papermill_and_math_verify_are_missing():
     """On a machine for models only: a fresh process in which importing them fails."""
-    code = ("import sys\nfor name in ('datasets', 'papermill', 'math_verify', 'matplotlib'): sys.modules[name] = None\n"
-            f"sys.path.insert(0, {str(BENCHMARKS)!r})\nimport speed\nprint(len(speed.options(['updates']).updates))")
+    code = (
+        "import sys\nfor name in ('datasets', 'papermill', 'math_verify', 'matplotlib'): sys.modules[name] = None\n"
+        f"sys.path.insert(0, {str(BENCHMARKS)!r})\nimport speed\nprint(len(speed.options(['updates']).updates))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
     assert done.stdout.strip() == "5", done.stderr[-2000:]
 
@@ -220,18 +248,26 @@ def plain_candidates(logits):
     logp = logits.double().log_softmax(-1)
     p = logp.exp()
     top = p.sort(-1, descending=True).values
-    return logits.argmax(-1), logp.max(-1).values, torch.special.entr(p).sum(-1), top[:, 0] - top[:, 1]
+    return (
+        logits.argmax(-1),
+        logp.max(-1).values,
+        torch.special.entr(p).sum(-1),
+        top[:, 0] - top[:, 1],
+    )
 
 
 def test_candidates_equal_the_plain_formulas_with_forbidden_tokens_and_ties(rng):
-    """Float32 to 1e-5; tokens of probability 0 add nothing; of two equal logits the first is taken, and the margin is 0."""
+    """Float32 to 1e-5; tokens of probability 0 add nothing; of two equal logits the first is taken,
+    and the margin is 0."""
     logits = 4 * torch.randn(50, 300, generator=rng(0))
     logits[:, 7] = logits[:25, 9:200] = float("-inf")
     logits[3, [5, 250]] = 30.0
     before = logits.clone()
     token, logprob, entropy, margin, best, highest = _candidates(logits, 0.0, 0, 1.0, None)
     wanted = plain_candidates(logits)
-    assert torch.equal(logits, before) and torch.equal(token, wanted[0]) and torch.equal(best, token)
+    assert (
+        torch.equal(logits, before) and torch.equal(token, wanted[0]) and torch.equal(best, token)
+    )
     for got, want in zip((logprob, entropy, margin), wanted[1:], strict=True):
         torch.testing.assert_close(got.double(), want, rtol=1e-5, atol=1e-5)
     assert torch.equal(logprob, highest) and margin[3] == 0 and token[3] == 5
@@ -242,15 +278,18 @@ def test_candidates_equal_the_plain_formulas_with_forbidden_tokens_and_ties(rng)
 
 @pytest.mark.parametrize("chunk", [1, 4, 100])
 def test_the_written_out_gradient_is_that_of_log_softmax(rng, chunk):
-    """Against autograd in float64, and bit by bit the same values in float32; one forbidden token."""
+    """Against autograd in float64, and bit by bit the same values in float32; one forbidden
+    token."""
     logits, target = torch.randn(9, 30, generator=rng(0)), torch.arange(9)
     logits[:, 20] = float("-inf")
-    assert torch.equal(_TargetLogprob.apply(logits, target, chunk), logits.log_softmax(-1)[range(9), target])
+    assert torch.equal(
+        _TargetLogprob.apply(logits, target, chunk), logits.log_softmax(-1)[range(9), target]
+    )
     wide = logits[:, :20].double().requires_grad_()
     assert torch.autograd.gradcheck(lambda x: _TargetLogprob.apply(x, target, chunk), wide)
     leaf, slope = logits.clone().requires_grad_(), torch.randn(9, generator=rng(1))
-    got, = torch.autograd.grad(_TargetLogprob.apply(leaf, target, chunk), leaf, slope)
-    want, = torch.autograd.grad(leaf.log_softmax(-1)[range(9), target], leaf, slope)
+    (got,) = torch.autograd.grad(_TargetLogprob.apply(leaf, target, chunk), leaf, slope)
+    (want,) = torch.autograd.grad(leaf.log_softmax(-1)[range(9), target], leaf, slope)
     torch.testing.assert_close(got, want, rtol=0, atol=1e-6)
     assert (got[:, 20] == 0).all() and got.abs().max() > 0.1
 

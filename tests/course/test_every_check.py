@@ -1,11 +1,15 @@
-"""Every exercise check of every chapter: nothing yet is todo, garbage is never right, and nothing ever raises."""
+"""Every exercise check of every chapter: nothing yet is todo, garbage is never right, and nothing
+ever raises."""
 
 import dllm_rl_course as checks
 import pytest
 from exercise import GARBAGE, said
 
 ALL = pytest.mark.parametrize("name", checks.__all__)
-OF_VALUES = {"ex_00_2", *(name for name in checks.__all__ if name.endswith("_1"))}  # the others ask for a function
+OF_VALUES = {
+    "ex_00_2",
+    *(name for name in checks.__all__ if name.endswith("_1")),
+}  # the others ask for a function
 
 
 @ALL

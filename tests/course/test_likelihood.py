@@ -28,7 +28,11 @@ def antithetic(rollout, generator, total=1, scale=2, allowed=None, fixed=False):
     return views
 
 
-RIGHT = [(checks.ex_04_1, (1.5, 0.91, 0.5)), (checks.ex_04_2, chances), (checks.ex_04_3, antithetic)]
+RIGHT = [
+    (checks.ex_04_1, (1.5, 0.91, 0.5)),
+    (checks.ex_04_2, chances),
+    (checks.ex_04_3, antithetic),
+]
 
 
 @pytest.mark.parametrize(("check", "answer"), RIGHT)
@@ -44,23 +48,34 @@ def test_todo_and_garbage(capsys, check, _):
         assert "not yet" in said(capsys, check, answer)
 
 
-@pytest.mark.parametrize(("check", "answer", "words"), [
-    (checks.ex_04_1, (2, 0.91, 0.5), "and halve"), (checks.ex_04_1, (1, 0.91, 0.5), "that is 2, not 1"),
-    (checks.ex_04_1, (1.5, 1, 0.5), "below t"), (checks.ex_04_1, (1.5, 8.21, 0.5), "one token's"),
-    (checks.ex_04_1, (1.5, 0.91, 1), "with weight 1/2"), (checks.ex_04_1, (1.5, 0.8, 1), "floor(9 t) / 9"),
-    (checks.ex_04_2, lambda m, n: [1 / m] * m, "equal chances"),
-    (checks.ex_04_2, lambda m, n: chances(m, n, lambda v: int(v + 0.5)), "equal chances"),
-    (checks.ex_04_2, lambda m, n: [1.0] * m, "sum to 1"), (checks.ex_04_2, lambda m, n: [1.0], "m numbers"),
-    (checks.ex_04_2, lambda m, n: [1.0] + [0.0] * (m - 1), "count over all k"),
-    (checks.ex_04_2, chances(9, 2), "the function itself"),
-    (checks.ex_04_3, lambda r, g: antithetic(r, g, scale=1), "twice the ELBO"),
-    (checks.ex_04_3, lambda r, g: antithetic(r, g, total=0), "sum to m + 1"),
-    (checks.ex_04_3, lambda r, g: antithetic(r, g)[:1], "return two views"),
-    (checks.ex_04_3, lambda r, g: antithetic(r, g, allowed=torch.ones_like(r.sampled)), "a given token is masked"),
-    (checks.ex_04_3, lambda r, g: antithetic(r, g, fixed=True), "anew for each row"),
-    (checks.ex_04_3, lambda r, g: complement_pairs(r, g), "sum to m + 1"),
-    (checks.ex_04_3, lambda r, g: random_masks(r, g, 2), "sum to m + 1"),
-    (checks.ex_04_3, lambda r, g: antithetic(r, g, scale=3), "is not the ELBO"),
-])
+@pytest.mark.parametrize(
+    ("check", "answer", "words"),
+    [
+        (checks.ex_04_1, (2, 0.91, 0.5), "and halve"),
+        (checks.ex_04_1, (1, 0.91, 0.5), "that is 2, not 1"),
+        (checks.ex_04_1, (1.5, 1, 0.5), "below t"),
+        (checks.ex_04_1, (1.5, 8.21, 0.5), "one token's"),
+        (checks.ex_04_1, (1.5, 0.91, 1), "with weight 1/2"),
+        (checks.ex_04_1, (1.5, 0.8, 1), "floor(9 t) / 9"),
+        (checks.ex_04_2, lambda m, n: [1 / m] * m, "equal chances"),
+        (checks.ex_04_2, lambda m, n: chances(m, n, lambda v: int(v + 0.5)), "equal chances"),
+        (checks.ex_04_2, lambda m, n: [1.0] * m, "sum to 1"),
+        (checks.ex_04_2, lambda m, n: [1.0], "m numbers"),
+        (checks.ex_04_2, lambda m, n: [1.0] + [0.0] * (m - 1), "count over all k"),
+        (checks.ex_04_2, chances(9, 2), "the function itself"),
+        (checks.ex_04_3, lambda r, g: antithetic(r, g, scale=1), "twice the ELBO"),
+        (checks.ex_04_3, lambda r, g: antithetic(r, g, total=0), "sum to m + 1"),
+        (checks.ex_04_3, lambda r, g: antithetic(r, g)[:1], "return two views"),
+        (
+            checks.ex_04_3,
+            lambda r, g: antithetic(r, g, allowed=torch.ones_like(r.sampled)),
+            "a given token is masked",
+        ),
+        (checks.ex_04_3, lambda r, g: antithetic(r, g, fixed=True), "anew for each row"),
+        (checks.ex_04_3, lambda r, g: complement_pairs(r, g), "sum to m + 1"),
+        (checks.ex_04_3, lambda r, g: random_masks(r, g, 2), "sum to m + 1"),
+        (checks.ex_04_3, lambda r, g: antithetic(r, g, scale=3), "is not the ELBO"),
+    ],
+)
 def test_named_mistakes(capsys, check, answer, words):
     assert words in said(capsys, check, answer)

@@ -1,4 +1,5 @@
-"""The checks of chapter 01: right answers say right, likely mistakes are named, and nothing ever raises."""
+"""The checks of chapter 01: right answers say right, likely mistakes are named, and nothing ever
+raises."""
 
 import itertools
 import math
@@ -11,11 +12,21 @@ from exercise import said
 FLOOR = 0.5 * (-0.8 * math.log(0.8) - 0.2 * math.log(0.2)) / 10
 
 
-@pytest.mark.parametrize("answer, words", [
-    (FLOOR, "right"), (torch.tensor(FLOOR), "right"), (round(FLOOR, 4), "right"), (FLOOR / math.log(2), "bits"),
-    (10 * FLOOR, "divide by L"), (20 * FLOOR, "only half"), (2 * FLOOR, "only half"), (0, "not even a perfect model"),
-    (-0.05 * math.log(0.8), "-log(0.8)"), (0.1, "entropy of one minus"),
-])
+@pytest.mark.parametrize(
+    "answer, words",
+    [
+        (FLOOR, "right"),
+        (torch.tensor(FLOOR), "right"),
+        (round(FLOOR, 4), "right"),
+        (FLOOR / math.log(2), "bits"),
+        (10 * FLOOR, "divide by L"),
+        (20 * FLOOR, "only half"),
+        (2 * FLOOR, "only half"),
+        (0, "not even a perfect model"),
+        (-0.05 * math.log(0.8), "-log(0.8)"),
+        (0.1, "entropy of one minus"),
+    ],
+)
 def test_the_lowest_loss(capsys, answer, words):
     assert words in said(capsys, checks.ex_01_1, answer)
 
@@ -30,6 +41,7 @@ def weighted(factor):
     def wrong(n, length, generator):
         masked, _ = draw(n, length, generator)
         return masked, factor(masked.sum(1), length)
+
     return wrong
 
 
@@ -59,23 +71,37 @@ def one_argsort(n, length, generator):
     return torch.rand(n, length, generator=generator).argsort(1) < m, length / m
 
 
-@pytest.mark.parametrize("answer, words", [
-    (draw, "right"), (one_argsort, "right"), (lambda *a: tuple(v.tolist() for v in draw(*a)), "right"),
-    (by_time, "without a blank"), (from_the_left, "each set of m positions"),
-    (all_rows_alike, "each set of m positions"), (never_all, "uniform over 1..L"),
-    (weighted(lambda m, length: torch.ones(len(m))), "a weight of 1"),
-    (weighted(lambda m, length: 1 / m), "nats a token"), (weighted(lambda m, length: m / length), "add up to L"),
-    (weighted(lambda m, length: 1 / torch.rand(len(m))), "no t"), (lambda *a: draw(*a)[0], "return a pair"),
-    (lambda *a: (draw(*a)[0].float(), draw(*a)[1]), "return a pair"), (lambda *a: 1 / 0, "ZeroDivisionError"),
-])
+@pytest.mark.parametrize(
+    "answer, words",
+    [
+        (draw, "right"),
+        (one_argsort, "right"),
+        (lambda *a: tuple(v.tolist() for v in draw(*a)), "right"),
+        (by_time, "without a blank"),
+        (from_the_left, "each set of m positions"),
+        (all_rows_alike, "each set of m positions"),
+        (never_all, "uniform over 1..L"),
+        (weighted(lambda m, length: torch.ones(len(m))), "a weight of 1"),
+        (weighted(lambda m, length: 1 / m), "nats a token"),
+        (weighted(lambda m, length: m / length), "add up to L"),
+        (weighted(lambda m, length: 1 / torch.rand(len(m))), "no t"),
+        (lambda *a: draw(*a)[0], "return a pair"),
+        (lambda *a: (draw(*a)[0].float(), draw(*a)[1]), "return a pair"),
+        (lambda *a: 1 / 0, "ZeroDivisionError"),
+    ],
+)
 def test_masks_by_count(capsys, answer, words):
     assert words in said(capsys, checks.ex_01_2, answer)
 
 
 def log_paths(table):
     length = table.shape[1]
-    return torch.stack([sum(table[sum(1 << j for j in order[:k]), i] for k, i in enumerate(order))
-                        for order in itertools.permutations(range(length))])
+    return torch.stack(
+        [
+            sum(table[sum(1 << j for j in order[:k]), i] for k, i in enumerate(order))
+            for order in itertools.permutations(range(length))
+        ]
+    )
 
 
 def by_sets(table):
@@ -94,12 +120,21 @@ def no_shares(table):
     return by_sets(table) + math.log(math.factorial(table.shape[1]))
 
 
-@pytest.mark.parametrize("answer, words", [
-    (by_sets, "right"), (lambda t: log_paths(t).exp().mean().log().item(), "right"),
-    (lambda t: log_paths(t).mean(), "average of the logarithms"), (lambda t: -log_paths(t).mean(), "average loss"),
-    (no_shares, "sum over orders"), (lambda t: log_paths(t)[0], "one order"), (lambda t: -by_sets(t), "the sign"),
-    (lambda t: by_sets(t).exp(), "return its logarithm"), (lambda t: t.sum(), "not a number"),
-    (lambda t: log_paths(t).max(), "1 / (L - k)"), (lambda t: t[99], "IndexError"),
-])
+@pytest.mark.parametrize(
+    "answer, words",
+    [
+        (by_sets, "right"),
+        (lambda t: log_paths(t).exp().mean().log().item(), "right"),
+        (lambda t: log_paths(t).mean(), "average of the logarithms"),
+        (lambda t: -log_paths(t).mean(), "average loss"),
+        (no_shares, "sum over orders"),
+        (lambda t: log_paths(t)[0], "one order"),
+        (lambda t: -by_sets(t), "the sign"),
+        (lambda t: by_sets(t).exp(), "return its logarithm"),
+        (lambda t: t.sum(), "not a number"),
+        (lambda t: log_paths(t).max(), "1 / (L - k)"),
+        (lambda t: t[99], "IndexError"),
+    ],
+)
 def test_random_order_logprob(capsys, answer, words):
     assert words in said(capsys, checks.ex_01_3, answer)

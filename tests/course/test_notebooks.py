@@ -1,4 +1,5 @@
-"""Every notebook: saved from one clean run, its markers exact, its from-scratch functions the package's own."""
+"""Every notebook: saved from one clean run, its markers exact, its from-scratch functions the
+package's own."""
 
 import ast
 import importlib
@@ -40,10 +41,14 @@ def test_there_are_notebooks_and_each_chapter_has_solutions():
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=name)
 def test_it_was_saved_from_one_clean_run(path):
     cells = code(path)
-    assert [c.execution_count for c in cells] == list(range(1, len(cells) + 1)), "restart, run all, then save"
+    assert [c.execution_count for c in cells] == list(range(1, len(cells) + 1)), (
+        "restart, run all, then save"
+    )
     outputs = [o for c in cells for o in c.outputs]
     assert not [o for o in outputs if o.output_type == "error"], "a saved error"
-    assert not [o for o in outputs if o.get("name") == "stderr"], "something on stderr: a warning or a progress bar"
+    assert not [o for o in outputs if o.get("name") == "stderr"], (
+        "something on stderr: a warning or a progress bar"
+    )
     assert read(path).metadata.kernelspec.name == "python3"
     assert not [c for c in cells if "raises-exception" in c.metadata.get("tags", [])]
 
@@ -56,13 +61,20 @@ def test_it_is_small_and_plain(path):
         if "parameters" not in cell.metadata.get("tags", []):
             assert len(lines) <= 30, f"a code cell of {len(lines)} lines: {lines[0]}"
         assert not [x for x in lines if x.lstrip().startswith(("!", "%pip", "pip "))]
-    assert not re.search(r"/(work|farm|root|home/\w+)/", path.read_text()), "a path of somebody's machine"
+    assert not re.search(r"/(work|farm|root|home/\w+)/", path.read_text()), (
+        "a path of somebody's machine"
+    )
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=name)
 def test_nbval_markers_count(path):
     cells = code(path)
-    bad = [x for c in cells for x in c.source.splitlines() if MARKER.search(x) and not EXACT.fullmatch(x)]
+    bad = [
+        x
+        for c in cells
+        for x in c.source.splitlines()
+        if MARKER.search(x) and not EXACT.fullmatch(x)
+    ]
     assert not bad, "nbval ignores a marker with anything else on its line"
     checked = [c for c in cells if "NBVAL_CHECK_OUTPUT" in c.source]
     assert all(c.outputs for c in checked), "a checked cell without stored output checks nothing"
@@ -77,7 +89,9 @@ def test_parameters_are_one_cell_of_commented_literals(path):
     for node in ast.parse(cells[0].source).body:
         assert isinstance(node, (ast.Assign, ast.AnnAssign))
         ast.literal_eval(node.value)  # raises on anything computed
-    assert all("#" in x for x in cells[0].source.splitlines() if "=" in x), "each parameter says what it is"
+    assert all("#" in x for x in cells[0].source.splitlines() if "=" in x), (
+        "each parameter says what it is"
+    )
 
 
 @pytest.mark.parametrize("path", CHAPTERS, ids=name)
@@ -118,8 +132,13 @@ def bare(source, wanted):
 
 
 def tagged(prefix):
-    return [(p, c.source, t.removeprefix(prefix)) for p in NOTEBOOKS for c in read(p).cells
-            for t in c.metadata.get("tags", []) if t.startswith(prefix)]
+    return [
+        (p, c.source, t.removeprefix(prefix))
+        for p in NOTEBOOKS
+        for c in read(p).cells
+        for t in c.metadata.get("tags", [])
+        if t.startswith(prefix)
+    ]
 
 
 def test_mirrored_cells_hold_the_package_code():
@@ -128,11 +147,14 @@ def test_mirrored_cells_hold_the_package_code():
     for path, source, target in found:
         module, function = target.rsplit(".", 1)
         package = inspect.getsource(getattr(importlib.import_module(module), function))
-        assert bare(source, function) == bare(package, function), f"{path.name}: {target} has drifted"
+        assert bare(source, function) == bare(package, function), (
+            f"{path.name}: {target} has drifted"
+        )
 
 
 def agrees_with_denoise(scope):
-    """The chapter's sampler and the package's give the same tokens at temperature 0 on real problems."""
+    """The chapter's sampler and the package's give the same tokens at temperature 0 on real
+    problems."""
     from dllm_rl_lite.models import encode_prompts, load_lm
     from dllm_rl_lite.sampler import Schedule, denoise
     from dllm_rl_lite.tasks import load_task
@@ -153,19 +175,25 @@ def agrees_with_random_subset(scope):
     g = torch.Generator().manual_seed(0)
     allowed = torch.rand(40, 9, generator=g) < 0.8
     count = (torch.rand(40, generator=g) * (allowed.sum(1) + 1)).long()
-    mine, package = (f(allowed, count, torch.Generator().manual_seed(1)) for f in (scope["random_subset"], random_subset))
+    mine, package = (
+        f(allowed, count, torch.Generator().manual_seed(1))
+        for f in (scope["random_subset"], random_subset)
+    )
     assert torch.equal(mine, package) and torch.equal(mine.sum(1), count)
 
 
 def agrees_with_exact_logprob(scope):
-    """The chapter's recursion over subsets and the package's give one log-probability, on random models and texts."""
+    """The chapter's recursion over subsets and the package's give one log-probability, on random
+    models and texts."""
     from dllm_rl_lite.estimators import exact_logprob
     from dllm_rl_lite.models import new_tiny_lm
     from dllm_rl_lite.sampler import Schedule
 
     g = torch.Generator().manual_seed(0)
     for seed, length in enumerate((1, 2, 5, 7)):
-        lm = new_tiny_lm(hidden=32, layers=2, heads=2, feed_forward=64, max_length=64, seed=seed).eval()
+        lm = new_tiny_lm(
+            hidden=32, layers=2, heads=2, feed_forward=64, max_length=64, seed=seed
+        ).eval()
         prompt = torch.randint(8, len(lm.tokenizer), (4,), generator=g)
         tokens = torch.randint(6, len(lm.tokenizer), (length,), generator=g)
         wanted = float(exact_logprob(lm, prompt, tokens, Schedule(length, "random")).detach())
@@ -173,7 +201,8 @@ def agrees_with_exact_logprob(scope):
 
 
 def agrees_with_path_logprob(scope):
-    """The chapter's path log-probability is the package's `estimate` over `all_steps`, value and gradient."""
+    """The chapter's path log-probability is the package's `estimate` over `all_steps`, value and
+    gradient."""
     from dllm_rl_lite.estimators import all_steps, estimate
     from dllm_rl_lite.models import load_lm
     from dllm_rl_lite.sampler import Schedule, denoise
@@ -181,18 +210,29 @@ def agrees_with_path_logprob(scope):
 
     lm, task = load_lm("tiny"), load_task("chain1")
     prompts = [e.prompt for e in task.sample(6, "validation", 3)]
-    rollout = denoise(lm, prompts, task.length, Schedule(task.length), temperature=1.0, eos="forbid",
-                      generator=torch.Generator().manual_seed(0))
+    rollout = denoise(
+        lm,
+        prompts,
+        task.length,
+        Schedule(task.length),
+        temperature=1.0,
+        eos="forbid",
+        generator=torch.Generator().manual_seed(0),
+    )
     values, weight = [], list(lm.parameters())[3]
-    for value in (scope["path_logprob"](lm, rollout), estimate(lm, rollout, all_steps(rollout)).sum(1)):
-        slope, = torch.autograd.grad(value.sum(), weight)
+    for value in (
+        scope["path_logprob"](lm, rollout),
+        estimate(lm, rollout, all_steps(rollout)).sum(1),
+    ):
+        (slope,) = torch.autograd.grad(value.sum(), weight)
         values.append((value.detach(), slope))
     assert torch.allclose(values[0][0], values[1][0], atol=1e-4)
     assert (values[0][1] - values[1][1]).norm() < 1e-4 * values[1][1].norm()
 
 
 def agrees_with_inner_updates(scope):
-    """Two inner updates by the chapter's loop and by the package's, KL penalty included, end in the same weights."""
+    """Two inner updates by the chapter's loop and by the package's, KL penalty included, end in the
+    same weights."""
     import copy
 
     from dllm_rl_lite.methods import METHODS
@@ -218,14 +258,17 @@ def agrees_with_inner_updates(scope):
         two.step()
         two.zero_grad()
     assert spread[0] < 1e-6 < spread[1]
-    pairs = [(a.detach(), b.detach(), c.detach()) for a, b, c in
-             zip(mine.parameters(), package.parameters(), lm.parameters(), strict=True)]
+    pairs = [
+        (a.detach(), b.detach(), c.detach())
+        for a, b, c in zip(mine.parameters(), package.parameters(), lm.parameters(), strict=True)
+    ]
     moved = sum(float((a - c).square().sum()) for a, _, c in pairs)
     assert moved > 1e-6 and sum(float((a - b).square().sum()) for a, b, _ in pairs) < 1e-6 * moved
 
 
 def agrees_with_rcr(scope):
-    """The chapter's remasking loop and the package's give the same tokens, greedy, for both running confidences."""
+    """The chapter's remasking loop and the package's give the same tokens, greedy, for both running
+    confidences."""
     from dllm_rl_lite.models import new_tiny_lm
     from dllm_rl_lite.sampler import RunningConfidence, denoise
 
@@ -240,13 +283,14 @@ def agrees_with_rcr(scope):
 
 
 def agrees_with_text_pieces(scope):
-    """The chapter's two-phase backward and the package's update give one gradient: three views, penalty on, ratios off 1."""
+    """The chapter's two-phase backward and the package's update give one gradient: three views,
+    penalty on, ratios off 1."""
     import copy
 
     from dllm_rl_lite.methods import METHODS
     from dllm_rl_lite.models import new_tiny_lm
     from dllm_rl_lite.sampler import Schedule, denoise
-    from dllm_rl_lite.training import accumulate_gradients, score_views, union
+    from dllm_rl_lite.training import accumulate_gradients, score_views, scored_by_any
 
     g = torch.Generator().manual_seed(0)
     lm = new_tiny_lm(hidden=32, layers=2, heads=2, feed_forward=64, max_length=64).eval()
@@ -254,18 +298,24 @@ def agrees_with_text_pieces(scope):
     with torch.no_grad():
         for w in later.parameters():
             w.mul_(1 + 0.05 * torch.randn(w.shape, generator=g))
-    rollout = denoise(lm, ["1+2", "3-4", "5-6", "7+8"], 8, Schedule(4, "random"), temperature=1.0, generator=g)
+    rollout = denoise(
+        lm, ["1+2", "3-4", "5-6", "7+8"], 8, Schedule(4, "random"), temperature=1.0, generator=g
+    )
     method, advantage = METHODS["coupled-grpo"], torch.tensor([0.6, -0.9, 0.3, -0.4])
     numbers = method.numbers("tiny", clip=0.1, kl=0.3)
     scored = score_views(lm, lm, method, numbers, rollout, advantage, g)
-    tokens, gradients = union(scored.views), []
+    tokens, gradients = scored_by_any(scored.views), []
 
     def loss_of(phi):
-        losses = method.text_loss(phi, scored.old[0], scored.ref[0], advantage[:, None], tokens, 0.1, 0.3)
+        losses = method.text_loss(
+            phi, scored.old[0], scored.ref[0], advantage[:, None], tokens, 0.1, 0.3
+        )
         return losses.sum() / scored.normaliser
 
-    for run in (lambda: scope["two_phase"](later, rollout, scored.views, loss_of),
-                lambda: accumulate_gradients(later, method, numbers, scored, torch.Tensor.backward)):
+    for run in (
+        lambda: scope["two_phase"](later, rollout, scored.views, loss_of),
+        lambda: accumulate_gradients(later, method, numbers, scored, torch.Tensor.backward),
+    ):
         later.zero_grad()
         run()
         gradients.append(torch.cat([w.grad.flatten() for w in later.parameters()]))
@@ -274,22 +324,32 @@ def agrees_with_text_pieces(scope):
 
 
 def agrees_with_gate(scope):
-    """The chapter's gate and the package's reveal the same positions: equal numbers, some positions barred, n_min 1 to 3."""
-    from dllm_rl_lite.sampler import Gate, Seen
+    """The chapter's gate and the package's reveal the same positions: equal numbers, some positions
+    barred, n_min 1 to 3."""
+    from dllm_rl_lite.sampler import Gate, RuleInput
 
     g = torch.Generator().manual_seed(0)
     for seed, (tau, kappa, n_min) in enumerate(((0.7, 0.5, 1), (0.5, 1.0, 2), (0.0, 0.3, 3))):
         logprob = torch.rand(60, 9, generator=g).clamp(min=0.01).log()
         masked = torch.rand(60, 9, generator=g) < 0.7
         u = torch.rand(60, 9, generator=torch.Generator().manual_seed(seed))
-        seen = Seen(masked, logprob, logprob, logprob, torch.zeros(60).long(), masked.sum(1), 1,
-                    torch.Generator().manual_seed(seed))
+        seen = RuleInput(
+            masked,
+            logprob,
+            logprob,
+            logprob,
+            torch.zeros(60).long(),
+            masked.sum(1),
+            1,
+            torch.Generator().manual_seed(seed),
+        )
         mine = scope["gate_reveal"](logprob.exp(), masked, u, tau, kappa, n_min)
         assert torch.equal(mine, Gate(tau, kappa, n_min).reveal(seen))
 
 
 def agrees_with_guided_rollout(scope):
-    """Both stages by the chapter and by the package: equal generators, equal tokens and steps, answers of many lengths."""
+    """Both stages by the chapter and by the package: equal generators, equal tokens and steps,
+    answers of many lengths."""
     from dllm_rl_lite.models import load_lm
     from dllm_rl_lite.sampler import Schedule, answer_anchor, guided_denoise
     from dllm_rl_lite.tasks import load_task
@@ -300,8 +360,16 @@ def agrees_with_guided_rollout(scope):
         examples = task.sample(4, "validation", 3)
         answers = [a for e in examples for a in (None, e.answer)]
         anchor = answer_anchor(lm.tokenizer, answers, task.length, 2)
-        arguments = lm, [e.prompt for e in examples for _ in range(2)], anchor, Schedule(steps), Schedule(4)
-        wanted = guided_denoise(*arguments, temperature=1.0, generator=torch.Generator().manual_seed(0))
+        arguments = (
+            lm,
+            [e.prompt for e in examples for _ in range(2)],
+            anchor,
+            Schedule(steps),
+            Schedule(4),
+        )
+        wanted = guided_denoise(
+            *arguments, temperature=1.0, generator=torch.Generator().manual_seed(0)
+        )
         tokens, unmask_step = scope["guided_rollout"](*arguments, torch.Generator().manual_seed(0))
         assert torch.equal(tokens, wanted.tokens) and torch.equal(unmask_step, wanted.unmask_step)
 
@@ -325,7 +393,11 @@ def test_slower_versions_agree_with_the_package():
     for path, source, target in found:
         scope = {"torch": torch}
         for cell in code(path):  # what the cell needs: the chapter's imports
-            imports = [n for n in ast.parse(cell.source).body if isinstance(n, (ast.Import, ast.ImportFrom))]
+            imports = [
+                n
+                for n in ast.parse(cell.source).body
+                if isinstance(n, (ast.Import, ast.ImportFrom))
+            ]
             exec(ast.unparse(ast.Module(imports, [])), scope)
         exec(source, scope)
         assert target in AGREES, f"{path.name}: say in AGREES how to compare with {target}"

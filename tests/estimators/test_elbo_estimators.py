@@ -1,4 +1,5 @@
-"""Random masks, coupled masks, quadrature, complement pairs, left to right: expectations by enumeration, then the draws."""
+"""Random masks, coupled masks, quadrature, complement pairs, left to right: expectations by
+enumeration, then the draws."""
 
 import itertools
 import math
@@ -38,12 +39,22 @@ def copies(lm, text, n=DRAWS):
     tokens = torch.tensor(text).expand(n, -1)
     ids, mask = lm.prompts(n)
     blank = torch.zeros(tokens.shape)
-    return Rollout(ids, mask, tokens, torch.arange(len(text)).expand(n, -1), blank, blank + 1, torch.full((n,), len(text)),
-                   lm.mask_id, lm.eos_id)
+    return Rollout(
+        ids,
+        mask,
+        tokens,
+        torch.arange(len(text)).expand(n, -1),
+        blank,
+        blank + 1,
+        torch.full((n,), len(text)),
+        lm.mask_id,
+        lm.eos_id,
+    )
 
 
 def cross_entropy(lm, text):
-    """[S_0, ..., S_L]: S_c is the mean, over masks of c tokens, of the sum of the masked tokens' log-probabilities."""
+    """[S_0, ..., S_L]: S_c is the mean, over masks of c tokens, of the sum of the masked tokens'
+    log-probabilities."""
     n, sums = len(text), []
     for count in range(n + 1):
         values = []
@@ -62,25 +73,33 @@ TEXT = (2, 0, 1)
 
 
 def expected_value(name, s):
-    """What each recipe estimates, in closed form, from the cross-entropies S_c of a text of three tokens."""
+    """What each recipe estimates, in closed form, from the cross-entropies S_c of a text of three
+    tokens."""
     elbo = sum(s[c] / c for c in (1, 2, 3))
 
     def nodes(q, share):
         return sum(w / share(t, c) * s[c] for t, w in NODES[q] for c in [max(int(t * 3 + 1e-9), 1)])
 
     def pair(t):
-        return (s[3] + sum(p * x / t for p, x in zip(binomial(3, t), s, strict=True))
-                + sum(p * x / (1 - t) for p, x in zip(binomial(3, 1 - t), s, strict=True))) / 2
+        return (
+            s[3]
+            + sum(p * x / t for p, x in zip(binomial(3, t), s, strict=True))
+            + sum(p * x / (1 - t) for p, x in zip(binomial(3, 1 - t), s, strict=True))
+        ) / 2
 
     grid = [0.001 + 0.999 * (i + 0.5) / 20000 for i in range(20000)]
     return {
         "elbo": elbo,
-        "bernoulli": sum(sum(p * x / t for p, x in zip(binomial(3, t), s, strict=True)) for t in grid) / len(grid),
+        "bernoulli": sum(
+            sum(p * x / t for p, x in zip(binomial(3, t), s, strict=True)) for t in grid
+        )
+        / len(grid),
         "coupled": sum(pair(0.2 + 0.6 * (i + 0.5) / 2000) for i in range(2000)) / 2000,
         "half": sum(s) / 4,  # each count 0..3 equally likely, both copies: half of twice the mean
         **{f"nominal {q}": nodes(q, lambda t, c: t) for q in NODES},
         **{f"shares {q}": nodes(q, lambda t, c: c / 3) for q in NODES},
-        # k = 1, 2, 3 + 3/2 rounds half to even: 2, 4, 4, so counts 2, 1, 1 where they should be 1, 2, 3
+        # k = 1, 2, 3 + 3/2 rounds half to even: 2, 4, 4, so counts 2, 1, 1 where they should be 1,
+        # 2, 3
         "llada": (elbo + sum(s[x] / x for x in (2, 1, 1))) / 2,
     }[name]
 
@@ -95,13 +114,17 @@ RECIPES = {
     "pairs 2": (lambda r, g: complement_pairs(r, g, n=2, weighting="elbo"), "elbo"),
     "half": (lambda r, g: complement_pairs(r, g), "half"),
     **{f"nominal {q}": (lambda r, g, q=q: quadrature(r, g, q), f"nominal {q}") for q in NODES},
-    **{f"shares {q}": (lambda r, g, q=q: quadrature(r, g, q, n=2, nominal=False), f"shares {q}") for q in NODES},
+    **{
+        f"shares {q}": (lambda r, g, q=q: quadrature(r, g, q, n=2, nominal=False), f"shares {q}")
+        for q in NODES
+    },
 }
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_the_mean_is_the_enumerated_value(lm, rng, name):
-    """20 000 draws of one text within 4.5 standard errors of the closed form; every row is noisy, or the mean is exact."""
+    """20 000 draws of one text within 4.5 standard errors of the closed form; every row is noisy,
+    or the mean is exact."""
     recipe, value = RECIPES[name]
     got = estimate(lm, copies(lm, TEXT), recipe(copies(lm, TEXT), rng(1))).double().sum(1)
     want = expected_value(value, cross_entropy(lm, TEXT))
@@ -109,7 +132,8 @@ def test_the_mean_is_the_enumerated_value(lm, rng, name):
 
 
 def test_coupled_estimates_what_the_card_says(lm, rng):
-    """One t a batch, so the draws are batches: 300 of them within 4.5 standard errors; larger than a log-probability."""
+    """One t a batch, so the draws are batches: 300 of them within 4.5 standard errors; larger than
+    a log-probability."""
     g, r = rng(2), copies(lm, TEXT, 100)
     got = torch.stack([estimate(lm, r, coupled(r, g)).double().sum(1).mean() for _ in range(300)])
     want = expected_value("coupled", cross_entropy(lm, TEXT))
@@ -119,7 +143,8 @@ def test_coupled_estimates_what_the_card_says(lm, rng):
 
 
 def test_the_closed_forms_are_the_exact_elbo(lm):
-    """sum of S_c / c is the ELBO of exact.py, below log p; the Bernoulli law's floor at 0.001 moves it by under 0.3 %."""
+    """sum of S_c / c is the ELBO of exact.py, below log p; the Bernoulli law's floor at 0.001 moves
+    it by under 0.3 %."""
     for text in ((2, 0, 1), (0, 0, 0), (1, 2, 2)):
         s = cross_entropy(lm, text)
         elbo = expected_value("elbo", s)
@@ -129,7 +154,8 @@ def test_the_closed_forms_are_the_exact_elbo(lm):
 
 
 def test_the_rounding_of_the_released_counts_biases_them(lm):
-    """Two views of three tokens: the closed form of "llada" is off the ELBO; 'stratified' is not (above)."""
+    """Two views of three tokens: the closed form of "llada" is off the ELBO; 'stratified' is not
+    (above)."""
     s = cross_entropy(lm, TEXT)
     assert abs(expected_value("llada", s) - expected_value("elbo", s)) > 0.05
 
@@ -137,12 +163,15 @@ def test_the_rounding_of_the_released_counts_biases_them(lm):
 @pytest.mark.parametrize("counts", COUNTS[:2])
 @pytest.mark.parametrize(("m", "n"), [(9, 3), (8, 8), (9, 2)])
 def test_counts_are_spread_and_uniform(lm, rng, counts, m, n):
-    """n counts at distance m / n; over many rows each count 1..m equally often, but for the release's half-integers."""
+    """n counts at distance m / n; over many rows each count 1..m equally often, but for the
+    release's half-integers."""
     g, rows = rng(3), 9000
     tokens = torch.zeros(rows, m, dtype=torch.long)
     ids, mask = lm.prompts(rows)
     blank = torch.zeros(rows, m)
-    r = Rollout(ids, mask, tokens, blank.long(), blank, blank, torch.ones(rows).long(), lm.mask_id, -1)
+    r = Rollout(
+        ids, mask, tokens, blank.long(), blank, blank, torch.ones(rows).long(), lm.mask_id, -1
+    )
     x = torch.stack([v.scored.sum(1) for v in random_masks(r, g, n=n, counts=counts)])  # (n, rows)
     if n == m:
         assert (x.sort(0).values == torch.arange(1, m + 1)[:, None]).all()
@@ -176,12 +205,15 @@ def test_published_nodes():
 
 
 def test_quadrature_has_no_bias_where_the_integrand_s_degree_is_low(lm):
-    """With independent masks at rate t the integrand is a polynomial of degree L - 1 = 2: two nodes do, one does not."""
+    """With independent masks at rate t the integrand is a polynomial of degree L - 1 = 2: two nodes
+    do, one does not."""
     s = cross_entropy(lm, TEXT)
     elbo = expected_value("elbo", s)
 
     def rule(n):
-        return sum(w / t * sum(p * x for p, x in zip(binomial(3, t), s, strict=True)) for t, w in NODES[n])
+        return sum(
+            w / t * sum(p * x for p, x in zip(binomial(3, t), s, strict=True)) for t, w in NODES[n]
+        )
 
     assert abs(rule(1) - elbo) > 0.01
     assert abs(rule(2) - elbo) < 1e-12 and abs(rule(3) - elbo) < 1e-12
@@ -191,14 +223,17 @@ def test_quadrature_has_no_bias_where_the_integrand_s_degree_is_low(lm):
 
 
 def test_left_to_right_is_exact_for_its_decoder(table_lm):
-    """All 81 texts of a table model: log p of the left-to-right decoder; not that of the random-order one."""
+    """All 81 texts of a table model: log p of the left-to-right decoder; not that of the
+    random-order one."""
     lm = table_lm(length=4, seed=7, scale=2.0)
     others = []
     for text in lm.texts():
         r = copies(lm, text, 1)
         got = float(estimate(lm, r, left_to_right(r)).sum())
         tokens = torch.tensor(text)
-        assert got == pytest.approx(float(exact_logprob(lm, PROMPT, tokens, Schedule(4, "left_to_right"))), abs=1e-5)
+        assert got == pytest.approx(
+            float(exact_logprob(lm, PROMPT, tokens, Schedule(4, "left_to_right"))), abs=1e-5
+        )
         others.append(abs(got - float(exact_logprob(lm, PROMPT, tokens, Schedule(4, "random")))))
     assert max(others) > 0.5
 
@@ -207,7 +242,10 @@ def test_left_to_right_stops_at_the_end(lm, table_lm):
     """One view a position up to the longest text's end-of-sequence token."""
     ending = table_lm(length=3, eos=0)
     r = copies(ending, (2, 0, 1), 2)
-    assert [v.scored.tolist()[0] for v in left_to_right(r)] == [[True, False, False], [False, True, False]]
+    assert [v.scored.tolist()[0] for v in left_to_right(r)] == [
+        [True, False, False],
+        [False, True, False],
+    ]
 
 
 # ---------------------------------------------------------------- properties of every recipe
@@ -224,16 +262,25 @@ def rollouts(draw):
     given = torch.rand(n, length, generator=g) < draw(st.sampled_from([0.0, 0.3]))
     blank = torch.rand(n, length, generator=g)
     prompt = torch.full((n, 2), 50)
-    return Rollout(prompt, torch.ones(n, 2, dtype=torch.bool), tokens, torch.where(given, -1, steps), blank, blank,
-                   torch.full((n,), length), 2, 1)
+    return Rollout(
+        prompt,
+        torch.ones(n, 2, dtype=torch.bool),
+        tokens,
+        torch.where(given, -1, steps),
+        blank,
+        blank,
+        torch.full((n,), length),
+        2,
+        1,
+    )
 
 
 @settings(max_examples=25, deadline=None)
 @given(rollouts(), st.integers(0, 1000))
 @pytest.mark.parametrize("name", ESTIMATORS)
 def test_every_recipe_keeps_the_rules_of_views(name, r, seed):
-    """Scored tokens are masked, given ones neither masked nor scored, the others intact; weights finite and zero elsewhere;
-    the global generator untouched; equal seeds give equal views."""
+    """Scored tokens are masked, given ones neither masked nor scored, the others intact; weights
+    finite and zero elsewhere; the global generator untouched; equal seeds give equal views."""
     before = torch.get_rng_state()
     views, again = (ESTIMATORS[name](r, torch.Generator().manual_seed(seed)) for _ in range(2))
     assert torch.equal(before, torch.get_rng_state())
@@ -241,10 +288,18 @@ def test_every_recipe_keeps_the_rules_of_views(name, r, seed):
     for v, w in zip(views, again, strict=True):
         completion = v.tokens[:, 2:]
         masked = completion == r.mask_id
-        assert not (v.scored & ~masked).any() and not (masked & ~r.sampled).any() and not (v.scored & ~r.sampled).any()
+        assert (
+            not (v.scored & ~masked).any()
+            and not (masked & ~r.sampled).any()
+            and not (v.scored & ~r.sampled).any()
+        )
         assert torch.equal(completion[~masked], r.tokens[~masked])
         assert (v.tokens[:, :2] == r.prompt).all() or name == "one_step"
-        assert v.weight.dtype == torch.float32 and torch.isfinite(v.weight).all() and (v.weight >= 0).all()
+        assert (
+            v.weight.dtype == torch.float32
+            and torch.isfinite(v.weight).all()
+            and (v.weight >= 0).all()
+        )
         assert (v.weight[~v.scored] == 0).all()
         assert torch.equal(v.tokens, w.tokens) and torch.equal(v.weight, w.weight)
 
@@ -277,7 +332,9 @@ def test_complementary_masks_cover_every_token_once(r, seed, n):
 def test_quadrature_masks_an_exact_number(r, seed):
     """floor(t m), at least one, of the tokens up to the first end of sequence."""
     m = (r.sampled & r.until_eos).sum(1)
-    for (t, _), v in zip(NODES[3], quadrature(r, torch.Generator().manual_seed(seed), 3), strict=True):
+    for (t, _), v in zip(
+        NODES[3], quadrature(r, torch.Generator().manual_seed(seed), 3), strict=True
+    ):
         wanted = (t * m + 1e-9).long().clamp(min=1).minimum(m)
         assert torch.equal(v.scored.sum(1), wanted)
 
@@ -289,29 +346,40 @@ def test_random_subsets_are_equally_likely(rng):
     assert (picked.sum(1) == 2).all() and not picked[:, 1].any()
     counts = torch.bincount((picked * 2 ** torch.arange(5)).sum(1))
     counts = counts[counts > 0]
-    assert len(counts) == 6 and ((counts / 12000 - 1 / 6).abs() < 4.5 * (5 / 36 / 12000) ** 0.5).all()
+    assert (
+        len(counts) == 6 and ((counts / 12000 - 1 / 6).abs() < 4.5 * (5 / 36 / 12000) ** 0.5).all()
+    )
 
 
 def test_complementary_masks_remove_the_noise_of_coverage(table_lm, rng):
-    """Where no token depends on another, all noise is which tokens are covered: none is left in a pair, some in two
-    independent masks of the same counts. (With dependence and ELBO weights the pair can be noisier: chapter 04.)"""
+    """Where no token depends on another, all noise is which tokens are covered: none is left in a
+    pair, some in two independent masks of the same counts. (With dependence and ELBO weights the
+    pair can be noisier: chapter 04.)"""
     lm = table_lm(length=3, seed=6, scale=2.0)
     lm.table = lm.table[-1:].expand_as(lm.table)
     r = copies(lm, TEXT, 2000)
     pair = estimate(lm, r, complement_pairs(r, rng(5))).double().sum(1)
     full = float(exact_logprob(lm, PROMPT, torch.tensor(TEXT), Schedule(3, "random")))
     torch.testing.assert_close(pair, torch.full_like(pair, full / 2), rtol=0, atol=1e-5)
-    views = complement_pairs(r, rng(5))[:1] + complement_pairs(r, rng(6))[1:]  # two halves of different pairs
+    views = (
+        complement_pairs(r, rng(5))[:1] + complement_pairs(r, rng(6))[1:]
+    )  # two halves of different pairs
     assert estimate(lm, r, views).sum(1).std() > 0.1
 
 
-@pytest.mark.parametrize(("call", "message"), [
-    (lambda r, g: random_masks(r, g, n=0), "n >= 1"), (lambda r, g: random_masks(r, g, counts="even"), "counts one of"),
-    (lambda r, g: coupled(r, g, 0.0), "0 < low <= high < 1"), (lambda r, g: coupled(r, g, 0.9), "0 < low <= high < 1"),
-    (lambda r, g: quadrature(r, g, 4), "nodes must be one of"), (lambda r, g: quadrature(r, g, n=0), "n >= 1"),
-    (lambda r, g: complement_pairs(r, g, weighting="full"), "weighting 'half' or 'elbo'"),
-    (lambda r, g: complement_pairs(r, g, n=0), "n >= 1"),
-])
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda r, g: random_masks(r, g, n=0), "n >= 1"),
+        (lambda r, g: random_masks(r, g, counts="even"), "counts one of"),
+        (lambda r, g: coupled(r, g, 0.0), "0 < low <= high < 1"),
+        (lambda r, g: coupled(r, g, 0.9), "0 < low <= high < 1"),
+        (lambda r, g: quadrature(r, g, 4), "nodes must be one of"),
+        (lambda r, g: quadrature(r, g, n=0), "n >= 1"),
+        (lambda r, g: complement_pairs(r, g, weighting="full"), "weighting 'half' or 'elbo'"),
+        (lambda r, g: complement_pairs(r, g, n=0), "n >= 1"),
+    ],
+)
 def test_bad_numbers_are_refused(lm, rng, call, message):
     with pytest.raises(ValueError, match=message):
         call(copies(lm, TEXT, 1), rng(0))

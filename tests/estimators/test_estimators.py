@@ -1,4 +1,5 @@
-"""Likelihood estimators: against enumeration, against the path's own log-probability, and by their invariants."""
+"""Likelihood estimators: against enumeration, against the path's own log-probability, and by their
+invariants."""
 
 import itertools
 
@@ -29,7 +30,17 @@ def hand_made(tokens, unmask_step, prompt_length=3, padding=None, mask_id=2, eos
         mask[row, :width] = False
     prompt = torch.where(mask, 50, 0)
     blank = torch.zeros(tokens.shape)
-    return Rollout(prompt, mask, tokens, unmask_step, blank, blank, unmask_step.max(1).values + 1, mask_id, eos_id)
+    return Rollout(
+        prompt,
+        mask,
+        tokens,
+        unmask_step,
+        blank,
+        blank,
+        unmask_step.max(1).values + 1,
+        mask_id,
+        eos_id,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -49,10 +60,13 @@ def rollout(ending):
 
 
 def test_one_step_masks_what_it_scores(rollout, rng):
-    """The whole completion is masked; every token to the first end-of-sequence is scored, with weight 1."""
+    """The whole completion is masked; every token to the first end-of-sequence is scored, with
+    weight 1."""
     (view,) = one_step(rollout, rng(0), 0.3)
     assert (view.tokens[:, -8:] == rollout.mask_id).all()
-    assert torch.equal(view.scored, rollout.until_eos) and torch.equal(view.weight, rollout.until_eos.float())
+    assert torch.equal(view.scored, rollout.until_eos) and torch.equal(
+        view.weight, rollout.until_eos.float()
+    )
     assert not view.scored.all() and view.scored.any(1).all()
 
 
@@ -72,8 +86,11 @@ def test_one_step_draws_anew_and_repeats_with_the_seed(rng):
 
 @pytest.mark.parametrize("p", [0.0, 0.15, 0.6, 1.0])
 def test_one_step_prompt_mask_rate(rng, p):
-    """Real prompt tokens are masked at rate p within 4.5 standard errors; padding never; others stay as they are."""
-    r = hand_made([[5, 6]] * 200, [[0, 1]] * 200, prompt_length=60, padding=[i % 30 for i in range(200)])
+    """Real prompt tokens are masked at rate p within 4.5 standard errors; padding never; others
+    stay as they are."""
+    r = hand_made(
+        [[5, 6]] * 200, [[0, 1]] * 200, prompt_length=60, padding=[i % 30 for i in range(200)]
+    )
     prompt = one_step(r, rng(2), p)[0].tokens[:, :-2]
     hidden = prompt == r.mask_id
     assert not (hidden & ~r.prompt_mask).any() and torch.equal(prompt[~hidden], r.prompt[~hidden])
@@ -82,7 +99,8 @@ def test_one_step_prompt_mask_rate(rng, p):
 
 
 def test_one_step_is_exact_for_a_decoder_of_one_step(lm, rng):
-    """All tokens in one step, prompt whole: the estimate is the rollout's own log-probability, token by token."""
+    """All tokens in one step, prompt whole: the estimate is the rollout's own log-probability,
+    token by token."""
     r = denoise(lm, PROMPTS, 8, Schedule(1), temperature=1.0, generator=rng(3))
     (view,) = one_step(r, rng(0), 0.0)
     with torch.no_grad():
@@ -96,11 +114,22 @@ def every_text(lm):
     texts = torch.tensor(lm.texts())
     ids, mask = lm.prompts(len(texts))
     blank = torch.zeros(texts.shape)
-    return Rollout(ids, mask, texts, torch.zeros_like(texts), blank, blank, torch.ones(len(texts)), lm.mask_id, lm.eos_id)
+    return Rollout(
+        ids,
+        mask,
+        texts,
+        torch.zeros_like(texts),
+        blank,
+        blank,
+        torch.ones(len(texts)),
+        lm.mask_id,
+        lm.eos_id,
+    )
 
 
 def test_one_step_is_a_law_and_the_wrong_one_for_more_steps(table_lm, rng):
-    """Enumeration: exp(estimate) sums to 1 over all texts, but is far from the law of the three-step decoder."""
+    """Enumeration: exp(estimate) sums to 1 over all texts, but is far from the law of the
+    three-step decoder."""
     lm = table_lm()
     r = every_text(lm)
     estimate = token_logprobs(lm, r, one_step(r, rng(0), 0.0)[0]).double().sum(1).exp()
@@ -118,7 +147,8 @@ def test_one_step_is_a_law_and_the_wrong_one_for_more_steps(table_lm, rng):
 
 
 def test_one_step_is_biased_along_a_path_of_more_steps(lm, rng):
-    """On a model: the estimate differs from the path's exact log-probability by more than any rounding."""
+    """On a model: the estimate differs from the path's exact log-probability by more than any
+    rounding."""
     r = denoise(lm, PROMPTS, 8, Schedule(8), temperature=1.0, generator=rng(4))
     with torch.no_grad():
         got = token_logprobs(lm, r, one_step(r, rng(0), 0.0)[0])
@@ -138,9 +168,12 @@ def test_one_step_refuses_a_bad_rate(rollout, rng, p):
 
 
 def test_last_scored_step_by_hand():
-    """One more than the last step that wrote something other than end-of-sequence; 1 for an empty text; anchors too."""
-    r = hand_made([[5, 6, 1, 1], [5, 1, 6, 1], [1, 1, 1, 1], [1, 5, 1, 1], [5, 6, 7, 8]],
-                  [[1, 0, 3, 2], [0, 1, 3, 2], [0, 1, 2, 3], [0, -1, 1, 2], [3, 2, 1, 0]])
+    """One more than the last step that wrote something other than end-of-sequence; 1 for an empty
+    text; anchors too."""
+    r = hand_made(
+        [[5, 6, 1, 1], [5, 1, 6, 1], [1, 1, 1, 1], [1, 5, 1, 1], [5, 6, 7, 8]],
+        [[1, 0, 3, 2], [0, 1, 3, 2], [0, 1, 2, 3], [0, -1, 1, 2], [3, 2, 1, 0]],
+    )
     assert last_scored_step(r).tolist() == [2, 4, 1, 1, 4]
 
 
@@ -153,11 +186,15 @@ def test_view_of_step_by_hand():
     assert view.weight.tolist() == [[0.0, 0.5, 0.0], [0.0, 0.0, 2.0]]
 
 
-@pytest.mark.parametrize("rule", [Schedule(4), Schedule(8, "random"), Threshold(0.4), Gate(0.3),
-                                  RunningConfidence(4, "max")], ids=repr)
+@pytest.mark.parametrize(
+    "rule",
+    [Schedule(4), Schedule(8, "random"), Threshold(0.4), Gate(0.3), RunningConfidence(4, "max")],
+    ids=repr,
+)
 @pytest.mark.parametrize("eos", ["free", "stop"])
 def test_all_steps_are_the_log_probability_of_the_path(ending, rng, rule, eos):
-    """Summed over views: each token's own log-probability when it was written, for steps < T_i only."""
+    """Summed over views: each token's own log-probability when it was written, for steps < T_i
+    only."""
     r = denoise(ending, PROMPTS * 3, 8, rule, temperature=1.0, eos=eos, generator=rng(5))
     total = torch.zeros(12, 8)
     for view in all_steps(r):
@@ -170,7 +207,8 @@ def test_all_steps_are_the_log_probability_of_the_path(ending, rng, rule, eos):
 
 
 def test_all_steps_equal_the_enumerated_path(table_lm, rng):
-    """Enumeration: the path's log-probability is the sum, over its steps, of the table's own log-softmax in float64."""
+    """Enumeration: the path's log-probability is the sum, over its steps, of the table's own
+    log-softmax in float64."""
     lm = table_lm(length=4, seed=2)
     r = denoise(lm, lm.prompts(40), 4, Schedule(2, "random"), temperature=1.0, generator=rng(6))
     got = sum(v.weight * token_logprobs(lm, r, v) for v in all_steps(r)).sum(1)
@@ -178,7 +216,9 @@ def test_all_steps_equal_the_enumerated_path(table_lm, rng):
         canvas, want = [lm.mask_id] * 4, 0.0
         for t in range(2):
             written = [j for j in range(4) if r.unmask_step[i, j] == t]
-            want += sum(float(lm.logits(tuple(canvas))[j].log_softmax(-1)[r.tokens[i, j]]) for j in written)
+            want += sum(
+                float(lm.logits(tuple(canvas))[j].log_softmax(-1)[r.tokens[i, j]]) for j in written
+            )
             for j in written:
                 canvas[j] = int(r.tokens[i, j])
         assert float(got[i]) == pytest.approx(want, abs=1e-5)
@@ -186,19 +226,26 @@ def test_all_steps_equal_the_enumerated_path(table_lm, rng):
 
 @pytest.fixture(scope="module")
 def path(ending, rollout):
-    """(N, L) log-probability of each token of `rollout` on the canvas it was written from, zero from T_i on."""
+    """(N, L) log-probability of each token of `rollout` on the canvas it was written from, zero
+    from T_i on."""
     with torch.no_grad():
         return sum(v.weight * token_logprobs(ending, rollout, v) for v in all_steps(rollout))
 
 
 def estimates(rollout, path, generator, draws, **numbers):
-    """(draws, N): the weighted sum of each row's views, with log-probabilities looked up in `path`."""
-    return torch.stack([sum(v.weight * path for v in visited_steps(rollout, generator, **numbers)).sum(1)
-                        for _ in range(draws)])
+    """(draws, N): the weighted sum of each row's views, with log-probabilities looked up in
+    `path`."""
+    return torch.stack(
+        [
+            sum(v.weight * path for v in visited_steps(rollout, generator, **numbers)).sum(1)
+            for _ in range(draws)
+        ]
+    )
 
 
 def test_a_visited_view_scores_what_the_path_scored(ending, rollout, path, rng):
-    """Each view's log-probabilities are the path's, so the look-up in the next tests is right; weights are T_i / k."""
+    """Each view's log-probabilities are the path's, so the look-up in the next tests is right;
+    weights are T_i / k."""
     last = last_scored_step(rollout)
     for view in visited_steps(rollout, rng(7), k=3):
         with torch.no_grad():
@@ -212,7 +259,8 @@ def test_a_visited_view_scores_what_the_path_scored(ending, rollout, path, rng):
 @pytest.mark.parametrize("stratified", [True, False])
 @pytest.mark.parametrize("k", [1, 3])
 def test_visited_steps_are_unbiased(rollout, path, rng, k, stratified, law):
-    """The mean of 1 000 draws is the log-probability of the path, row by row, within 4.5 standard errors."""
+    """The mean of 1 000 draws is the log-probability of the path, row by row, within 4.5 standard
+    errors."""
     got = estimates(rollout, path, rng(8), 1000, k=k, stratified=stratified, law=law)
     se = got.std(0) / 1000**0.5
     last = last_scored_step(rollout)
@@ -231,15 +279,22 @@ def test_steps_are_drawn_uniformly(rng):
 
 @pytest.mark.parametrize("law", ["uniform", "entropy"])
 def test_the_weights_average_one(rollout, rng, law):
-    """Times k / T_i, the weight is the importance weight of AGRPO: its mean over draws is 1 for each row."""
+    """Times k / T_i, the weight is the importance weight of AGRPO: its mean over draws is 1 for
+    each row."""
     last, g = last_scored_step(rollout), rng(12)
-    got = torch.stack([sum(v.weight.amax(1) for v in visited_steps(rollout, g, k=3, law=law)) / last for _ in range(1000)])
+    got = torch.stack(
+        [
+            sum(v.weight.amax(1) for v in visited_steps(rollout, g, k=3, law=law)) / last
+            for _ in range(1000)
+        ]
+    )
     assert ((got.mean(0) - 1).abs() <= 4.5 * got.std(0) / 1000**0.5 + 1e-5).all()
     assert (got.std(0) < 1e-6).all() if law == "uniform" else (got.std(0)[last > 1] > 0.01).any()
 
 
 def test_the_entropy_law_by_hand(rng):
-    """Steps of entropy 1, 3 and nothing: drawn at 1/4, 3/4 and about 0, the end-of-sequence step never."""
+    """Steps of entropy 1, 3 and nothing: drawn at 1/4, 3/4 and about 0, the end-of-sequence step
+    never."""
     r = hand_made([[5, 6, 7, 8, 1]], [[0, 1, 1, 2, 3]])
     r = Rollout(**{**vars(r), "entropy": torch.tensor([[1.0, 1.0, 2.0, 0.0, 9.0]])})
     g = rng(13)
@@ -258,37 +313,49 @@ def test_an_unknown_law_is_refused(rollout, rng):
 
 
 def test_stratified_draws_vary_less(rollout, path, rng):
-    """A row alone (k = 3 of 4 steps), and the sum over 8 copies of it (k = 1): at most half the variance."""
+    """A row alone (k = 3 of 4 steps), and the sum over 8 copies of it (k = 1): at most half the
+    variance."""
     row = rollout.select((last_scored_step(rollout) == 4).nonzero()[0])
     values = path[(last_scored_step(rollout) == 4).nonzero()[0]]
     for copies, k in ((1, 3), (8, 1)):
         rows = torch.zeros(copies, dtype=torch.long)
-        strat, indep = (estimates(row.select(rows), values[rows], rng(10), 1000, k=k, stratified=s).sum(1).var()
-                        for s in (True, False))
+        strat, indep = (
+            estimates(row.select(rows), values[rows], rng(10), 1000, k=k, stratified=s).sum(1).var()
+            for s in (True, False)
+        )
         assert 0 < strat < 0.5 * indep
 
 
 def test_stratified_draws_never_vary_more(rollout, path, rng):
-    """In a mixed batch each row, and the batch, varies at most as much as with independent draws, up to sampling noise."""
+    """In a mixed batch each row, and the batch, varies at most as much as with independent draws,
+    up to sampling noise."""
     draws = 1000
-    strat, indep = (estimates(rollout, path, rng(10), draws, k=4, stratified=s) for s in (True, False))
-    room = 1 + 4.5 * 2 * (2 / draws) ** 0.5  # twice the relative error of a ratio of two variances of normal draws
+    strat, indep = (
+        estimates(rollout, path, rng(10), draws, k=4, stratified=s) for s in (True, False)
+    )
+    room = (
+        1 + 4.5 * 2 * (2 / draws) ** 0.5
+    )  # twice the relative error of a ratio of two variances of normal draws
     assert strat.sum(1).var() <= room * indep.sum(1).var()
     assert (strat.var(0) <= room * indep.var(0) + 1e-9).all()
 
 
-def test_a_single_row_is_scored_without_noise_where_k_is_a_multiple_of_its_steps(rollout, path, rng):
-    """One row, k = T or 2 T: every step is drawn exactly k / T times, so the estimate is the path's log-probability."""
+def test_a_single_row_is_scored_without_noise_where_k_is_a_multiple_of_its_steps(
+    rollout, path, rng
+):
+    """One row, k = T or 2 T: every step is drawn exactly k / T times, so the estimate is the path's
+    log-probability."""
     for i in range(len(rollout.tokens)):
         row = rollout.select(torch.tensor([i]))
         steps = int(last_scored_step(row)[0])
         for k in (steps, 2 * steps):
-            got = estimates(row, path[i: i + 1], rng(i), 5, k=k)
+            got = estimates(row, path[i : i + 1], rng(i), 5, k=k)
             torch.testing.assert_close(got, path[i].sum().expand(5, 1), rtol=1e-4, atol=1e-4)
 
 
 def test_several_rows_share_the_slices(rng):
-    """With more rows the slices are dealt among them: even k = N T leaves noise in each row (none in the steps' total)."""
+    """With more rows the slices are dealt among them: even k = N T leaves noise in each row (none
+    in the steps' total)."""
     r = hand_made([[5, 6]] * 3, [[0, 1]] * 3)
     values = torch.tensor([[0.0, 1.0]] * 3)
     got = estimates(r, values, rng(11), 300, k=6)
@@ -300,7 +367,10 @@ def test_visited_steps_repeat_with_the_seed(rollout, rng):
     """Equal seeds give equal views; k views come back; k < 1 is refused."""
     a, b, c = (visited_steps(rollout, rng(s), k=5) for s in (1, 1, 2))
     assert len(a) == 5
-    assert all(torch.equal(x.tokens, y.tokens) and torch.equal(x.weight, y.weight) for x, y in zip(a, b, strict=True))
+    assert all(
+        torch.equal(x.tokens, y.tokens) and torch.equal(x.weight, y.weight)
+        for x, y in zip(a, b, strict=True)
+    )
     assert any(not torch.equal(x.tokens, y.tokens) for x, y in zip(a, c, strict=True))
     with pytest.raises(ValueError, match="k must be at least 1, got 0"):
         visited_steps(rollout, rng(0), k=0)
@@ -331,18 +401,27 @@ def naive_logprobs(lm, rollout, view, temperature=1.0):
     for i in range(n):
         real = torch.cat([rollout.prompt_mask[i], torch.ones(length, dtype=torch.bool)])
         ids = view.tokens[i][real][None]
-        hidden = lm.backbone.model(ids, attention_mask=torch.zeros(1, 1, ids.shape[1], ids.shape[1]), use_cache=False)
+        hidden = lm.backbone.model(
+            ids, attention_mask=torch.zeros(1, 1, ids.shape[1], ids.shape[1]), use_cache=False
+        )
         logits = lm.backbone.lm_head(hidden.last_hidden_state)[0, -length:]
         kept = torch.arange(logits.shape[-1]) != lm.mask_id
         logp = (logits.where(kept, torch.tensor(float("-inf"))) / temperature).log_softmax(-1)
-        rows.append(torch.stack([logp[j, rollout.tokens[i, j]] if view.scored[i, j] else torch.zeros(())
-                                 for j in range(length)]))
+        rows.append(
+            torch.stack(
+                [
+                    logp[j, rollout.tokens[i, j]] if view.scored[i, j] else torch.zeros(())
+                    for j in range(length)
+                ]
+            )
+        )
     return torch.stack(rows)
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.6])
 def test_token_logprobs_and_their_gradient_equal_the_naive_ones(lm, rng, temperature):
-    """Gathering before the head and padding change nothing: values to 1e-5, every gradient to 2e-5 of its size."""
+    """Gathering before the head and padding change nothing: values to 1e-5, every gradient to 2e-5
+    of its size."""
     r = denoise(lm, PROMPTS, 8, Schedule(4, "random"), temperature=1.0, generator=rng(12))
     view = visited_steps(r, rng(13), k=2)[0]
     results = []
@@ -370,7 +449,11 @@ def test_chunk_size_does_not_matter(lm, rollout, rng):
 
 def test_nothing_scored_is_zero(lm, rollout):
     """A view that scores nothing gives zeros and a gradient of nothing."""
-    view = View(torch.cat([rollout.prompt, rollout.tokens], 1), torch.zeros(16, 8, dtype=torch.bool), torch.zeros(16, 8))
+    view = View(
+        torch.cat([rollout.prompt, rollout.tokens], 1),
+        torch.zeros(16, 8, dtype=torch.bool),
+        torch.zeros(16, 8),
+    )
     got = token_logprobs(lm, rollout, view)
     assert got.shape == (16, 8) and (got == 0).all()
 
@@ -379,7 +462,11 @@ def test_a_visible_token_may_not_be_scored(lm, rollout):
     """The model would see the answer: refused."""
     scored = torch.ones(16, 8, dtype=torch.bool)
     with pytest.raises(ValueError, match="may only score tokens that it masks"):
-        token_logprobs(lm, rollout, View(torch.cat([rollout.prompt, rollout.tokens], 1), scored, scored.float()))
+        token_logprobs(
+            lm,
+            rollout,
+            View(torch.cat([rollout.prompt, rollout.tokens], 1), scored, scored.float()),
+        )
 
 
 def test_views_and_rollouts_are_selected_alike(lm, rollout, rng):
@@ -387,5 +474,8 @@ def test_views_and_rollouts_are_selected_alike(lm, rollout, rng):
     (view,) = one_step(rollout, rng(0))
     rows = torch.tensor([5, 0, 11])
     with torch.no_grad():
-        whole, some = token_logprobs(lm, rollout, view), token_logprobs(lm, rollout.select(rows), view.select(rows))
+        whole, some = (
+            token_logprobs(lm, rollout, view),
+            token_logprobs(lm, rollout.select(rows), view.select(rows)),
+        )
     torch.testing.assert_close(whole[rows], some, rtol=0, atol=1e-5)

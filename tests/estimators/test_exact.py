@@ -1,4 +1,5 @@
-"""exact.py: sums to one, agrees with brute force, with the sampler's frequencies, and with calculus."""
+"""exact.py: sums to one, agrees with brute force, with the sampler's frequencies, and with
+calculus."""
 
 import itertools
 import math
@@ -7,23 +8,44 @@ import pytest
 import torch
 
 from dllm_rl_lite.estimators import (
-    Law,
+    TextDistribution,
     all_steps,
     exact_elbo,
     exact_logprob,
     expected_reward,
     optimal_policy,
-    text_law,
+    text_distribution,
     token_logprobs,
 )
-from dllm_rl_lite.sampler import Factor, Gate, Rollout, RunningConfidence, Schedule, Seen, Threshold, denoise, top
+from dllm_rl_lite.sampler import (
+    Factor,
+    Gate,
+    Rollout,
+    RuleInput,
+    RunningConfidence,
+    Schedule,
+    Threshold,
+    denoise,
+    top,
+)
 
 PROMPT = torch.zeros(1, dtype=torch.long)  # a table model does not look at it
 ORDERS = ("confidence", "random", "entropy", "margin", "left_to_right")
-DECODERS = [(Schedule(steps, order), block)
-            for order in ORDERS for steps, block in ((4, None), (2, None), (3, None), (4, 2))]
-DECODERS += [(Schedule(1), None), (Threshold(0.5), None), (Threshold(0.5), 2), (Gate(0.3), None), (Gate(0.3, 2.0), 2),
-             (Gate(0.3, 0.5, 2), None), (Gate(0.2, 1.0, 3), None), (Gate(0.3, 0.5, 3), 2)]
+DECODERS = [
+    (Schedule(steps, order), block)
+    for order in ORDERS
+    for steps, block in ((4, None), (2, None), (3, None), (4, 2))
+]
+DECODERS += [
+    (Schedule(1), None),
+    (Threshold(0.5), None),
+    (Threshold(0.5), 2),
+    (Gate(0.3), None),
+    (Gate(0.3, 2.0), 2),
+    (Gate(0.3, 0.5, 2), None),
+    (Gate(0.2, 1.0, 3), None),
+    (Gate(0.3, 0.5, 3), 2),
+]
 
 
 @pytest.fixture(scope="module")
@@ -41,16 +63,19 @@ def table32(table_lm):
 
 
 def law_of(lm, rule, block=None, **settings):
-    return text_law(lm, PROMPT, [torch.arange(3)] * lm.length, rule, block, **settings)
+    return text_distribution(lm, PROMPT, [torch.arange(3)] * lm.length, rule, block, **settings)
 
 
-# ---------------------------------------------------------------- brute force: every candidate, the rule's own answer
+# ---------------------------------------------------------------- brute force: every candidate, the
+# rule's own answer
 
 
 def brute_force(lm, rule, block, temperature=1.0):
     """Text -> probability, trying every tuple of candidates on every canvas that comes up."""
     size, law = block or lm.length, {}
-    level = {((lm.mask_id,) * lm.length, -1, 0, 0): 1.0}  # (canvas, block start, step in it, masked at its start)
+    level = {
+        ((lm.mask_id,) * lm.length, -1, 0, 0): 1.0
+    }  # (canvas, block start, step in it, masked at its start)
     while level:
         following = {}
         for (canvas, start, step, at_start), p in level.items():
@@ -66,15 +91,23 @@ def brute_force(lm, rule, block, temperature=1.0):
             for drawn in itertools.product(range(3), repeat=len(active)):
                 token = dict(zip(active, drawn, strict=True))
                 q = math.prod(float(draw[i, v]) for i, v in token.items())
-                for chosen, chance in answers(rule, lm, logits, confidence, active, token, step, at_start, size):
-                    after = (tuple(token[i] if i in chosen else c for i, c in enumerate(canvas)), start, step + 1, at_start)
+                for chosen, chance in answers(
+                    rule, lm, logits, confidence, active, token, step, at_start, size
+                ):
+                    after = (
+                        tuple(token[i] if i in chosen else c for i, c in enumerate(canvas)),
+                        start,
+                        step + 1,
+                        at_start,
+                    )
                     following[after] = following.get(after, 0.0) + p * q * chance
         level = following
     return law
 
 
 def answers(rule, lm, logits, confidence, active, token, step, at_start, size):
-    """[(positions, chance)] that the rule reveals for these candidates, by the sampler's own rule where it can be asked."""
+    """[(positions, chance)] that the rule reveals for these candidates, by the sampler's own rule
+    where it can be asked."""
     n = lm.length
     blocks = n // size
     mask, conf = torch.zeros(1, n, dtype=torch.bool), torch.zeros(1, n)
@@ -88,7 +121,11 @@ def answers(rule, lm, logits, confidence, active, token, step, at_start, size):
             chance = math.prod(p[i] if i in through else 1 - p[i] for i in active)
             rest = mask.clone()
             rest[0, through] = False
-            extra = top(conf, rest, torch.tensor([max(rule.n_min - len(through), 0)]))[0].nonzero()[:, 0].tolist()
+            extra = (
+                top(conf, rest, torch.tensor([max(rule.n_min - len(through), 0)]))[0]
+                .nonzero()[:, 0]
+                .tolist()
+            )
             yield {*through, *extra}, chance
         return
     if isinstance(rule, Schedule) and rule.order == "random":
@@ -100,8 +137,16 @@ def answers(rule, lm, logits, confidence, active, token, step, at_start, size):
     logp = logits.float().log_softmax(-1)
     top2 = logp.exp().topk(2, -1).values
     ones = torch.ones(1, dtype=torch.long)
-    seen = Seen(mask, conf, torch.special.entr(logp.exp()).sum(-1)[None], (top2[:, 0] - top2[:, 1])[None], ones * step,
-                ones * at_start, blocks, None)
+    seen = RuleInput(
+        mask,
+        conf,
+        torch.special.entr(logp.exp()).sum(-1)[None],
+        (top2[:, 0] - top2[:, 1])[None],
+        ones * step,
+        ones * at_start,
+        blocks,
+        None,
+    )
     yield set(rule.reveal(seen)[0].nonzero()[:, 0].tolist()), 1.0
 
 
@@ -116,9 +161,12 @@ def test_every_decoder_sums_to_one_and_equals_brute_force(table, rule, block):
         assert p == pytest.approx(want.get(tuple(text), 0.0), abs=1e-12)
 
 
-@pytest.mark.parametrize("rule", [Schedule(4), Schedule(2), Schedule(4, "random"), Gate(0.3)], ids=repr)
+@pytest.mark.parametrize(
+    "rule", [Schedule(4), Schedule(2), Schedule(4, "random"), Gate(0.3)], ids=repr
+)
 def test_temperature(table, table32, rule):
-    """Candidates are drawn at the temperature, confidence stays at temperature 1; at 0 the law is the greedy text."""
+    """Candidates are drawn at the temperature, confidence stays at temperature 1; at 0 the law is
+    the greedy text."""
     law, want = law_of(table, rule, temperature=0.6), brute_force(table, rule, None, 0.6)
     tried = torch.tensor([want.get(tuple(t), 0.0) for t in law.texts.tolist()], dtype=torch.double)
     torch.testing.assert_close(law.prob, tried, rtol=0, atol=1e-12)
@@ -130,9 +178,12 @@ def test_temperature(table, table32, rule):
 
 @pytest.mark.parametrize(("rule", "block"), DECODERS, ids=repr)
 def test_the_sampler_writes_texts_this_often(table32, rng, rule, block):
-    """20 000 rollouts: Pearson's statistic of the 81 frequencies within 4.5 standard deviations of its mean."""
+    """20 000 rollouts: Pearson's statistic of the 81 frequencies within 4.5 standard deviations of
+    its mean."""
     law, n = law_of(table32, rule, block), 20000
-    tokens = denoise(table32, table32.prompts(n), 4, rule, block, temperature=1.0, generator=rng(3)).tokens
+    tokens = denoise(
+        table32, table32.prompts(n), 4, rule, block, temperature=1.0, generator=rng(3)
+    ).tokens
     count = torch.bincount((tokens * torch.tensor([27, 9, 3, 1])).sum(1), minlength=81)
     expected = n * law.prob.detach()
     common = expected > 5  # the rest is pooled into one cell
@@ -146,18 +197,28 @@ def test_the_sampler_writes_texts_this_often(table32, rng, rule, block):
 
 
 def test_the_sampler_agrees_on_a_real_model(lm, rng):
-    """A network, blocks, an anchor and two free tokens at a time: 4 000 rollouts, each of the 12 likeliest texts."""
+    """A network, blocks, an anchor and two free tokens at a time: 4 000 rollouts, each of the 12
+    likeliest texts."""
     ids = torch.tensor([5, 30, 21, 28])
     anchor = torch.tensor([lm.mask_id, 37, lm.mask_id, 7])
     n = 4000
     prompts = (ids.expand(n, -1), torch.ones(n, 4, dtype=torch.bool))
     choices = [torch.arange(len(lm.tokenizer))] * 4
-    for rule, block in ((Schedule(4), 2), (Schedule(1), None), (Schedule(2), None), (Gate(0.1), None)):
+    for rule, block in (
+        (Schedule(4), 2),
+        (Schedule(1), None),
+        (Schedule(2), None),
+        (Gate(0.1), None),
+    ):
         with torch.no_grad():
-            law = text_law(lm, ids, choices, rule, block, anchor=anchor)
+            law = text_distribution(lm, ids, choices, rule, block, anchor=anchor)
         assert abs(float(law.prob.sum()) - 1) < 1e-12
-        tokens = denoise(lm, prompts, 4, rule, block, 1.0, anchor=anchor.expand(n, -1), generator=rng(5)).tokens
-        for p, text in zip(*(x[law.prob.topk(12).indices] for x in (law.prob, law.texts)), strict=True):
+        tokens = denoise(
+            lm, prompts, 4, rule, block, 1.0, anchor=anchor.expand(n, -1), generator=rng(5)
+        ).tokens
+        for p, text in zip(
+            *(x[law.prob.topk(12).indices] for x in (law.prob, law.texts)), strict=True
+        ):
             share = float((tokens == text).all(1).double().mean())
             assert abs(share - float(p)) < 4.5 * float(p * (1 - p) / n) ** 0.5
 
@@ -165,7 +226,9 @@ def test_the_sampler_agrees_on_a_real_model(lm, rng):
 # ---------------------------------------------------------------- one text
 
 
-@pytest.mark.parametrize(("rule", "block"), [d for i, d in enumerate(DECODERS) if i % 4 == 0], ids=repr)
+@pytest.mark.parametrize(
+    ("rule", "block"), [d for i, d in enumerate(DECODERS) if i % 4 == 0], ids=repr
+)
 def test_one_text_is_an_entry_of_the_law(table, rule, block):
     """2^4 canvases give what 4^4 gave."""
     law = law_of(table, rule, block)
@@ -175,7 +238,8 @@ def test_one_text_is_an_entry_of_the_law(table, rule, block):
 
 
 def test_a_network_s_text_is_the_sum_over_all_orders(lm):
-    """Five free tokens after a prompt: 120 orders one by one, random order, to float32's precision."""
+    """Five free tokens after a prompt: 120 orders one by one, random order, to float32's
+    precision."""
     ids, text = torch.tensor([30, 21, 28]), torch.tensor([8, 9, 7, 40, 1])
     paths = []
     with torch.no_grad():
@@ -190,7 +254,8 @@ def test_a_network_s_text_is_the_sum_over_all_orders(lm):
             paths.append(total)
         want = torch.tensor(paths).double()
         assert float(exact_logprob(lm, ids, text, Schedule(5, "random"))) == pytest.approx(
-            float(want.logsumexp(0)) - math.log(120), abs=1e-5)
+            float(want.logsumexp(0)) - math.log(120), abs=1e-5
+        )
         assert float(exact_elbo(lm, ids, text)) == pytest.approx(float(want.mean()), abs=1e-5)
     assert want.std() > 0.1
 
@@ -201,7 +266,10 @@ def test_prompts_may_be_messages(lm):
 
     text = torch.tensor([8, 9])
     with torch.no_grad():
-        a, b = (exact_logprob(lm, p, text, Schedule(2)) for p in ("1+2", encode_prompts(lm.tokenizer, ["1+2"])[0][0]))
+        a, b = (
+            exact_logprob(lm, p, text, Schedule(2))
+            for p in ("1+2", encode_prompts(lm.tokenizer, ["1+2"])[0][0])
+        )
     assert float(a) == float(b)
 
 
@@ -210,7 +278,8 @@ def test_prompts_may_be_messages(lm):
 
 @pytest.mark.parametrize("block", [None, 2])
 def test_the_elbo_is_the_mean_over_orders_and_a_lower_bound(table, block):
-    """All 81 texts, all orders that respect the blocks; strictly below log p, equal where there is one token."""
+    """All 81 texts, all orders that respect the blocks; strictly below log p, equal where there is
+    one token."""
     orders = [o for o in itertools.permutations(range(4)) if block is None or set(o[:2]) == {0, 1}]
     gaps = []
     for text in table.texts():
@@ -224,7 +293,9 @@ def test_the_elbo_is_the_mean_over_orders_and_a_lower_bound(table, block):
         tokens = torch.tensor(text)
         elbo = float(exact_elbo(table, PROMPT, tokens, block))
         assert elbo == pytest.approx(sum(paths) / len(paths), abs=1e-12)
-        gaps.append(float(exact_logprob(table, PROMPT, tokens, Schedule(4, "random"), block)) - elbo)
+        gaps.append(
+            float(exact_logprob(table, PROMPT, tokens, Schedule(4, "random"), block)) - elbo
+        )
     assert min(gaps) > 0 and max(gaps) > 0.05
 
 
@@ -233,34 +304,52 @@ def test_one_token_has_no_gap(table_lm):
     lm = table_lm(length=1)
     for v in range(3):
         text = torch.tensor([v])
-        assert float(exact_elbo(lm, PROMPT, text)) == float(exact_logprob(lm, PROMPT, text, Schedule(1, "random")))
+        assert float(exact_elbo(lm, PROMPT, text)) == float(
+            exact_logprob(lm, PROMPT, text, Schedule(1, "random"))
+        )
 
 
 def paths_of(lm, law):
-    """Every order of every text: (Rollout of 24 x 81 rows, (rows,) path probability 1/24 prod p, float64)."""
-    orders = torch.tensor(list(itertools.permutations(range(lm.length))))  # order[k] is revealed at step k
+    """Every order of every text: (Rollout of 24 x 81 rows, (rows,) path probability 1/24 prod p,
+    float64)."""
+    orders = torch.tensor(
+        list(itertools.permutations(range(lm.length)))
+    )  # order[k] is revealed at step k
     steps = torch.empty_like(orders).scatter(1, orders, torch.arange(lm.length).expand_as(orders))
     tokens = law.texts.repeat_interleave(len(steps), 0)
     unmask = steps.repeat(len(law.texts), 1)
     blank, (ids, mask) = torch.zeros(tokens.shape), lm.prompts(len(tokens))
-    rollout = Rollout(ids, mask, tokens, unmask, blank, blank, torch.full((len(tokens),), lm.length), lm.mask_id, -1)
+    rollout = Rollout(
+        ids,
+        mask,
+        tokens,
+        unmask,
+        blank,
+        blank,
+        torch.full((len(tokens),), lm.length),
+        lm.mask_id,
+        -1,
+    )
     rows = sum(token_logprobs(lm, rollout, v) for v in all_steps(rollout)).sum(1)  # (rows,)
     return rollout, rows
 
 
 def test_the_visited_path_is_above_and_its_gradient_right(table_lm):
-    """Per text: the mean of the path's log-probability over sampled orders is log p + KL(posterior, uniform), while the
-    mean of its gradient is the gradient of log p (Fisher's identity). Enumerated, no sampling."""
+    """Per text: the mean of the path's log-probability over sampled orders is log p + KL(posterior,
+    uniform), while the mean of its gradient is the gradient of log p (Fisher's identity).
+    Enumerated, no sampling."""
     lm = table_lm(length=4, seed=3, scale=1.5)
     lm.table.requires_grad_()
     text = torch.tensor([2, 0, 1, 1])
-    law = Law(text[None], torch.ones(1))
+    law = TextDistribution(text[None], torch.ones(1))
     _, rows = paths_of(lm, law)
     posterior = rows.detach().double().softmax(0)
     truth = exact_logprob(lm, PROMPT, text, Schedule(4, "random"))
     kl = float((posterior * (posterior.log() + math.log(24))).sum())
     assert kl > 0.05
-    assert float((posterior * rows.detach()).sum()) == pytest.approx(float(truth.detach()) + kl, abs=1e-5)
+    assert float((posterior * rows.detach()).sum()) == pytest.approx(
+        float(truth.detach()) + kl, abs=1e-5
+    )
     (want,) = torch.autograd.grad(truth, lm.table)
     (got,) = torch.autograd.grad((posterior.float() * rows).sum(), lm.table)
     assert want.abs().max() > 0.05
@@ -270,10 +359,14 @@ def test_the_visited_path_is_above_and_its_gradient_right(table_lm):
 # ---------------------------------------------------------------- gradients
 
 
-@pytest.mark.parametrize("rule", [Schedule(3), Schedule(2), Schedule(3, "random"), Gate(0.2, 0.7), Schedule(3, "entropy")],
-                         ids=repr)
+@pytest.mark.parametrize(
+    "rule",
+    [Schedule(3), Schedule(2), Schedule(3, "random"), Gate(0.2, 0.7), Schedule(3, "entropy")],
+    ids=repr,
+)
 def test_the_gradient_is_the_slope(table_lm, rng, rule):
-    """Expected reward against finite differences in float64, along the gradient and along three random directions."""
+    """Expected reward against finite differences in float64, along the gradient and along three
+    random directions."""
     lm = table_lm(length=3, seed=4)
     lm.table = lm.table.double()
     rewards = torch.rand(27, generator=rng(1)).double()
@@ -286,7 +379,9 @@ def test_the_gradient_is_the_slope(table_lm, rng, rule):
     (gradient,) = torch.autograd.grad(value(start), start)
     gradient = gradient.nan_to_num()  # the mask's own logit is -inf
     assert gradient.norm() > 1e-3
-    directions = [gradient / gradient.norm()] + [torch.randn(start.shape, generator=rng(i)).double() for i in range(3)]
+    directions = [gradient / gradient.norm()] + [
+        torch.randn(start.shape, generator=rng(i)).double() for i in range(3)
+    ]
     for d in directions:
         d = torch.where(start.detach().isinf(), 0.0, d)
         h = 1e-6
@@ -295,10 +390,13 @@ def test_the_gradient_is_the_slope(table_lm, rng, rule):
 
 
 def policy_gradients(lm, rule, rewards):
-    """(exact gradient, gradient through tokens only, expected gradient of all_steps with advantages), by enumeration."""
+    """(exact gradient, gradient through tokens only, expected gradient of all_steps with
+    advantages), by enumeration."""
     lm.table.requires_grad_()
-    exact, tokens_only = (torch.autograd.grad(expected_reward(law_of(lm, rule, score_order=s), rewards), lm.table)[0]
-                          for s in (True, False))
+    exact, tokens_only = (
+        torch.autograd.grad(expected_reward(law_of(lm, rule, score_order=s), rewards), lm.table)[0]
+        for s in (True, False)
+    )
     law = law_of(lm, rule)
     rollout, rows = paths_of(lm, law)
     with torch.no_grad():
@@ -311,7 +409,8 @@ def policy_gradients(lm, rule, rewards):
 
 
 def path_chance(lm, rollout, row, rule):
-    """Probability of one path: tokens, and at each step the position; by trying every tuple of candidates."""
+    """Probability of one path: tokens, and at each step the position; by trying every tuple of
+    candidates."""
     canvas, p = [lm.mask_id] * 4, 1.0
     text, order = rollout.tokens[row].tolist(), rollout.unmask_step[row].argsort().tolist()
     for i in order:
@@ -324,13 +423,18 @@ def path_chance(lm, rollout, row, rule):
             p *= float(logp[i, text[i]].exp()) * sum(
                 math.prod(float(logp[j, v].exp()) for j, v in zip(others, drawn, strict=True))
                 for drawn in itertools.product(range(3), repeat=len(others))
-                if all((float(logp[j, v]), -j) < (float(logp[i, text[i]]), -i) for j, v in zip(others, drawn, strict=True)))
+                if all(
+                    (float(logp[j, v]), -j) < (float(logp[i, text[i]]), -i)
+                    for j, v in zip(others, drawn, strict=True)
+                )
+            )
         canvas[i] = text[i]
     return torch.tensor(p, dtype=torch.float64)
 
 
 def test_all_steps_with_advantages_give_the_exact_policy_gradient_in_random_order(table_lm, rng):
-    """In expectation over all 24 x 81 paths, to float32's precision: the position choice does not depend on the model."""
+    """In expectation over all 24 x 81 paths, to float32's precision: the position choice does not
+    depend on the model."""
     lm, rewards = table_lm(length=4, seed=5), torch.rand(81, generator=rng(2)).double()
     exact, tokens_only, scored = policy_gradients(lm, Schedule(4, "random"), rewards)
     assert exact.norm() > 0.01
@@ -339,10 +443,12 @@ def test_all_steps_with_advantages_give_the_exact_policy_gradient_in_random_orde
 
 
 def test_in_confidence_order_the_position_choice_is_missing(table_lm, rng):
-    """The expected gradient of all_steps is the exact one without the position term, and differs from the exact one."""
+    """The expected gradient of all_steps is the exact one without the position term, and differs
+    from the exact one."""
     lm, rewards = table_lm(length=4, seed=5), torch.rand(81, generator=rng(2)).double()
     exact, tokens_only, scored = policy_gradients(lm, Schedule(4), rewards)
-    # the two differ by the gradient of what the baseline multiplies: the tokens' part of a probability that sums to one
+    # the two differ by the gradient of what the baseline multiplies: the tokens' part of a
+    # probability that sums to one
     lm.table.requires_grad_()
     law = law_of(lm, Schedule(4), score_order=False)
     mean = float((law.prob.detach() * rewards).sum())
@@ -366,7 +472,9 @@ def test_the_optimal_policy_is_optimal(table, rng):
         return float((p * rewards).sum() - beta * (p * (p / law.prob).log()).nan_to_num().sum())
 
     assert abs(float(best.prob.sum()) - 1) < 1e-12
-    assert objective(best.prob) == pytest.approx(beta * float((law.prob * (rewards / beta).exp()).sum().log()), abs=1e-12)
+    assert objective(best.prob) == pytest.approx(
+        beta * float((law.prob * (rewards / beta).exp()).sum().log()), abs=1e-12
+    )
     assert objective(law.prob) < objective(best.prob)
     for seed in range(10):
         other = torch.rand(81, generator=rng(seed)).double()
@@ -379,12 +487,13 @@ def test_the_optimal_policy_is_optimal(table, rng):
 
 
 def test_the_cost_is_said_before_it_is_paid(table, spy, capsys, monkeypatch):
-    """On request, and unasked where it is large; above the limit nothing is forwarded, and the message holds both."""
+    """On request, and unasked where it is large; above the limit nothing is forwarded, and the
+    message holds both."""
     counted = spy(table)
     law_of(counted, Schedule(4))
     assert capsys.readouterr().out == ""
     with monkeypatch.context() as m:
-        m.setattr("dllm_rl_lite.estimators.exact.TALK", 100)
+        m.setattr("dllm_rl_lite.estimators.exact.ANNOUNCE_ABOVE", 100)
         law_of(counted, Schedule(4))
         assert "at most 175 canvases" in capsys.readouterr().out
         law_of(counted, Schedule(4), verbose=False)
@@ -401,8 +510,11 @@ def test_the_cost_is_said_before_it_is_paid(table, spy, capsys, monkeypatch):
     assert not counted.calls
 
 
-@pytest.mark.parametrize(("rule", "block", "cost"), [(Schedule(4, "left_to_right"), None, 40), (Schedule(4), 2, 70),
-                                                     (Gate(0.3), 1, 40)], ids=repr)
+@pytest.mark.parametrize(
+    ("rule", "block", "cost"),
+    [(Schedule(4, "left_to_right"), None, 40), (Schedule(4), 2, 70), (Gate(0.3), 1, 40)],
+    ids=repr,
+)
 def test_blocks_and_fixed_orders_cost_less(table, spy, capsys, rule, block, cost):
     """The stated cost is the number of canvases forwarded."""
     counted = spy(table)
@@ -411,13 +523,20 @@ def test_blocks_and_fixed_orders_cost_less(table, spy, capsys, rule, block, cost
     assert sum(len(ids) for ids, _, _ in counted.calls) == cost
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    (dict(rule=Factor()), "no exact law for Factor"), (dict(rule=RunningConfidence(4)), "no exact law for Running"),
-    (dict(block_length=3), "block_length 3 must divide the canvas length 4"),
-    (dict(rule=Schedule(3), block_length=2), "must be a multiple"),
-    (dict(tokens=torch.tensor([0, 1, 3, 1])), "without masks"), (dict(tokens=torch.zeros(1, 4).long()), "one finished text"),
-    (dict(tokens=torch.zeros(4)), "one finished text"), (dict(anchor=torch.tensor([3, 3])), "anchor must be of shape"),
-], ids=lambda v: v if isinstance(v, str) else "")
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (dict(rule=Factor()), "no exact law for Factor"),
+        (dict(rule=RunningConfidence(4)), "no exact law for Running"),
+        (dict(block_length=3), "block_length 3 must divide the canvas length 4"),
+        (dict(rule=Schedule(3), block_length=2), "must be a multiple"),
+        (dict(tokens=torch.tensor([0, 1, 3, 1])), "without masks"),
+        (dict(tokens=torch.zeros(1, 4).long()), "one finished text"),
+        (dict(tokens=torch.zeros(4)), "one finished text"),
+        (dict(anchor=torch.tensor([3, 3])), "anchor must be of shape"),
+    ],
+    ids=lambda v: v if isinstance(v, str) else "",
+)
 def test_bad_input_is_refused(table, change, message):
     arguments = dict(tokens=torch.tensor([0, 1, 2, 1]), rule=Schedule(4)) | change
     with pytest.raises(ValueError, match=message):
@@ -427,6 +546,9 @@ def test_bad_input_is_refused(table, change, message):
 def test_a_text_against_its_anchor_is_impossible(table):
     """The decoder cannot write it: -inf; and rewards must fit the law."""
     anchor = torch.tensor([1, 3, 3, 3])
-    assert float(exact_logprob(table, PROMPT, torch.tensor([0, 1, 2, 1]), Schedule(4), anchor=anchor)) == -math.inf
+    assert (
+        float(exact_logprob(table, PROMPT, torch.tensor([0, 1, 2, 1]), Schedule(4), anchor=anchor))
+        == -math.inf
+    )
     with pytest.raises(ValueError, match="one reward a text"):
         expected_reward(law_of(table, Schedule(4)), torch.ones(3))

@@ -1,4 +1,5 @@
-"""The referee: zero error where a recipe is exact, the textbook's standard errors, true directions, and the figure."""
+"""The referee: zero error where a recipe is exact, the textbook's standard errors, true directions,
+and the figure."""
 
 import matplotlib.pyplot as plt
 import pytest
@@ -27,12 +28,19 @@ LTR = Schedule(4, "left_to_right")
 
 @pytest.fixture(scope="module")
 def rollout(lm):
-    """Ten texts of four tokens after two prompts of different length, one token given, written left to right, none of
-    which ends early (recipes differ in what they score after the end)."""
+    """Ten texts of four tokens after two prompts of different length, one token given, written left
+    to right, none of which ends early (recipes differ in what they score after the end)."""
     anchor = torch.full((60, 4), lm.mask_id)
     anchor[:, 2] = 30
-    found = denoise(lm, ["6-4", "1+2+3"] * 30, 4, LTR, temperature=1.0, anchor=anchor,
-                    generator=torch.Generator().manual_seed(0))
+    found = denoise(
+        lm,
+        ["6-4", "1+2+3"] * 30,
+        4,
+        LTR,
+        temperature=1.0,
+        anchor=anchor,
+        generator=torch.Generator().manual_seed(0),
+    )
     return found.select((found.tokens != lm.eos_id).all(1).nonzero()[:10, 0])
 
 
@@ -54,30 +62,41 @@ def test_truth_is_the_enumerated_one(lm, rollout):
 
 
 def test_an_exact_recipe_has_no_error_and_a_wrong_one_has(lm, rollout, rng):
-    """Left to right against its own decoder: bias and spread are float32's; one step is off by more than any noise."""
+    """Left to right against its own decoder: bias and spread are float32's; one step is off by more
+    than any noise."""
     logp, _ = truth(lm, rollout, LTR)
-    exact, off = errors(lm, rollout, logp, rng(0), 3, {"left_to_right": left_to_right, "one_step": one_step})
+    exact, off = errors(
+        lm, rollout, logp, rng(0), 3, {"left_to_right": left_to_right, "one_step": one_step}
+    )
     assert abs(exact["bias"]) < 1e-4 and exact["sd"] < 1e-4 and exact["forwards"] == 3
     assert off["forwards"] == 1 and off["rmse"] > 0.1
 
 
 def test_standard_errors_are_the_textbook_s(lm, rollout, rng):
-    """The jackknife of a mean is s / sqrt(n) of the texts' means; noise is the mean variance within a text; rmse adds up."""
+    """The jackknife of a mean is s / sqrt(n) of the texts' means; noise is the mean variance within
+    a text; rmse adds up."""
     logp, _ = truth(lm, rollout, LTR)
     (row,) = errors(lm, rollout, logp, rng(1), 50, {"r": random_masks})
     many = rollout.select(torch.arange(10).repeat_interleave(50))
     with torch.no_grad():
         from dllm_rl_lite.estimators import estimate
-        error = (estimate(lm, many, row_by_row(random_masks, many, rng(1))).double().sum(1).view(10, 50) - logp[:, None])
+
+        error = (
+            estimate(lm, many, row_by_row(random_masks, many, rng(1))).double().sum(1).view(10, 50)
+            - logp[:, None]
+        )
     assert row["bias"] == pytest.approx(float(error.mean()), abs=1e-6)
     assert row["bias_se"] == pytest.approx(float(error.mean(1).std() / 10**0.5), rel=1e-6)
     assert row["noise"] == pytest.approx(float(error.var(1).mean()) ** 0.5, rel=1e-6)
-    assert row["rmse"] ** 2 == pytest.approx(row["bias"] ** 2 + row["sd"] ** 2 * 499 / 500, rel=1e-6)
+    assert row["rmse"] ** 2 == pytest.approx(
+        row["bias"] ** 2 + row["sd"] ** 2 * 499 / 500, rel=1e-6
+    )
     assert row["sd_se"] > 0
 
 
 def test_rows_are_drawn_one_by_one(rollout, rng):
-    """Each row's views are what the recipe gives it alone, in turn; missing views of a row score nothing."""
+    """Each row's views are what the recipe gives it alone, in turn; missing views of a row score
+    nothing."""
     g, mine = rng(2), row_by_row(ESTIMATORS["quadrature 2"], rollout, rng(2))
     for i in range(len(rollout.tokens)):
         alone = ESTIMATORS["quadrature 2"](rollout.select(torch.tensor([i])), g)
@@ -89,17 +108,29 @@ def test_rows_are_drawn_one_by_one(rollout, rng):
 
 
 def test_directions(lm, rollout, rng):
-    """An exact recipe points along the exact gradient, whose value is autograd's; credit of zero is refused."""
+    """An exact recipe points along the exact gradient, whose value is autograd's; credit of zero is
+    refused."""
     credit = torch.linspace(-1, 1, 10)
     exact = exact_gradient(lm, rollout, credit, LTR)
     recipes = {"ltr": lambda r, g: left_to_right(r), "one": one_step}
     right, wrong = directions(lm, rollout, credit, exact, rng(3), 2, recipes)
-    assert right["cosine"] == pytest.approx(1, abs=1e-5) and right["norm_ratio"] == pytest.approx(1, abs=1e-4)
+    assert right["cosine"] == pytest.approx(1, abs=1e-5) and right["norm_ratio"] == pytest.approx(
+        1, abs=1e-4
+    )
     assert right["cosine_se"] < 1e-6 and wrong["cosine"] < 0.95
     anchor = torch.where(rollout.sampled, rollout.mask_id, rollout.tokens)
-    total = sum(c * exact_logprob(lm, p[m], t, LTR, anchor=a) for c, p, m, t, a in
-                zip(credit, rollout.prompt, rollout.prompt_mask, rollout.tokens, anchor, strict=True)) / 10
-    want = torch.cat([g.flatten() for g in torch.autograd.grad(total, list(lm.parameters()))]).double()
+    total = (
+        sum(
+            c * exact_logprob(lm, p[m], t, LTR, anchor=a)
+            for c, p, m, t, a in zip(
+                credit, rollout.prompt, rollout.prompt_mask, rollout.tokens, anchor, strict=True
+            )
+        )
+        / 10
+    )
+    want = torch.cat(
+        [g.flatten() for g in torch.autograd.grad(total, list(lm.parameters()))]
+    ).double()
     torch.testing.assert_close(exact, want, rtol=0, atol=1e-5 * float(want.abs().max()))
     with pytest.raises(ValueError, match="every credit is 0"):
         exact_gradient(lm, rollout, credit * 0, LTR)
@@ -111,10 +142,13 @@ def test_too_little_data_is_refused(lm, rollout, rng):
 
 
 def test_a_new_estimator_appears_in_the_figure(lm, rollout, rng, tmp_path):
-    """A function and a name: a record, a point at its cost and bias, a label in the legend; the table is read back."""
+    """A function and a name: a record, a point at its cost and bias, a label in the legend; the
+    table is read back."""
     logp, _ = truth(lm, rollout, LTR)
     recipes = {"mine": lambda r, g: random_masks(r, g, n=3), "one_step": one_step}
-    rows = [{"state": "new", "decoder": "d", **r} for r in errors(lm, rollout, logp, rng(4), 3, recipes)]
+    rows = [
+        {"state": "new", "decoder": "d", **r} for r in errors(lm, rollout, logp, rng(4), 3, recipes)
+    ]
     path = tmp_path / "e.csv"
     path.write_text("\n".join([",".join(rows[0]), *[",".join(map(str, r.values())) for r in rows]]))
     assert read_results(path) == rows

@@ -1,4 +1,5 @@
-"""Accuracy and its interval; texts that are saved, resumed and scored again; the protocol card; two runs compared."""
+"""Accuracy and its interval; texts that are saved, resumed and scored again; the protocol card; two
+runs compared."""
 
 import itertools
 import json
@@ -39,37 +40,48 @@ def lm():
 
 
 def test_wilson_has_its_coverage():
-    """Over all outcomes of n = 40 the interval covers p with probability near 95 %, exactly summed, for several p."""
+    """Over all outcomes of n = 40 the interval covers p with probability near 95 %, exactly summed,
+    for several p."""
     n = 40
     for p in (0.1, 0.3, 0.5, 0.9):
         law = torch.distributions.Binomial(n, torch.tensor(p, dtype=torch.float64))
-        covered = sum(law.log_prob(torch.tensor(float(k))).exp().item() for k in range(n + 1)
-                      if wilson(k, n)[0] <= p <= wilson(k, n)[1])
+        covered = sum(
+            law.log_prob(torch.tensor(float(k))).exp().item()
+            for k in range(n + 1)
+            if wilson(k, n)[0] <= p <= wilson(k, n)[1]
+        )
         assert 0.92 < covered < 0.98
     assert wilson(0, 10)[0] == 0 and wilson(10, 10)[1] == 1
     with pytest.raises(ValueError, match="0 <= right <= n"):
         wilson(3, 2)
 
 
-@given(st.integers(1, 9).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n), st.integers(1, n))))
+@given(
+    st.integers(1, 9).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n), st.integers(1, n)))
+)
 def test_pass_at_k_is_the_share_of_subsets_with_a_right_text(nck):
     n, right, k = nck
     subsets = list(itertools.combinations(range(n), k))
-    assert pass_at_k(right, n, k) == pytest.approx(sum(min(s) < right for s in subsets) / len(subsets))
+    assert pass_at_k(right, n, k) == pytest.approx(
+        sum(min(s) < right for s in subsets) / len(subsets)
+    )
 
 
 def test_pass_at_k_is_unbiased():
     """Summed exactly over the binomial law of the count, the estimate is 1 - (1 - p)^k."""
     n, p = 7, 0.3
     for k in range(1, n + 1):
-        mean = sum(math.comb(n, c) * p**c * (1 - p)**(n - c) * pass_at_k(c, n, k) for c in range(n + 1))
-        assert mean == pytest.approx(1 - (1 - p)**k, abs=1e-12)
+        mean = sum(
+            math.comb(n, c) * p**c * (1 - p) ** (n - c) * pass_at_k(c, n, k) for c in range(n + 1)
+        )
+        assert mean == pytest.approx(1 - (1 - p) ** k, abs=1e-12)
     with pytest.raises(ValueError, match="1 <= k <= samples"):
         pass_at_k(1, 4, 5)
 
 
 def test_texts_of_one_problem_are_not_independent():
-    """Ten problems, half of them always solved: eight texts of each tell no more about the problems than one text does."""
+    """Ten problems, half of them always solved: eight texts of each tell no more about the problems
+    than one text does."""
     mean, low, high = accuracy_interval([8] * 5 + [0] * 5, samples=8)
     alone = wilson(5, 10)
     naive = wilson(40, 80)
@@ -77,7 +89,10 @@ def test_texts_of_one_problem_are_not_independent():
     assert high - low > 1.5 * (naive[1] - naive[0])
     assert high - low == pytest.approx(alone[1] - alone[0], rel=0.5)
     assert accuracy_interval([1, 0, 1, 1], samples=1) == (0.75, *wilson(3, 4))
-    assert accuracy_interval([8] * 6, samples=8) == (1.0, *wilson(6, 6))  # a width even where all shares are equal
+    assert accuracy_interval([8] * 6, samples=8) == (
+        1.0,
+        *wilson(6, 6),
+    )  # a width even where all shares are equal
     with pytest.raises(ValueError, match="counts within"):
         accuracy_interval([3], samples=2)
 
@@ -86,7 +101,13 @@ def test_the_sign_test_and_the_paired_interval_by_hand():
     first = {"a": 1.0, "b": 0.0, "c": 0.0, "d": 0.0, "e": 1.0, "only first": 1.0}
     second = {"a": 1.0, "b": 1.0, "c": 1.0, "d": 0.0, "e": 0.0, "only second": 1.0}
     found = compare(first, second)
-    assert (found.n, found.both, found.first_only, found.second_only, found.neither) == (5, 1, 1, 2, 1)
+    assert (found.n, found.both, found.first_only, found.second_only, found.neither) == (
+        5,
+        1,
+        1,
+        2,
+        1,
+    )
     differences_ = [0, 1, 1, 0, -1]
     half = 2.7764 * statistics.stdev(differences_) / math.sqrt(5)
     assert found.difference == pytest.approx(0.2)
@@ -106,7 +127,8 @@ def test_batch_size_does_not_change_a_greedy_evaluation(lm):
 
 
 def test_a_stopped_evaluation_goes_on_to_the_same_texts(lm, tmp_path):
-    """Sampled texts, three a problem, killed at every kind of place: the file ends as it would have."""
+    """Sampled texts, three a problem, killed at every kind of place: the file ends as it would
+    have."""
     path = tmp_path / "run.jsonl"
 
     def run():
@@ -116,7 +138,13 @@ def test_a_stopped_evaluation_goes_on_to_the_same_texts(lm, tmp_path):
     wanted = [g["completion"] for g in whole.generations]
     lines = path.read_text().splitlines(keepends=True)
     assert len(lines) == 1 + 15
-    for kept in ("".join(lines), "".join(lines[:6]), "".join(lines[:5]), "".join(lines[:9]) + lines[9][:20], lines[0]):
+    for kept in (
+        "".join(lines),
+        "".join(lines[:6]),
+        "".join(lines[:5]),
+        "".join(lines[:9]) + lines[9][:20],
+        lines[0],
+    ):
         path.write_text(kept)
         again = run()
         assert [g["completion"] for g in again.generations] == wanted
@@ -131,8 +159,12 @@ def test_a_save_file_of_another_evaluation_is_refused(lm, tmp_path):
     path = tmp_path / "run.jsonl"
     evaluate(lm, "chain2", n=4, save=path)
     before = path.read_text()
-    for other, named in (({"seed": 1}, "problem_seed"), ({"n": 5}, "problems"), ({"length": 12}, "length"),
-                         ({"rule": Schedule(4)}, "rule")):
+    for other, named in (
+        ({"seed": 1}, "problem_seed"),
+        ({"n": 5}, "problems"),
+        ({"length": 12}, "length"),
+        ({"rule": Schedule(4)}, "rule"),
+    ):
         with pytest.raises(ValueError, match=rf"another evaluation .*{named}"):
             evaluate(lm, "chain2", **({"n": 4} | other), save=path)
     with pytest.raises(ValueError, match="weights"):
@@ -143,8 +175,21 @@ def test_a_save_file_of_another_evaluation_is_refused(lm, tmp_path):
 def test_the_card_names_what_decides_a_number(lm):
     report = evaluate(lm, "sudoku4", n=3, split="validation", checkpoint_rule="last")
     text = report.card()
-    for part in (str(report), "split ", "validation", "Schedule(steps=10", "temperature", "eos ", "problem seed",
-                 "checkpoint rule", "last", fingerprint(lm), "transformers", "shots", "published quirks"):
+    for part in (
+        str(report),
+        "split ",
+        "validation",
+        "Schedule(steps=10",
+        "temperature",
+        "eos ",
+        "problem seed",
+        "checkpoint rule",
+        "last",
+        fingerprint(lm),
+        "transformers",
+        "shots",
+        "published quirks",
+    ):
         assert part in text
     json.dumps(report.protocol)
     assert card({"a_b": 1, "c": {"x": "2"}}) == "  a b  1\n  c    x 2"
@@ -165,7 +210,9 @@ def test_several_texts_a_problem(lm):
     by_problem = [[g["reward"] for g in report.generations if g["item"] == i] for i in range(6)]
     assert report.pass_at[4][0] == pytest.approx(statistics.fmean(max(r) == 1 for r in by_problem))
     assert report.pass_at[1][0] == pytest.approx(report.accuracy)
-    assert report.pass_at == {k: pass_at([int(sum(r)) for r in by_problem], 4, k) for k in (1, 2, 4)}
+    assert report.pass_at == {
+        k: pass_at([int(sum(r)) for r in by_problem], 4, k) for k in (1, 2, 4)
+    }
 
 
 def test_length_is_the_canvas(lm):
@@ -178,10 +225,15 @@ def test_saved_generations_score_again(lm, tmp_path):
     path = tmp_path / "generations.jsonl"
     report.save(path)
     assert rescore(path) == [g["reward"] for g in report.generations]
-    assert rescore(path, lambda completions, **_: [float(len(c)) for c in completions]) \
-        == [float(len(g["completion"])) for g in report.generations]
+    assert rescore(path, lambda completions, **_: [float(len(c)) for c in completions]) == [
+        float(len(g["completion"])) for g in report.generations
+    ]
     lines = path.read_text().splitlines()
-    path.write_text("\n".join([*lines[:2], '{"prompt": "x", "task": "countdown", "completion": ""}', *lines[3:]]))
+    path.write_text(
+        "\n".join(
+            [*lines[:2], '{"prompt": "x", "task": "countdown", "completion": ""}', *lines[3:]]
+        )
+    )
     with pytest.raises(ValueError, match=r"generations.jsonl line 3 .*KeyError: 'answer'"):
         rescore(path)
     with pytest.raises(FileNotFoundError, match="no saved generations"):
@@ -194,8 +246,16 @@ def test_right_answers_count_and_wrong_ones_do_not(tmp_path):
 
     examples = load_task("chain").sample(4, "test", 0)
     path = tmp_path / "g.jsonl"
-    rows = [{"task": "chain", "prompt": e.prompt, "answer": e.answer, "columns": e.columns,
-             "completion": f"<answer>{e.answer if i else 'x'}</answer>"} for i, e in enumerate(examples)]
+    rows = [
+        {
+            "task": "chain",
+            "prompt": e.prompt,
+            "answer": e.answer,
+            "columns": e.columns,
+            "completion": f"<answer>{e.answer if i else 'x'}</answer>",
+        }
+        for i, e in enumerate(examples)
+    ]
     path.write_text("\n".join(map(json.dumps, rows)))
     assert rescore(path) == [0.0, 1.0, 1.0, 1.0]
 
@@ -211,14 +271,20 @@ DATA = Path(__file__).parents[2].parent / "shared" / "data" / "llada_generations
 
 
 def shell(*words: str) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, "-m", "dllm_rl_lite.evaluate", *words], capture_output=True, text=True)
+    return subprocess.run(
+        [sys.executable, "-m", "dllm_rl_lite.evaluate", *words], capture_output=True, text=True
+    )
 
 
 def test_the_command_line_evaluates_resumes_rescores_and_compares(tmp_path):
     files = [str(tmp_path / f"{n}.jsonl") for n in (1, 2)]
     for file, steps in zip(files, ("8", "2"), strict=True):
         first = shell("run", "tiny", "chain2", "--problems", "12", "--steps", steps, "--save", file)
-        assert first.returncode == 0 and "12 of 12 texts" in first.stdout and f"Schedule(steps={steps}" in first.stdout
+        assert (
+            first.returncode == 0
+            and "12 of 12 texts" in first.stdout
+            and f"Schedule(steps={steps}" in first.stdout
+        )
     again = shell("run", "tiny", "chain2", "--problems", "12", "--steps", "2", "--save", files[1])
     assert again.returncode == 0 and "12 of 12 texts" not in again.stdout  # nothing left to do
     assert "of 12 texts right" in shell("rescore", files[0]).stdout
@@ -232,9 +298,15 @@ def test_the_command_line_evaluates_resumes_rescores_and_compares(tmp_path):
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="the stored LLaDA generations are not here")
-@pytest.mark.parametrize("file, task, figure", [
-    ("gsm8k", "gsm8k", "783 of 1130 texts right, 69.29 %"), ("countdown", "countdown", "53 of 256 texts right, 20.70 %"),
-    ("math500", "math500", "130 of 500 texts right, 26.00 %"), ("sudoku", "sudoku4", "mean score 11.72 %")])
+@pytest.mark.parametrize(
+    "file, task, figure",
+    [
+        ("gsm8k", "gsm8k", "783 of 1130 texts right, 69.29 %"),
+        ("countdown", "countdown", "53 of 256 texts right, 20.70 %"),
+        ("math500", "math500", "130 of 500 texts right, 26.00 %"),
+        ("sudoku", "sudoku4", "mean score 11.72 %"),
+    ],
+)
 def test_stored_llada_texts_rescore_to_the_published_figures(file, task, figure):
     assert figure in str(rescored(DATA / f"{file}_128_64.jsonl", task, published_quirks=True))
 
@@ -252,17 +324,42 @@ def test_foreign_generations_need_their_task(tmp_path):
 
 @pytest.mark.parametrize("kind", ["llada", "Dream"])
 def test_a_published_checkpoint_is_evaluated_on_a_benchmark_from_the_shell(kind, tmp_path):
-    """A folder in the family's own layout (random weights) and a GSM8K file: the README's command."""
-    write_checkpoint(tmp_path / "model", kind, max_sequence_length=2048, max_position_embeddings=2048)
-    rows = [{"question": f"What is {n} + {n}?", "answer": f"It is <<{n}+{n}={2 * n}>>{2 * n}.\n#### {2 * n}"}
-            for n in range(3)]
+    """A folder in the family's own layout (random weights) and a GSM8K file: the README's
+    command."""
+    write_checkpoint(
+        tmp_path / "model", kind, max_sequence_length=2048, max_position_embeddings=2048
+    )
+    rows = [
+        {
+            "question": f"What is {n} + {n}?",
+            "answer": f"It is <<{n}+{n}={2 * n}>>{2 * n}.\n#### {2 * n}",
+        }
+        for n in range(3)
+    ]
     (tmp_path / "gsm8k_test.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
     save = str(tmp_path / "runs" / "texts.jsonl")
-    done = shell("run", str(tmp_path / "model"), "gsm8k", "--data", str(tmp_path / "gsm8k_test.jsonl"), "--length", "16",
-                 "--steps", "4", "--block-length", "8", "--save", save)
+    done = shell(
+        "run",
+        str(tmp_path / "model"),
+        "gsm8k",
+        "--data",
+        str(tmp_path / "gsm8k_test.jsonl"),
+        "--length",
+        "16",
+        "--steps",
+        "4",
+        "--block-length",
+        "8",
+        "--save",
+        save,
+    )
     assert done.returncode == 0, done.stderr
     assert "3 of 3 texts" in done.stdout
     made, texts = read_run(save)
-    assert made["prefill"] == "<reasoning>" and made["rule"].startswith("Schedule(steps=4") and made["block_length"] == 8
+    assert (
+        made["prefill"] == "<reasoning>"
+        and made["rule"].startswith("Schedule(steps=4")
+        and made["block_length"] == 8
+    )
     assert made["model"] == str(tmp_path / "model") and len(texts) == 3
     assert "0 of 3 texts right" in shell("rescore", save).stdout

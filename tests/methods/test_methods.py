@@ -1,11 +1,21 @@
-"""The laws of each method: its loss and gradient against formulas written out, and the flags where paper and code differ."""
+"""The laws of each method: its loss and gradient against formulas written out, and the flags where
+paper and code differ."""
 
 import math
 from dataclasses import replace
 
 import pytest
 import torch
-from updates import ADVANTAGE, PROMPTS, assert_same, direct_gradient, gradient_of, largest, numbers, scored_by
+from updates import (
+    ADVANTAGE,
+    PROMPTS,
+    assert_same,
+    direct_gradient,
+    gradient_of,
+    largest,
+    numbers,
+    scored_by,
+)
 
 from dllm_rl_lite import objectives
 from dllm_rl_lite.estimators import chosen_steps, estimate
@@ -13,7 +23,14 @@ from dllm_rl_lite.methods import METHODS, Numbers
 from dllm_rl_lite.models import decode
 from dllm_rl_lite.sampler import RunningConfidence, Schedule, denoise
 from dllm_rl_lite.tasks import Example
-from dllm_rl_lite.training import Scored, accumulate_gradients, mask_seeds, score_views, union, verify
+from dllm_rl_lite.training import (
+    UpdateBatch,
+    accumulate_gradients,
+    mask_seeds,
+    score_views,
+    scored_by_any,
+    verify,
+)
 
 TEXTS = [name for name, m in METHODS.items() if m.text_loss]
 N, L = 5, 6
@@ -21,11 +38,18 @@ N, L = 5, 6
 
 @pytest.fixture(scope="module")
 def scores():
-    """(logp, old, ref, advantage, scored) of five texts of six tokens, the last ones not scored in some."""
+    """(logp, old, ref, advantage, scored) of five texts of six tokens, the last ones not scored in
+    some."""
     g = torch.Generator().manual_seed(3)
     logp, old, ref = (-torch.rand(N, L, generator=g, dtype=torch.float64) for _ in range(3))
     scored = torch.arange(L) < torch.tensor([6, 4, 6, 1, 3])[:, None]
-    return logp * scored, old * scored, ref * scored, torch.randn(N, 1, generator=g, dtype=torch.float64), scored
+    return (
+        logp * scored,
+        old * scored,
+        ref * scored,
+        torch.randn(N, 1, generator=g, dtype=torch.float64),
+        scored,
+    )
 
 
 def slope(loss, logp):
@@ -39,7 +63,8 @@ def slope(loss, logp):
 @pytest.mark.parametrize("per_token", ["inside", "outside"])
 @pytest.mark.parametrize("kl", [0.0, 0.3])
 def test_gdpos_two_normalisations(scores, per_token, kl):
-    """min(r A, clip(r) A) row by row, with 1/m in the exponent or outside, and a mean k3 where asked for."""
+    """min(r A, clip(r) A) row by row, with 1/m in the exponent or outside, and a mean k3 where
+    asked for."""
     logp, old, ref, advantage, scored = scores
     got = objectives.clipped_text_ratio(logp, old, ref, advantage, scored, 0.2, kl, per_token)
     for i in range(N):
@@ -52,11 +77,17 @@ def test_gdpos_two_normalisations(scores, per_token, kl):
 
 
 def test_gdpos_normalisations_agree_once_and_then_differ(scores):
-    """Same gradient where new is old; elsewhere the ratio inside is the m-th root of the one outside."""
+    """Same gradient where new is old; elsewhere the ratio inside is the m-th root of the one
+    outside."""
     _, old, ref, advantage, scored = scores
 
     def at(logp, per_token):
-        return slope(lambda x: objectives.clipped_text_ratio(x, old, ref, advantage, scored, 0.2, 0.0, per_token), logp)
+        return slope(
+            lambda x: objectives.clipped_text_ratio(
+                x, old, ref, advantage, scored, 0.2, 0.0, per_token
+            ),
+            logp,
+        )
 
     torch.testing.assert_close(at(old, "inside"), at(old, "outside"))
     moved = old + 0.05 * scored
@@ -65,20 +96,26 @@ def test_gdpos_normalisations_agree_once_and_then_differ(scores):
     down = (advantage < 0)[:, 0]  # punished texts that rose are never clipped
     rows = down & scored.all(1)
     assert rows.any()
-    torch.testing.assert_close((outside / inside)[rows], torch.exp(0.05 * (m - 1).double()).expand(N, L)[rows])
+    torch.testing.assert_close(
+        (outside / inside)[rows], torch.exp(0.05 * (m - 1).double()).expand(N, L)[rows]
+    )
     up = (advantage > 0)[:, 0]
     assert (inside[up].abs().sum(1) > 0).all()  # 0.05 nats a token are within the range of 0.2
     assert (outside[up & (m[:, 0] >= 4)] == 0).all()  # 0.2 nats a text are not: ln 1.2 = 0.18
 
 
 def test_gdsds_gradient_inside_and_outside_the_clamp(scores):
-    """-2 (psi A - d / L) / L on every scored token while |d| is within the clamp, exactly zero beyond it, either way."""
+    """-2 (psi A - d / L) / L on every scored token while |d| is within the clamp, exactly zero
+    beyond it, either way."""
     _, old, ref, advantage, scored = scores
     psi, clip = 1.7, 0.3
     for shift, inside in ((0.0, True), (0.02, True), (-0.02, True), (1.0, False), (-1.0, False)):
         logp = old + shift * scored.double()
         d = shift * scored.sum(1, keepdim=True).double()
-        got = slope(lambda x: objectives.self_distillation(x, old, None, advantage, scored, clip, 0.0, psi), logp)
+        got = slope(
+            lambda x: objectives.self_distillation(x, old, None, advantage, scored, clip, 0.0, psi),
+            logp,
+        )
         wanted = -2 * (psi * advantage - d / L) / L * scored if inside else torch.zeros_like(got)
         torch.testing.assert_close(got, wanted, rtol=1e-12, atol=0)
     with pytest.raises(ValueError, match="clip must be in"):
@@ -86,32 +123,42 @@ def test_gdsds_gradient_inside_and_outside_the_clamp(scores):
 
 
 def test_gdsds_loss_by_the_card():
-    """A = (1, -1/2, -1/2), psi = 10, two pairs: the mean over texts of (psi A)^2 is 50, summed over two pairs 100."""
+    """A = (1, -1/2, -1/2), psi = 10, two pairs: the mean over texts of (psi A)^2 is 50, summed over
+    two pairs 100."""
     a = torch.tensor([[1.0], [-0.5], [-0.5]])
     logp = -torch.rand(3, 256, generator=torch.Generator().manual_seed(0))
-    loss = objectives.self_distillation(logp, logp, None, a, torch.ones(3, 256, dtype=torch.bool), 4e-4, 0.0, 10.0)
+    loss = objectives.self_distillation(
+        logp, logp, None, a, torch.ones(3, 256, dtype=torch.bool), 4e-4, 0.0, 10.0
+    )
     assert 2 * loss.mean().item() == pytest.approx(100.0, abs=1e-3)
-    moved = objectives.self_distillation(logp - 1, logp, None, a, torch.ones(3, 256, dtype=torch.bool), 4e-4, 0.0, 10.0)
+    moved = objectives.self_distillation(
+        logp - 1, logp, None, a, torch.ones(3, 256, dtype=torch.bool), 4e-4, 0.0, 10.0
+    )
     assert (loss - moved).abs().max() < 1e-3  # |d| / L <= 1.6e-6
 
 
 def test_gdsds_penalty_is_k2_of_whole_texts(scores):
     """kl (l - l_ref)^2 / (2 L), its gradient kl (l - l_ref) / L on every scored token."""
     logp, old, ref, advantage, scored = scores
-    got = slope(lambda x: objectives.self_distillation(x, old, ref, 0 * advantage, scored, 1e-9, 0.7), logp)
+    got = slope(
+        lambda x: objectives.self_distillation(x, old, ref, 0 * advantage, scored, 1e-9, 0.7), logp
+    )
     gap = ((logp - ref) * scored).sum(1, keepdim=True)
     torch.testing.assert_close(got, 0.7 * gap / L * scored, rtol=1e-6, atol=1e-9)
 
 
 def test_wd1_is_a_weighted_likelihood(scores):
-    """Minus credit times log-probability, whatever the old policy and the clip; k3 where a penalty is asked for."""
+    """Minus credit times log-probability, whatever the old policy and the clip; k3 where a penalty
+    is asked for."""
     logp, old, ref, advantage, _ = scores
     loss = objectives.weighted_likelihood(logp, old, None, advantage, 0.1, 0.0)
     torch.testing.assert_close(loss, -advantage * logp)
     with_kl = objectives.weighted_likelihood(logp, old, ref, advantage, 0.1, 0.5)
     torch.testing.assert_close(with_kl - loss, 0.5 * objectives.k3(logp, ref))
-    assert torch.equal(objectives.clipped_k2(logp, old, ref, advantage, 0.1, 0.5),
-                       objectives.clipped_ratio(logp, old, advantage, 0.1) + 0.5 * objectives.k2(logp, ref))
+    assert torch.equal(
+        objectives.clipped_k2(logp, old, ref, advantage, 0.1, 0.5),
+        objectives.clipped_ratio(logp, old, advantage, 0.1) + 0.5 * objectives.k2(logp, ref),
+    )
 
 
 # ---------------------------------------------------------------- two phases
@@ -120,21 +167,34 @@ def test_wd1_is_a_weighted_likelihood(scores):
 @pytest.mark.parametrize("name", TEXTS)
 @pytest.mark.parametrize("kl", [0.0, 0.1])
 def test_two_phases_give_the_gradient_of_one_graph(policy, later, reference, batch, name, kl):
-    """Estimate, slope, view by view: the same gradient as one graph over all views, at any distance from the old policy."""
+    """Estimate, slope, view by view: the same gradient as one graph over all views, at any distance
+    from the old policy."""
     n = numbers(name, kl=kl, inner_updates=2)
     scored = scored_by(name, policy, batch, n, reference if kl else None)
     (old,), (ref,), method = scored.old, scored.ref, METHODS[name]
     now = estimate(later, scored.rollout, scored.views)
-    losses = method.text_loss(now, old, ref, scored.advantage[:, None], union(scored.views), n.clip, n.kl, **n.loss)
+    losses = method.text_loss(
+        now,
+        old,
+        ref,
+        scored.advantage[:, None],
+        scored_by_any(scored.views),
+        n.clip,
+        n.kl,
+        **n.loss,
+    )
     wanted = direct_gradient(later, losses.sum() / scored.normaliser)
     gradient, stats = gradient_of(later, name, n, scored)
     assert_same(gradient, wanted, 1e-5)
-    assert stats["loss"] == pytest.approx(losses.sum().item() / scored.normaliser, rel=1e-4, abs=1e-6)
+    assert stats["loss"] == pytest.approx(
+        losses.sum().item() / scored.normaliser, rel=1e-4, abs=1e-6
+    )
 
 
 @pytest.mark.parametrize("name", TEXTS)
 def test_a_fresh_batch_saves_the_first_phase(policy, spy, batch, name):
-    """Before the first update the old estimates are the new ones: same gradient, one forward pass a view less."""
+    """Before the first update the old estimates are the new ones: same gradient, one forward pass a
+    view less."""
     n = numbers(name, inner_updates=2)
     scored = scored_by(name, policy, batch, n)
     a, slow = gradient_of(policy, name, n, scored)
@@ -152,10 +212,16 @@ def test_forward_passes_are_counted(policy, reference, spy, batch, name, kl, mu)
     n = numbers(name, kl=kl, inner_updates=mu)
     lm, ref = spy(policy), spy(reference)
     g = torch.Generator().manual_seed(2)
-    credit = ADVANTAGE if METHODS[name].rewarded != "every step" else ADVANTAGE[:, None].expand(6, 4).contiguous()
+    credit = (
+        ADVANTAGE
+        if METHODS[name].rewarded != "every step"
+        else ADVANTAGE[:, None].expand(6, 4).contiguous()
+    )
     scored = score_views(lm, ref if kl else None, METHODS[name], n, batch, credit, g)
     _, stats = gradient_of(lm, name, n, scored)
-    assert scored.forwards + stats["forwards"] == sum(len(ids) for ids, _, _ in lm.calls + ref.calls)
+    assert scored.forwards + stats["forwards"] == sum(
+        len(ids) for ids, _, _ in lm.calls + ref.calls
+    )
 
 
 def test_memory_of_a_loss_of_texts_is_that_of_one_view(policy, batch):
@@ -164,7 +230,10 @@ def test_memory_of_a_loss_of_texts_is_that_of_one_view(policy, batch):
 
     def peak(views):
         n = numbers("gdsd", views={"n": views // 2, "weighting": "half"})
-        scored, saved = scored_by("gdsd", policy, batch, n, advantage=ADVANTAGE + 0.01), SavedBytes()
+        scored, saved = (
+            scored_by("gdsd", policy, batch, n, advantage=ADVANTAGE + 0.01),
+            SavedBytes(),
+        )
         with torch.autograd.graph.saved_tensors_hooks(saved.pack, lambda kept: kept.tensor):
             accumulate_gradients(policy, METHODS["gdsd"], n, scored, torch.Tensor.backward)
         policy.zero_grad()
@@ -175,19 +244,28 @@ def test_memory_of_a_loss_of_texts_is_that_of_one_view(policy, batch):
 
 @pytest.mark.parametrize("name", METHODS)
 def test_permuting_a_group_changes_nothing(policy, later, batch, name):
-    """Siblings in another order, their views with them: the gradient stays (all of it: advantage, weights, loss)."""
+    """Siblings in another order, their views with them: the gradient stays (all of it: advantage,
+    weights, loss)."""
     n, method = numbers(name, inner_updates=2), METHODS[name]
     rewards = torch.tensor([[1.0, 0, 0.3], [0.2, 0, 1]])  # nobody is average, so no row is left out
     if method.rewarded == "every step":
         rewards = rewards[..., None] * torch.tensor([0.0, 1, 0.3, 1])
     order = torch.tensor([2, 0, 1])
     rows = torch.cat([order, order + 3])
-    a = scored_by(name, policy, batch, n, advantage=method.advantage(rewards, **n.credit).flatten(0, 1))
+    a = scored_by(
+        name, policy, batch, n, advantage=method.advantage(rewards, **n.credit).flatten(0, 1)
+    )
     credit = method.advantage(rewards[:, order], **n.credit).flatten(0, 1)
     torch.testing.assert_close(credit, method.advantage(rewards, **n.credit).flatten(0, 1)[rows])
     assert len(a.advantage) == 6  # no row was left out
-    b = Scored(a.rollout.select(rows), a.advantage[rows], [v.select(rows) for v in a.views],
-               [None if o is None else o[rows] for o in a.old], [None] * len(a.ref), a.normaliser)
+    b = UpdateBatch(
+        a.rollout.select(rows),
+        a.advantage[rows],
+        [v.select(rows) for v in a.views],
+        [None if o is None else o[rows] for o in a.old],
+        [None] * len(a.ref),
+        a.normaliser,
+    )
     assert_same(gradient_of(later, name, n, b)[0], gradient_of(later, name, n, a)[0], 1e-5)
 
 
@@ -195,7 +273,8 @@ def test_permuting_a_group_changes_nothing(policy, later, batch, name):
 
 
 def test_predictions_are_recorded(policy, batch):
-    """Each step's prediction: written tokens as they stood, masked ones as filled then; the last is the text."""
+    """Each step's prediction: written tokens as they stood, masked ones as filled then; the last is
+    the text."""
     assert batch.predicted.shape == (4, 6, 8) and torch.equal(batch.predicted[-1], batch.tokens)
     for t in range(4):
         canvas = batch.canvas_at(t)
@@ -212,7 +291,8 @@ def test_predictions_are_recorded(policy, batch):
 
 
 def test_chosen_steps_are_those_of_largest_credit(batch):
-    """The k largest absolute credits, all tokens masked there scored as predicted, weight L conf / (m^2 k)."""
+    """The k largest absolute credits, all tokens masked there scored as predicted, weight L conf /
+    (m^2 k)."""
     credit = torch.tensor([0.1, -0.9, 0.5, 0.2]).expand(6, 4).clone()
     credit[0] = torch.tensor([0.0, 0.3, 0.3, -2])
     views = chosen_steps(batch, None, credit, k=2)
@@ -234,18 +314,21 @@ def test_chosen_steps_are_those_of_largest_credit(batch):
 
 
 def test_mdpo_is_its_formula(policy, batch):
-    """One update: minus the mean over rows of the chosen steps' A_t times weight times log p of the prediction."""
+    """One update: minus the mean over rows of the chosen steps' A_t times weight times log p of the
+    prediction."""
     n = numbers("mdpo", views={"k": 2, "confident": True})
     credit = torch.randn(6, 4, generator=torch.Generator().manual_seed(5))
     scored = scored_by("mdpo", policy, batch, n, advantage=credit)
     total = 0.0
     for i in range(6):
         for t in credit[i].abs().topk(2).indices.tolist():
-            canvas = batch.canvas_at(t)[i:i + 1]
+            canvas = batch.canvas_at(t)[i : i + 1]
             where = canvas == batch.mask_id
-            ids = torch.cat([batch.prompt[i:i + 1], canvas], 1)
-            seen = torch.cat([batch.prompt_mask[i:i + 1], torch.ones_like(where)], 1)
-            logits = policy(ids, seen, torch.cat([torch.zeros_like(batch.prompt_mask[i:i + 1]), where], 1))
+            ids = torch.cat([batch.prompt[i : i + 1], canvas], 1)
+            seen = torch.cat([batch.prompt_mask[i : i + 1], torch.ones_like(where)], 1)
+            logits = policy(
+                ids, seen, torch.cat([torch.zeros_like(batch.prompt_mask[i : i + 1]), where], 1)
+            )
             logp = logits.log_softmax(-1).gather(1, batch.predicted[t, i][where[0]][:, None])[:, 0]
             conf = batch.predicted_logprob[t, i][where[0]].exp()
             m = int(where.sum())
@@ -255,19 +338,34 @@ def test_mdpo_is_its_formula(policy, batch):
 
 @pytest.mark.parametrize("keep", ["latest", "max"])
 def test_remasking_leaves_the_prompt_and_ends(policy, keep):
-    """RCR with anchors and blocks: given tokens stay, the row ends after its steps, and predictions complete the text."""
+    """RCR with anchors and blocks: given tokens stay, the row ends after its steps, and predictions
+    complete the text."""
     g = torch.Generator().manual_seed(4)
     anchor = torch.full((4, 8), policy.mask_id)
     anchor[:, 5] = 9
-    r = denoise(policy, PROMPTS[:4], 8, RunningConfidence(4, keep), block_length=4, temperature=1.0, anchor=anchor,
-                generator=g, record=True)
-    assert (r.tokens != policy.mask_id).all() and (r.tokens[:, 5] == 9).all() and (r.n_forwards <= 4).all()
+    r = denoise(
+        policy,
+        PROMPTS[:4],
+        8,
+        RunningConfidence(4, keep),
+        block_length=4,
+        temperature=1.0,
+        anchor=anchor,
+        generator=g,
+        record=True,
+    )
+    assert (
+        (r.tokens != policy.mask_id).all()
+        and (r.tokens[:, 5] == 9).all()
+        and (r.n_forwards <= 4).all()
+    )
     assert (r.history[:, :, 5] == 9).all() and (r.predicted[:, :, 5] == 9).all()
     assert torch.equal(r.predicted[-1], r.tokens)
 
 
 def test_only_changed_texts_are_verified(lm):
-    """Rewards of every step: a text equal to that of the step before is not scored again, and keeps its reward."""
+    """Rewards of every step: a text equal to that of the step before is not scored again, and keeps
+    its reward."""
     task_examples = [Example(p, "3") for p in ("1+2", "2+1", "4-1")]
     r = denoise(lm, [e.prompt for e in task_examples], 8, Schedule(4), record=True)
     calls = []
@@ -292,35 +390,54 @@ def test_only_changed_texts_are_verified(lm):
 
 
 def test_mask_seeds_of_the_releases():
-    """Every update its own mask; with the released counter, the sequences that the releases really draw."""
+    """Every update its own mask; with the released counter, the sequences that the releases really
+    draw."""
     assert mask_seeds(3, False) == [[0], [1], [2]]
     d1 = mask_seeds(12, True)
-    assert [c[0] for c in d1] == [1, 3, 5, 7, 9, 11] * 2 and [c[1] for c in d1] == [2, 4, 6, 8, 10, 0] * 2
+    assert [c[0] for c in d1] == [1, 3, 5, 7, 9, 11] * 2 and [c[1] for c in d1] == [
+        2,
+        4,
+        6,
+        8,
+        10,
+        0,
+    ] * 2
     assert mask_seeds(2, True) == [[1, 0], [1, 0]]
 
 
 def test_chunks_have_masks_of_their_own(policy, batch):
-    """Two generators draw the views of the first and the second half of the rows; equal seeds give equal masks."""
+    """Two generators draw the views of the first and the second half of the rows; equal seeds give
+    equal masks."""
     n, method = numbers("diffu-grpo", views={"p_mask_prompt": 0.5}), METHODS["diffu-grpo"]
 
     def scored(rows, *seeds):
         generators = [torch.Generator().manual_seed(s) for s in seeds]
-        return score_views(policy, None, method, n, batch.select(rows), ADVANTAGE[rows] + 1, generators)
+        return score_views(
+            policy, None, method, n, batch.select(rows), ADVANTAGE[rows] + 1, generators
+        )
 
-    whole, halves, part = scored(torch.arange(6), 1), scored(torch.arange(6), 1, 1), scored(torch.arange(3, 6), 1)
+    whole, halves, part = (
+        scored(torch.arange(6), 1),
+        scored(torch.arange(6), 1, 1),
+        scored(torch.arange(3, 6), 1),
+    )
     assert torch.equal(halves.views[0].tokens[3:], part.views[0].tokens)
     assert not torch.equal(halves.views[0].tokens, whole.views[0].tokens)
 
 
 def test_records_are_complete_and_consistent():
-    """Every method but the first names a parent, has one loss, and numbers whose keys its functions take."""
+    """Every method but the first names a parent, has one loss, and numbers whose keys its functions
+    take."""
     import inspect
 
     for name, m in METHODS.items():
         assert m.name == name and (m.parent in METHODS or name == "diffu-grpo")
         for numbers_ in (m.tiny, m.paper):
-            for given, function in ((numbers_.views, m.views), (numbers_.credit, m.advantage),
-                                    (numbers_.loss, m.token_loss or m.text_loss)):
+            for given, function in (
+                (numbers_.views, m.views),
+                (numbers_.credit, m.advantage),
+                (numbers_.loss, m.token_loss or m.text_loss),
+            ):
                 known = inspect.signature(function).parameters
                 takes_any = any(p.kind is p.VAR_KEYWORD for p in known.values())
                 assert takes_any or set(given) <= set(known), (name, given)
@@ -329,7 +446,9 @@ def test_records_are_complete_and_consistent():
         replace(METHODS["gdpo"], token_loss=objectives.clipped_k3)
     with pytest.raises(ValueError, match="reduction must be one of"):
         replace(METHODS["gdpo"], reduction="sum")
-    with pytest.raises(ValueError, match="unknown loss number of gdpo 'per_tokn'; did you mean 'per_token'"):
+    with pytest.raises(
+        ValueError, match="unknown loss number of gdpo 'per_tokn'; did you mean 'per_token'"
+    ):
         METHODS["gdpo"].numbers("tiny", loss={"per_tokn": "inside"})
     with pytest.raises(ValueError, match="unknown order 'rcrr'"):
         Numbers(prompts=1, group=2, inner_updates=1, clip=0.2, kl=0.0, lr=1.0, order="rcrr")
@@ -338,8 +457,15 @@ def test_records_are_complete_and_consistent():
 
 @pytest.mark.parametrize("name", METHODS)
 def test_one_update_with_a_penalty_works(policy, reference, batch, name):
-    """mu = 1 with KL, which two releases crash on: a finite gradient that is not zero, and a divergence above zero."""
+    """mu = 1 with KL, which two releases crash on: a finite gradient that is not zero, and a
+    divergence above zero."""
     n = numbers(name, kl=0.1)
-    credit = ADVANTAGE if METHODS[name].rewarded != "every step" else ADVANTAGE[:, None].expand(6, 4).contiguous()
-    gradient, stats = gradient_of(policy, name, n, scored_by(name, policy, batch, n, reference, advantage=credit))
+    credit = (
+        ADVANTAGE
+        if METHODS[name].rewarded != "every step"
+        else ADVANTAGE[:, None].expand(6, 4).contiguous()
+    )
+    gradient, stats = gradient_of(
+        policy, name, n, scored_by(name, policy, batch, n, reference, advantage=credit)
+    )
     assert 0 < largest(gradient) < math.inf and stats["kl"] > 0 and math.isfinite(stats["loss"])

@@ -1,4 +1,5 @@
-"""LoRA: explicit targets and exact counts, nothing changed at the start, saved, merged, refused; the reference is it off."""
+"""LoRA: explicit targets and exact counts, nothing changed at the start, saved, merged, refused;
+the reference is it off."""
 
 import copy
 import json
@@ -61,10 +62,13 @@ def logits(lm, n=2, s=12):
 
 @pytest.mark.parametrize("targets, adapted", [("all", 335_544_320), ("published", 167_772_160)])
 def test_llada_8b_has_the_published_counts(targets, adapted):
-    """At rank 128, on LLaDA-8B's own configuration, without memory: 3 (d + d) + (d + f) by layer, or seven maps' worth."""
+    """At rank 128, on LLaDA-8B's own configuration, without memory: 3 (d + d) + (d + f) by layer,
+    or seven maps' worth."""
     values, total = REAL["llada"]
     with torch.device("meta"):
-        lm = MaskedDiffusionLM(FAMILIES["llada"].module(translate("llada", values)), build_tokenizer())
+        lm = MaskedDiffusionLM(
+            FAMILIES["llada"].module(translate("llada", values)), build_tokenizer()
+        )
         add_adapters(lm, targets, r=128, alpha=64)
     assert count_parameters(lm) == (adapted, total + adapted)
     d, f = 4096, 12288
@@ -75,7 +79,8 @@ def test_llada_8b_has_the_published_counts(targets, adapted):
 
 @pytest.mark.parametrize("kind", sorted(CONFIGS))
 def test_targets_are_named_and_never_the_head(tmp_path, kind):
-    """"all" is seven maps a layer everywhere; "published" is four on LLaDA, seven where the published names were right."""
+    """ "all" is seven maps a layer everywhere; "published" is four on LLaDA, seven where the
+    published names were right."""
     for targets in ("all", "published"):
         lm = load_lm(write_checkpoint(tmp_path / targets, kind)[0])
         add_adapters(lm, targets, r=2)
@@ -84,23 +89,29 @@ def test_targets_are_named_and_never_the_head(tmp_path, kind):
         assert len(adapted_layers(lm)) == 2 * len(names)
         assert {place.rsplit(".", 1)[1] for place in adapted_layers(lm)} == set(names)
         frozen = {n for n, p in lm.named_parameters() if not p.requires_grad}
-        assert not any("lora_" in n for n in frozen) and any("lm_head" in n or "embed" in n for n in frozen)
+        assert not any("lora_" in n for n in frozen) and any(
+            "lm_head" in n or "embed" in n for n in frozen
+        )
     assert PUBLISHED["llada"] == ("q_proj", "k_proj", "v_proj", "up_proj")
 
 
 def test_fresh_adapters_change_nothing(fresh):
-    """B starts at zero: the same logits to the bit; A depends on its seed only, and the global generator on nothing."""
+    """B starts at zero: the same logits to the bit; A depends on its seed only, and the global
+    generator on nothing."""
     plain, before = logits(fresh()), torch.get_rng_state()
     one, same, other = (add_adapters(fresh(), r=4, seed=s) for s in (1, 1, 2))
     assert torch.equal(before, torch.get_rng_state())
     assert torch.equal(logits(one), plain)
-    a, b, c = (torch.cat([p.flatten() for p in adapter_parameters(m).values()]) for m in (one, same, other))
+    a, b, c = (
+        torch.cat([p.flatten() for p in adapter_parameters(m).values()]) for m in (one, same, other)
+    )
     assert torch.equal(a, b) and not torch.equal(a, c)
     assert not torch.equal(logits(stir(one)), plain)
 
 
 def test_adapters_stay_float32_on_a_bfloat16_base(tmp_path):
-    """Small updates would be rounded away in bfloat16; the model still computes, and gives float32 logits."""
+    """Small updates would be rounded away in bfloat16; the model still computes, and gives float32
+    logits."""
     lm = add_adapters(load_lm("tiny", dtype=torch.bfloat16), r=4)
     assert {p.dtype for p in trainable_parameters(lm)} == {torch.float32}
     assert lm.backbone.lm_head.weight.dtype == torch.bfloat16 and logits(lm).isfinite().all()
@@ -108,8 +119,8 @@ def test_adapters_stay_float32_on_a_bfloat16_base(tmp_path):
 
 @pytest.mark.parametrize("checkpointed", [False, True])
 def test_adapters_on_a_bfloat16_base_multiply_in_bfloat16_and_learn_in_float32(checkpointed):
-    """Float32 products would cost as much as all the rest; the gradient is float32, and that of a float32 base but for
-    bfloat16's 8 bits."""
+    """Float32 products would cost as much as all the rest; the gradient is float32, and that of a
+    float32 base but for bfloat16's 8 bits."""
     gradients = {}
     for dtype in (torch.float32, torch.bfloat16):
         lm = stir(add_adapters(load_lm("tiny", dtype=dtype), r=4), size=0.02)
@@ -117,25 +128,32 @@ def test_adapters_on_a_bfloat16_base_multiply_in_bfloat16_and_learn_in_float32(c
             checkpoint_gradients(lm)
         seen = set()
         for layer in adapted_layers(lm).values():
-            layer.lora_A["default"].register_forward_hook(lambda m, x, y, seen=seen: seen.add(y.dtype))
+            layer.lora_A["default"].register_forward_hook(
+                lambda m, x, y, seen=seen: seen.add(y.dtype)
+            )
         ids = torch.randint(3, 104, (4, 12), generator=torch.Generator().manual_seed(5))
         where = torch.ones_like(ids, dtype=torch.bool)
         with learning(lm, 0):
             lm(ids, where, where).log_softmax(-1)[:, 7].sum().backward()
-        assert seen == {dtype} and all(p.grad.dtype == torch.float32 for p in trainable_parameters(lm))
+        assert seen == {dtype} and all(
+            p.grad.dtype == torch.float32 for p in trainable_parameters(lm)
+        )
         gradients[dtype] = torch.cat([p.grad.flatten() for p in trainable_parameters(lm)])
     assert torch.nn.functional.cosine_similarity(*gradients.values(), dim=0) > 0.999
 
 
 def test_the_reference_is_the_base_without_a_copy(fresh):
-    """Adapters off: the base's logits to the bit, through the policy's own memory; afterwards everything is as before."""
+    """Adapters off: the base's logits to the bit, through the policy's own memory; afterwards
+    everything is as before."""
     lm = fresh()
     plain = logits(lm)
     stir(add_adapters(lm, r=4))
     reference, adapted = reference_policy(lm), logits(lm)
     assert isinstance(reference, ReferencePolicy) and not isinstance(reference, torch.nn.Module)
     held = {p.data_ptr() for p in lm.parameters()}
-    assert vars(reference) == {"lm": lm} and {p.data_ptr() for p in reference.lm.parameters()} == held
+    assert (
+        vars(reference) == {"lm": lm} and {p.data_ptr() for p in reference.lm.parameters()} == held
+    )
     assert torch.equal(logits(reference), plain) and not torch.equal(adapted, plain)
     assert torch.equal(logits(lm), adapted)
     flags = [p.requires_grad for p in lm.parameters()]
@@ -150,14 +168,17 @@ def test_the_reference_is_the_base_without_a_copy(fresh):
 def test_without_adapters_the_reference_is_a_frozen_copy(fresh):
     lm = fresh()
     reference = reference_policy(lm)
-    assert not any(p.requires_grad for p in reference.parameters()) and all(p.requires_grad for p in lm.parameters())
+    assert not any(p.requires_grad for p in reference.parameters()) and all(
+        p.requires_grad for p in lm.parameters()
+    )
     with torch.no_grad():
         lm.backbone.lm_head.weight.zero_()
     assert not torch.equal(logits(reference), logits(lm))
 
 
 def test_saved_adapters_come_back(tmp_path):
-    """On the same base: equal weights and logits, the rank and scale of the file, in peft's own layout."""
+    """On the same base: equal weights and logits, the rank and scale of the file, in peft's own
+    layout."""
     lm = stir(add_adapters(load_lm("tiny"), "published", r=4, alpha=12))
     save_adapters(lm, tmp_path)
     again = load_lm("tiny", adapters=tmp_path)
@@ -167,7 +188,9 @@ def test_saved_adapters_come_back(tmp_path):
     tensors = load_file(tmp_path / "adapter_model.safetensors")
     assert "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight" in tensors
     assert "with adapters" in again.name
-    half = load_lm("tiny", dtype=torch.bfloat16, adapters=tmp_path)  # the base is known whatever its precision
+    half = load_lm(
+        "tiny", dtype=torch.bfloat16, adapters=tmp_path
+    )  # the base is known whatever its precision
     assert adapter_parameters(half).keys() == adapter_parameters(lm).keys()
 
 
@@ -183,14 +206,21 @@ def test_peft_itself_reads_what_is_saved(tmp_path):
 
 
 def test_adapters_in_the_checkpoints_own_names_are_read(tmp_path):
-    """Released LLaDA adapters name LLaDA's modules: attn_out is o_proj, the block's ff_out down_proj."""
+    """Released LLaDA adapters name LLaDA's modules: attn_out is o_proj, the block's ff_out
+    down_proj."""
     folder, _ = write_checkpoint(tmp_path / "base", "llada")
     lm = stir(add_adapters(load_lm(folder), r=4))
     save_adapters(lm, tmp_path / "adapters")
     file = tmp_path / "adapters" / "adapter_model.safetensors"
     tensors = load_file(file)
-    spelled = {"layers": "transformer.blocks", "self_attn.o_proj": "attn_out", "self_attn.": "", "mlp.gate_proj": "ff_proj",
-               "mlp.up_proj": "up_proj", "mlp.down_proj": "ff_out"}
+    spelled = {
+        "layers": "transformer.blocks",
+        "self_attn.o_proj": "attn_out",
+        "self_attn.": "",
+        "mlp.gate_proj": "ff_proj",
+        "mlp.up_proj": "up_proj",
+        "mlp.down_proj": "ff_out",
+    }
     renamed = {}
     for key, tensor in tensors.items():
         for ours, theirs in spelled.items():
@@ -202,7 +232,8 @@ def test_adapters_in_the_checkpoints_own_names_are_read(tmp_path):
 
 
 def test_another_base_is_refused(fresh, tmp_path):
-    """Same shapes, other weights; other shapes; and a folder without an identity is taken on trust."""
+    """Same shapes, other weights; other shapes; and a folder without an identity is taken on
+    trust."""
     lm = stir(add_adapters(fresh(1), r=4))
     save_adapters(lm, tmp_path)
     with pytest.raises(ValueError, match="trained on another base"):
@@ -218,12 +249,15 @@ def test_another_base_is_refused(fresh, tmp_path):
         load_adapters(new_tiny_lm(hidden=32, layers=1, heads=2, feed_forward=64), tmp_path)
 
 
-@pytest.mark.parametrize("change, message", [
-    ({"use_dora": True}, "use_dora is True"),
-    ({"modules_to_save": ["lm_head"]}, "modules_to_save is"),
-    ({"use_rslora": True}, "use_rslora is True"),
-    ({"r": None}, "no adapters can be read|r"),
-])
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"use_dora": True}, "use_dora is True"),
+        ({"modules_to_save": ["lm_head"]}, "modules_to_save is"),
+        ({"use_rslora": True}, "use_rslora is True"),
+        ({"r": None}, "no adapters can be read|r"),
+    ],
+)
 def test_kinds_of_adapter_that_are_not_supported_are_named(fresh, tmp_path, change, message):
     save_adapters(add_adapters(fresh(), r=4), tmp_path)
     path = tmp_path / "adapter_config.json"
@@ -233,7 +267,8 @@ def test_kinds_of_adapter_that_are_not_supported_are_named(fresh, tmp_path, chan
 
 
 def test_merged_weights_are_the_same_model(fresh, tmp_path):
-    """Logits equal to float32 rounding (the sum is taken in another order); then it is plain: saved, loaded, trainable."""
+    """Logits equal to float32 rounding (the sum is taken in another order); then it is plain:
+    saved, loaded, trainable."""
     lm = stir(add_adapters(fresh(), r=4, alpha=4))
     adapted = logits(lm)
     with pytest.raises(ValueError, match="merge_adapters"):
@@ -252,7 +287,9 @@ def test_calls_that_make_no_sense_are_refused(fresh, tmp_path):
     for call in (lambda: merge_adapters(lm), lambda: save_adapters(lm, tmp_path)):
         with pytest.raises(ValueError, match="no adapters"):
             call()
-    with pytest.raises(ValueError, match="unknown lora_targets 'publisht'; did you mean 'published'"):
+    with pytest.raises(
+        ValueError, match="unknown lora_targets 'publisht'; did you mean 'published'"
+    ):
         add_adapters(lm, "publisht")
     with pytest.raises(ValueError, match="need r >= 1"):
         add_adapters(lm, r=0)
@@ -274,7 +311,8 @@ def gradients(lm):
 
 @pytest.mark.parametrize("adapted", [False, True])
 def test_gradient_checkpointing_changes_no_gradient(fresh, adapted, monkeypatch):
-    """With and without, to the bit, also where the embedding is frozen; layers are really computed again."""
+    """With and without, to the bit, also where the embedding is frozen; layers are really computed
+    again."""
     lm = stir(add_adapters(fresh(), r=4)) if adapted else fresh()
     calls = []
     for layer in lm.backbone.model.layers:
@@ -290,7 +328,8 @@ def test_gradient_checkpointing_changes_no_gradient(fresh, adapted, monkeypatch)
 
 
 def test_dropout_draws_from_its_seed(fresh):
-    """Only while learning; the same seed gives the same gradient, and the global generator is left alone."""
+    """Only while learning; the same seed gives the same gradient, and the global generator is left
+    alone."""
     lm = stir(add_adapters(fresh(), r=4, dropout=0.3))
     before, plain = torch.get_rng_state(), gradients(lm)
     found = []
@@ -309,7 +348,8 @@ def test_four_bits_need_their_extra(monkeypatch):
 
 
 def test_four_bits_are_the_dequantised_model():
-    """With bitsandbytes: nf4, double quantisation, weights 9 % off; logits and gradients are the dequantised weights'."""
+    """With bitsandbytes: nf4, double quantisation, weights 9 % off; logits and gradients are the
+    dequantised weights'."""
     bitsandbytes = pytest.importorskip("bitsandbytes")
     packed, plain = load_lm("tiny", quantize="4bit"), load_lm("tiny")
     packed.train()  # in evaluation mode its CPU path may pack weights in another way
@@ -317,7 +357,9 @@ def test_four_bits_are_the_dequantised_model():
         if isinstance(layer, bitsandbytes.nn.Linear4bit):
             state, weight = layer.weight.quant_state, plain.backbone.get_submodule(name).weight.data
             assert state.nested and state.quant_type == "nf4"
-            value = bitsandbytes.functional.dequantize_4bit(layer.weight.data, state).to(weight.dtype)
+            value = bitsandbytes.functional.dequantize_4bit(layer.weight.data, state).to(
+                weight.dtype
+            )
             assert 0.05 < (value - weight).norm() / weight.norm() < 0.15
             weight.copy_(value)
     assert type(packed.backbone.lm_head) is torch.nn.Linear

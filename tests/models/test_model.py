@@ -1,4 +1,5 @@
-"""The wrapper: stock weights, bidirectional attention, aligned logits, padding without effect, exact storage."""
+"""The wrapper: stock weights, bidirectional attention, aligned logits, padding without effect,
+exact storage."""
 
 import json
 
@@ -17,7 +18,8 @@ from dllm_rl_lite.models import MaskedDiffusionLM, build_tokenizer, load_lm, new
 
 
 def stock_logits(lm, ids):
-    """(N, S, V) logits of a fresh stock model with the same weights and an explicit all-zero 4-D additive mask."""
+    """(N, S, V) logits of a fresh stock model with the same weights and an explicit all-zero 4-D
+    additive mask."""
     stock = type(lm.backbone)(lm.backbone.config).eval()
     stock.load_state_dict(lm.backbone.state_dict())
     n, s = ids.shape
@@ -35,14 +37,29 @@ def everything(ids):
 
 def other_family(kind):
     """A small Qwen2 or Qwen3 with the tiny tokenizer: the families of Dream and of later dLLMs."""
-    config, model = {"qwen2": (Qwen2Config, Qwen2ForCausalLM), "qwen3": (Qwen3Config, Qwen3ForCausalLM)}[kind]
+    config, model = {
+        "qwen2": (Qwen2Config, Qwen2ForCausalLM),
+        "qwen3": (Qwen3Config, Qwen3ForCausalLM),
+    }[kind]
     torch.manual_seed(0)
-    return model(config(vocab_size=104, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
-                        num_key_value_heads=1, head_dim=16, max_position_embeddings=64, initializer_range=0.3)).eval()
+    return model(
+        config(
+            vocab_size=104,
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            num_key_value_heads=1,
+            head_dim=16,
+            max_position_embeddings=64,
+            initializer_range=0.3,
+        )
+    ).eval()
 
 
 def test_logits_are_the_stock_models_under_a_zero_mask(lm, rng):
-    """At the asked positions, in row-major order: the stock model's numbers; the mask token is forbidden."""
+    """At the asked positions, in row-major order: the stock model's numbers; the mask token is
+    forbidden."""
     ids = random_ids(rng, 3, 20)
     where = torch.rand(3, 20, generator=rng(1)) < 0.4
     with torch.no_grad():
@@ -51,7 +68,9 @@ def test_logits_are_the_stock_models_under_a_zero_mask(lm, rng):
     assert got.dtype == torch.float32 and got.shape == (int(where.sum()), 104)
     assert torch.isneginf(got[:, lm.mask_id]).all()
     kept = [v for v in range(104) if v != lm.mask_id]
-    torch.testing.assert_close(got[:, kept], want[:, kept], rtol=0, atol=1e-6 * float(want.abs().max()))
+    torch.testing.assert_close(
+        got[:, kept], want[:, kept], rtol=0, atol=1e-6 * float(want.abs().max())
+    )
 
 
 @pytest.mark.parametrize("kind", ["qwen2", "qwen3"])
@@ -95,7 +114,9 @@ def test_left_padding_does_not_change_a_row(lm, rng):
         for i, got in enumerate(batch):
             row = ids[i, real[i]][None]
             alone = lm(row, everything(row), everything(row))
-            torch.testing.assert_close(got, alone, rtol=1e-5, atol=1e-5 * float(alone[:, 3:].abs().max()))
+            torch.testing.assert_close(
+                got, alone, rtol=1e-5, atol=1e-5 * float(alone[:, 3:].abs().max())
+            )
 
 
 def test_padding_content_has_no_effect(lm, rng):
@@ -109,7 +130,8 @@ def test_padding_content_has_no_effect(lm, rng):
 
 
 def test_shifted_wrapper_moves_logits_by_one(lm, rng):
-    """With shifted=True position i is scored by the hidden state of i - 1; position 0 cannot be scored."""
+    """With shifted=True position i is scored by the hidden state of i - 1; position 0 cannot be
+    scored."""
     shifted = MaskedDiffusionLM(lm.backbone, lm.tokenizer, shifted=True)
     ids = random_ids(rng, 2, 9)
     where = everything(ids)
@@ -129,7 +151,8 @@ def test_nothing_asked_gives_an_empty_answer(lm, rng):
 
 @pytest.mark.parametrize("shifted", [False, True])
 def test_save_and_load_are_bit_exact(lm, rng, tmp_path, shifted):
-    """A saved model comes back with the same weights, logits, tokenizer and alignment, in evaluation mode."""
+    """A saved model comes back with the same weights, logits, tokenizer and alignment, in
+    evaluation mode."""
     original = MaskedDiffusionLM(lm.backbone, lm.tokenizer, shifted=shifted)
     original.save_pretrained(tmp_path)
     loaded = load_lm(tmp_path)
@@ -141,17 +164,22 @@ def test_save_and_load_are_bit_exact(lm, rng, tmp_path, shifted):
     where = everything(ids)
     where[:, 0] = False
     with torch.no_grad():
-        assert torch.equal(original(ids, everything(ids), where), loaded(ids, everything(ids), where))
+        assert torch.equal(
+            original(ids, everything(ids), where), loaded(ids, everything(ids), where)
+        )
     chat = [{"role": "user", "content": "1-2<answer>"}]
-    texts = [t.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
-             for t in (lm.tokenizer, loaded.tokenizer)]
+    texts = [
+        t.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
+        for t in (lm.tokenizer, loaded.tokenizer)
+    ]
     assert texts[0] == texts[1]
     assert lm.tokenizer(texts[0])["input_ids"] == loaded.tokenizer(texts[0])["input_ids"]
     assert (loaded.mask_id, loaded.eos_id, loaded.pad_id) == (lm.mask_id, lm.eos_id, lm.pad_id)
 
 
 def test_a_new_model_depends_on_its_seed_only():
-    """Equal seeds give equal weights, other seeds others, and the global generator is left alone."""
+    """Equal seeds give equal weights, other seeds others, and the global generator is left
+    alone."""
     sizes = {"hidden": 16, "layers": 1, "heads": 2, "feed_forward": 16}
     before = torch.get_rng_state()
     a, b, c = (new_tiny_lm(seed=s, **sizes).backbone.lm_head.weight for s in (1, 1, 2))
@@ -168,10 +196,16 @@ def test_truncated_weights_are_refused(lm, tmp_path):
         load_lm(tmp_path)
 
 
-@pytest.mark.parametrize("kind, change", [
-    ("missing_keys", lambda w: w.pop("model.layers.1.mlp.up_proj.weight")),
-    ("unexpected_keys", lambda w: w.update({"model.layers.9.mlp.up_proj.weight": torch.zeros(2, 2)})),
-])
+@pytest.mark.parametrize(
+    "kind, change",
+    [
+        ("missing_keys", lambda w: w.pop("model.layers.1.mlp.up_proj.weight")),
+        (
+            "unexpected_keys",
+            lambda w: w.update({"model.layers.9.mlp.up_proj.weight": torch.zeros(2, 2)}),
+        ),
+    ],
+)
 def test_weights_that_do_not_fit_are_refused(lm, tmp_path, kind, change):
     """A missing or a surplus tensor is named, never filled with random numbers."""
     lm.save_pretrained(tmp_path)

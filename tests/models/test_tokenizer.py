@@ -9,7 +9,9 @@ from dllm_rl_lite.models import build_tokenizer, decode, encode_prompts
 from dllm_rl_lite.models.tokenizer import CHARACTERS, SPECIAL, TAGS
 
 TOKENIZER = build_tokenizer()
-plain = st.text(st.sampled_from(CHARACTERS), max_size=60).filter(lambda t: not any(s in t for s in SPECIAL + TAGS))
+plain = st.text(st.sampled_from(CHARACTERS), max_size=60).filter(
+    lambda t: not any(s in t for s in SPECIAL + TAGS)
+)
 
 
 def test_ids_follow_the_order_of_the_lists():
@@ -32,15 +34,28 @@ def test_tags_are_one_token_each_and_survive_decoding():
     """Answer tags are whole tokens and ordinary text; special tokens are dropped."""
     ids = TOKENIZER("1=1<answer>4</answer>", add_special_tokens=False)["input_ids"]
     assert len(ids) == 6
-    row = torch.tensor([ids + [TOKENIZER.eos_token_id, TOKENIZER.mask_token_id, TOKENIZER.pad_token_id]])
+    row = torch.tensor(
+        [ids + [TOKENIZER.eos_token_id, TOKENIZER.mask_token_id, TOKENIZER.pad_token_id]]
+    )
     assert decode(TOKENIZER, row) == ["1=1<answer>4</answer>"]
 
 
 def test_prompts_are_templated_and_left_padded():
-    """A prompt becomes <user> prompt <assistant>; shorter ones are padded at the left, and only there."""
+    """A prompt becomes <user> prompt <assistant>; shorter ones are padded at the left, and only
+    there."""
     ids, mask = encode_prompts(TOKENIZER, ["1+2", "12345"])
-    assert ids.shape == mask.shape == (2, 7) and ids.dtype == torch.long and mask.dtype == torch.bool
-    assert TOKENIZER.convert_ids_to_tokens(ids[0].tolist()) == ["<pad>", "<pad>", "<user>", "1", "+", "2", "<assistant>"]
+    assert (
+        ids.shape == mask.shape == (2, 7) and ids.dtype == torch.long and mask.dtype == torch.bool
+    )
+    assert TOKENIZER.convert_ids_to_tokens(ids[0].tolist()) == [
+        "<pad>",
+        "<pad>",
+        "<user>",
+        "1",
+        "+",
+        "2",
+        "<assistant>",
+    ]
     assert TOKENIZER.convert_ids_to_tokens(ids[1].tolist()) == ["<user>", *"12345", "<assistant>"]
     assert mask.tolist() == [[False] * 2 + [True] * 5, [True] * 7]
 
@@ -51,7 +66,9 @@ def test_a_demonstration_in_the_template_ends_with_eos():
     assert TOKENIZER.apply_chat_template(chat, tokenize=False) == "<user>1<assistant>2<eos>"
 
 
-@pytest.mark.parametrize("prompts, message", [([], "no prompts"), (["1", "größe"], "does not know")])
+@pytest.mark.parametrize(
+    "prompts, message", [([], "no prompts"), (["1", "größe"], "does not know")]
+)
 def test_bad_prompts_say_what_is_wrong(prompts, message):
     """No prompt at all, and a character outside the vocabulary, are named."""
     with pytest.raises(ValueError, match=message):

@@ -8,7 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dllm_rl_lite.advantages import group_mean, leave_one_out, z_score
-from dllm_rl_lite.objectives import AVERAGES, clipped_k3, clipped_ratio, clipped_weighted_k3, k1, k2, k3, token_weights
+from dllm_rl_lite.objectives import (
+    AVERAGES,
+    clipped_k3,
+    clipped_ratio,
+    clipped_weighted_k3,
+    k1,
+    k2,
+    k3,
+    token_weights,
+)
 
 logprobs = st.lists(st.floats(-12, 0, width=32), min_size=1, max_size=6)
 
@@ -37,7 +46,8 @@ def rewards_of(shape):
 @settings(max_examples=60, deadline=None)
 @given(groups, st.floats(-3, 3))
 def test_group_mean_invariances(shape, shift):
-    """Rows sum to zero; siblings can be permuted; a constant changes nothing; credit scales with the reward."""
+    """Rows sum to zero; siblings can be permuted; a constant changes nothing; credit scales with
+    the reward."""
     rewards = rewards_of(shape)
     got = group_mean(rewards)
     torch.testing.assert_close(got.sum(1), torch.zeros(shape[0]), rtol=0, atol=1e-5)
@@ -50,7 +60,8 @@ def test_group_mean_invariances(shape, shift):
 @settings(max_examples=60, deadline=None)
 @given(st.tuples(st.integers(1, 4), st.integers(2, 8), st.integers(0, 999)), st.floats(-3, 3))
 def test_every_credit_has_the_invariances(shape, shift):
-    """Leave-one-out and the z-score too sum to zero, follow a permutation and ignore a constant; only scale differs."""
+    """Leave-one-out and the z-score too sum to zero, follow a permutation and ignore a constant;
+    only scale differs."""
     rewards = rewards_of(shape)
     order = torch.randperm(shape[1], generator=torch.Generator().manual_seed(shape[2]))
     for credit, tripled in ((leave_one_out, 3), (z_score, 1)):
@@ -58,65 +69,87 @@ def test_every_credit_has_the_invariances(shape, shift):
         torch.testing.assert_close(got.sum(1), torch.zeros(shape[0]), rtol=0, atol=1e-4)
         torch.testing.assert_close(credit(rewards[:, order]), got[:, order], rtol=0, atol=1e-5)
         torch.testing.assert_close(credit(rewards + shift), got, rtol=1e-3, atol=1e-3)
-        torch.testing.assert_close(credit(3 * rewards), tripled * got, rtol=0.05, atol=1e-4)  # eps is not scaled
+        torch.testing.assert_close(
+            credit(3 * rewards), tripled * got, rtol=0.05, atol=1e-4
+        )  # eps is not scaled
 
 
 def test_leave_one_out_by_hand_and_by_its_name():
     """1 minus the mean of the other three; on random rewards, the definition written as a loop."""
-    assert leave_one_out(torch.tensor([[1.0, 0.0, 0.0, 0.0]])).tolist()[0] == pytest.approx([1, -1 / 3, -1 / 3, -1 / 3])
+    assert leave_one_out(torch.tensor([[1.0, 0.0, 0.0, 0.0]])).tolist()[0] == pytest.approx(
+        [1, -1 / 3, -1 / 3, -1 / 3]
+    )
     rewards = rewards_of((3, 5, 0))
     wanted = [[row[i] - (row.sum() - row[i]) / 4 for i in range(5)] for row in rewards]
     torch.testing.assert_close(leave_one_out(rewards), torch.tensor(wanted))
 
 
 def test_z_score_by_hand():
-    """(1, 0, 0, 0): 0.75 over a standard deviation of 0.5; eps sits beside it, not inside the root."""
-    assert z_score(torch.tensor([[1.0, 0.0, 0.0, 0.0]]), 1e-9).tolist()[0] == pytest.approx([1.5, -0.5, -0.5, -0.5])
+    """(1, 0, 0, 0): 0.75 over a standard deviation of 0.5; eps sits beside it, not inside the
+    root."""
+    assert z_score(torch.tensor([[1.0, 0.0, 0.0, 0.0]]), 1e-9).tolist()[0] == pytest.approx(
+        [1.5, -0.5, -0.5, -0.5]
+    )
     assert z_score(torch.tensor([[1.0, 0.0, 0.0, 0.0]]), 0.5)[0, 0].item() == pytest.approx(0.75)
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.floats(-1e6, 1e6, width=32), st.integers(2, 64))
 def test_equal_rewards_earn_exactly_nothing(reward, group):
-    """A dead group has credit 0, not 1e-9: it is then left out of the update, and Adam cannot blow it up."""
+    """A dead group has credit 0, not 1e-9: it is then left out of the update, and Adam cannot blow
+    it up."""
     for credit in (group_mean, leave_one_out, z_score):
         assert (credit(torch.full((2, group), reward)) == 0).all()
 
 
 def expected_slope(credit, p: float, g: int) -> float:
-    """E[mean of A_i d log pi(a_i) / d theta], over all 2^g groups of siblings that are right with p = sigmoid(theta)."""
+    """E[mean of A_i d log pi(a_i) / d theta], over all 2^g groups of siblings that are right with p
+    = sigmoid(theta)."""
     total = 0.0
     for rewards in itertools.product((0.0, 1.0), repeat=g):
         right = int(sum(rewards))
         advantage = credit(torch.tensor([rewards], dtype=torch.float64))[0].tolist()
         score = [(1 - p) if r else -p for r in rewards]
-        total += p**right * (1 - p) ** (g - right) * sum(a * s for a, s in zip(advantage, score, strict=True)) / g
+        total += (
+            p**right
+            * (1 - p) ** (g - right)
+            * sum(a * s for a, s in zip(advantage, score, strict=True))
+            / g
+        )
     return total
 
 
 @pytest.mark.parametrize("p", [0.02, 0.3, 0.5, 0.9])
 @pytest.mark.parametrize("g", [2, 4, 7])
 def test_bias_of_the_credit_by_enumeration(p, g):
-    """Against d p / d theta = p (1 - p): leave-one-out is exact, group_mean is (G - 1) / G of it, whatever p is."""
+    """Against d p / d theta = p (1 - p): leave-one-out is exact, group_mean is (G - 1) / G of it,
+    whatever p is."""
     truth = p * (1 - p)
     assert expected_slope(leave_one_out, p, g) == pytest.approx(truth, rel=1e-12)
     assert expected_slope(group_mean, p, g) == pytest.approx(truth * (g - 1) / g, rel=1e-12)
 
 
 def test_the_z_score_favours_easy_and_hard_prompts():
-    """Its expected gradient over the true one is no constant: it rises from the middle towards both ends."""
+    """Its expected gradient over the true one is no constant: it rises from the middle towards both
+    ends."""
     weight = [expected_slope(z_score, p, 8) / (p * (1 - p)) for p in (0.05, 0.2, 0.5, 0.8, 0.95)]
     assert weight[0] > weight[1] > weight[2] < weight[3] < weight[4]
     assert weight[0] == pytest.approx(weight[4]) and weight[0] > 1.15 * weight[2]
 
 
-@pytest.mark.parametrize("rewards, message", [
-    (torch.zeros(0, 4), r"not empty, got shape \(0, 4\)"),
-    (torch.zeros(4, 0), "not empty"),
-    (torch.zeros(4), "groups, siblings"),
-    (torch.tensor([[1.0, 2.0], [0.0, float("nan")]]), "reward nan of sibling 1 in group 1 is not finite"),
-    (torch.tensor([[float("inf"), 2.0]]), "reward inf of sibling 0 in group 0 is not finite"),
-])
+@pytest.mark.parametrize(
+    "rewards, message",
+    [
+        (torch.zeros(0, 4), r"not empty, got shape \(0, 4\)"),
+        (torch.zeros(4, 0), "not empty"),
+        (torch.zeros(4), "groups, siblings"),
+        (
+            torch.tensor([[1.0, 2.0], [0.0, float("nan")]]),
+            "reward nan of sibling 1 in group 1 is not finite",
+        ),
+        (torch.tensor([[float("inf"), 2.0]]), "reward inf of sibling 0 in group 0 is not finite"),
+    ],
+)
 def test_bad_rewards_are_named(rewards, message):
     """Empty groups and rewards that are not finite."""
     for credit in (group_mean, leave_one_out, z_score):
@@ -136,20 +169,30 @@ def test_a_text_without_siblings_and_a_spread_without_eps_are_named():
 # ---------------------------------------------------------------- losses
 
 
-@pytest.mark.parametrize("ratio, advantage, loss, slope", [
-    (1.0, 2.0, -2.0, -2.0), (1.0, -2.0, 2.0, 2.0),  # at ratio 1: -A, and the gradient is REINFORCE's
-    (1.1, 1.0, -1.1, -1.1), (0.9, 1.0, -0.9, -0.9),  # inside
-    (1.5, 1.0, -1.2, 0.0), (0.5, 1.0, -0.5, -0.5),  # A > 0: cut above 1.2, not below
-    (0.5, -1.0, 0.8, 0.0), (1.5, -1.0, 1.5, 1.5),  # A < 0: cut below 0.8, not above
-    (7.0, 0.0, 0.0, 0.0),
-])
+@pytest.mark.parametrize(
+    "ratio, advantage, loss, slope",
+    [
+        (1.0, 2.0, -2.0, -2.0),
+        (1.0, -2.0, 2.0, 2.0),  # at ratio 1: -A, and the gradient is REINFORCE's
+        (1.1, 1.0, -1.1, -1.1),
+        (0.9, 1.0, -0.9, -0.9),  # inside
+        (1.5, 1.0, -1.2, 0.0),
+        (0.5, 1.0, -0.5, -0.5),  # A > 0: cut above 1.2, not below
+        (0.5, -1.0, 0.8, 0.0),
+        (1.5, -1.0, 1.5, 1.5),  # A < 0: cut below 0.8, not above
+        (7.0, 0.0, 0.0, 0.0),
+    ],
+)
 def test_clipped_ratio_by_hand(ratio, advantage, loss, slope):
-    """-min(r A, clip(r, 0.8, 1.2) A), and its derivative with respect to the log-probability, -r A or 0."""
+    """-min(r A, clip(r, 0.8, 1.2) A), and its derivative with respect to the log-probability, -r A
+    or 0."""
     old = torch.tensor([[-1.3]], dtype=torch.float64)
     logp = (old + torch.tensor(ratio, dtype=torch.float64).log()).requires_grad_()
     got = clipped_ratio(logp, old, column([advantage]), 0.2)
     got.sum().backward()
-    assert got.item() == pytest.approx(loss, abs=1e-12) and logp.grad.item() == pytest.approx(slope, abs=1e-12)
+    assert got.item() == pytest.approx(loss, abs=1e-12) and logp.grad.item() == pytest.approx(
+        slope, abs=1e-12
+    )
 
 
 @settings(max_examples=100, deadline=None)
@@ -157,7 +200,9 @@ def test_clipped_ratio_by_hand(ratio, advantage, loss, slope):
 def test_clipping_is_pessimistic(old, advantage, clip, seed):
     """The clipped loss is never below the unclipped one, and equals it inside the range."""
     old = column(old)
-    logp = old + 0.7 * torch.randn(old.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    logp = old + 0.7 * torch.randn(
+        old.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+    )
     plain = -(logp - old).exp() * advantage
     got = clipped_ratio(logp, old, torch.full_like(old, advantage), clip)
     assert (got >= plain - 1e-12).all()
@@ -166,7 +211,8 @@ def test_clipping_is_pessimistic(old, advantage, clip, seed):
 
 
 def test_gradient_flows_through_the_new_policy_only():
-    """old is a constant: with the same tensor on both sides the gradient is that of its first use."""
+    """old is a constant: with the same tensor on both sides the gradient is that of its first
+    use."""
     logp = torch.tensor([[-0.5, -2.0]], requires_grad=True)
     clipped_ratio(logp, logp.detach(), torch.tensor([[3.0]]), 0.2).sum().backward()
     assert logp.grad.tolist() == [[-3.0, -3.0]]
@@ -175,15 +221,20 @@ def test_gradient_flows_through_the_new_policy_only():
 @settings(max_examples=100, deadline=None)
 @given(logprobs, st.integers(0, 99))
 def test_k3_is_never_negative_and_zero_only_at_equality(ref, seed):
-    """k3 >= 0; 0 with zero slope where the policies agree; e^d - d - 1 by Python's own arithmetic."""
+    """k3 >= 0; 0 with zero slope where the policies agree; e^d - d - 1 by Python's own
+    arithmetic."""
     ref = column(ref)
-    logp = ref + torch.randn(ref.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    logp = ref + torch.randn(
+        ref.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+    )
     assert (k3(logp, ref) > 0).all()
     same = ref.clone().requires_grad_()
     value = k3(same, ref)
     value.sum().backward()
     assert (value == 0).all() and (same.grad == 0).all()
-    assert k3(torch.tensor(-1.0), torch.tensor(-3.0)).item() == pytest.approx(2.718281828 ** -2 + 2 - 1, rel=1e-6)
+    assert k3(torch.tensor(-1.0), torch.tensor(-3.0)).item() == pytest.approx(
+        2.718281828**-2 + 2 - 1, rel=1e-6
+    )
 
 
 def law(seed, n=6):
@@ -203,8 +254,9 @@ def mean(estimate, logits, ref):
 
 
 def loss_gradient(estimate, logits, ref, drawn_from=None):
-    """Expected gradient of estimate(logp of the token) as a loss on a token that is already drawn: no gradient through
-    the drawing. By enumeration of the vocabulary; the policy draws unless `drawn_from` (logits) does."""
+    """Expected gradient of estimate(logp of the token) as a loss on a token that is already drawn:
+    no gradient through the drawing. By enumeration of the vocabulary; the policy draws unless
+    `drawn_from` (logits) does."""
     leaf = logits.clone().requires_grad_()
     weight = (logits if drawn_from is None else drawn_from).softmax(0)
     return torch.autograd.grad((weight * estimate(leaf.log_softmax(0), ref)).sum(), leaf)[0]
@@ -226,10 +278,16 @@ def test_values_of_k1_and_k3_are_unbiased_and_k2_is_not(seed):
 
 
 def test_k2_errs_either_way_and_only_in_third_order():
-    """0.22 too high for one pair of laws, 0.08 too low for another; ten times closer laws, a thousand times less."""
-    for p, q, error in (([0.5, 0.3, 0.2], [0.1, 0.6, 0.3], 0.2204), ([0.1, 0.6, 0.3], [0.5, 0.3, 0.2], -0.0783)):
+    """0.22 too high for one pair of laws, 0.08 too low for another; ten times closer laws, a
+    thousand times less."""
+    for p, q, error in (
+        ([0.5, 0.3, 0.2], [0.1, 0.6, 0.3], 0.2204),
+        ([0.1, 0.6, 0.3], [0.5, 0.3, 0.2], -0.0783),
+    ):
         p, q = torch.tensor(p).double(), torch.tensor(q).double()
-        assert mean(k2, p.log(), q.log()) - divergence(p.log(), q.log()).item() == pytest.approx(error, abs=1e-4)
+        assert mean(k2, p.log(), q.log()) - divergence(p.log(), q.log()).item() == pytest.approx(
+            error, abs=1e-4
+        )
     logits, ref = law(0)
     near, nearer = ((ref + step * logits) for step in (1e-2, 1e-3))
     errors = [mean(k2, x, ref) - divergence(x.log_softmax(0), ref).item() for x in (near, nearer)]
@@ -238,68 +296,94 @@ def test_k2_errs_either_way_and_only_in_third_order():
 
 @pytest.mark.parametrize("seed", range(5))
 def test_which_divergence_each_estimate_descends(seed):
-    """As a loss on drawn tokens: k1 nothing, k2 KL(policy || reference), k3 KL(reference || policy); 1e-12."""
+    """As a loss on drawn tokens: k1 nothing, k2 KL(policy || reference), k3 KL(reference ||
+    policy); 1e-12."""
     logits, ref = law(seed)
-    forward, backward = (true_gradient(make, logits) for make in (
-        lambda lp: divergence(lp, ref), lambda lp: divergence(ref, lp)))
+    forward, backward = (
+        true_gradient(make, logits)
+        for make in (lambda lp: divergence(lp, ref), lambda lp: divergence(ref, lp))
+    )
     exact = {"rtol": 0, "atol": 1e-12}
     torch.testing.assert_close(loss_gradient(k1, logits, ref), torch.zeros(6).double(), **exact)
     torch.testing.assert_close(loss_gradient(k2, logits, ref), forward, **exact)
     torch.testing.assert_close(loss_gradient(k3, logits, ref), backward, **exact)
     assert (forward - backward).abs().max() > 0.01  # two different directions, so the test can tell
-    as_reward = loss_gradient(lambda lp, q: k1(lp, q).detach() * lp, logits, ref)  # k1 in the reward: score function
+    as_reward = loss_gradient(
+        lambda lp, q: k1(lp, q).detach() * lp, logits, ref
+    )  # k1 in the reward: score function
     torch.testing.assert_close(as_reward, forward, **exact)
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_the_ratio_keeps_the_penalty_right_off_policy(seed):
-    """Tokens drawn by an older policy: ratio times k3 (AGRPO) has the gradient of KL(policy || reference) still."""
+    """Tokens drawn by an older policy: ratio times k3 (AGRPO) has the gradient of KL(policy ||
+    reference) still."""
     logits, ref = law(seed)
     older = law(seed + 100)[0]
     old, zero = older.log_softmax(0), torch.zeros(6).double()
-    got = loss_gradient(lambda lp, q: clipped_weighted_k3(lp, old, q, zero, 0.2, 1.0), logits, ref, older)
+    got = loss_gradient(
+        lambda lp, q: clipped_weighted_k3(lp, old, q, zero, 0.2, 1.0), logits, ref, older
+    )
     wanted = true_gradient(lambda lp: divergence(lp, ref), logits)
     torch.testing.assert_close(got, wanted, rtol=0, atol=1e-12)
-    assert (loss_gradient(k2, logits, ref, older) - wanted).abs().max() > 0.01  # k2 is right on-policy only
+    assert (
+        loss_gradient(k2, logits, ref, older) - wanted
+    ).abs().max() > 0.01  # k2 is right on-policy only
 
 
 def test_token_losses_add_the_penalty():
-    """diffu-GRPO adds kl * k3; AGRPO multiplies k3 by the ratio; with kl = 0 no reference is needed."""
+    """diffu-GRPO adds kl * k3; AGRPO multiplies k3 by the ratio; with kl = 0 no reference is
+    needed."""
     logp, old, ref = (torch.tensor([[a, b]]) for a, b in ((-1.0, -2.0), (-1.1, -1.9), (-0.5, -2.5)))
     advantage = torch.tensor([[0.7]])
     base, penalty = clipped_ratio(logp, old, advantage, 0.2), k3(logp, ref)
-    torch.testing.assert_close(clipped_k3(logp, old, ref, advantage, 0.2, 0.3), base + 0.3 * penalty)
-    torch.testing.assert_close(clipped_weighted_k3(logp, old, ref, advantage, 0.2, 0.3),
-                               base + 0.3 * penalty * (logp - old).exp())
+    torch.testing.assert_close(
+        clipped_k3(logp, old, ref, advantage, 0.2, 0.3), base + 0.3 * penalty
+    )
+    torch.testing.assert_close(
+        clipped_weighted_k3(logp, old, ref, advantage, 0.2, 0.3),
+        base + 0.3 * penalty * (logp - old).exp(),
+    )
     for loss in (clipped_k3, clipped_weighted_k3):
         assert torch.equal(loss(logp, old, None, advantage, 0.2, 0.0), base)
 
 
 def test_weighted_k3_has_the_gradient_of_the_kl():
-    """On-policy, the mean of AGRPO's penalty has the exact gradient of KL(policy || reference); k3 alone has not."""
+    """On-policy, the mean of AGRPO's penalty has the exact gradient of KL(policy || reference); k3
+    alone has not."""
     q = torch.tensor([0.1, 0.6, 0.3], dtype=torch.float64)
     logits = torch.tensor([0.4, -0.3, 0.2], dtype=torch.float64, requires_grad=True)
 
     def gradient(make):
         return torch.autograd.grad(make(logits.log_softmax(0)), logits)[0]
+
     wanted = gradient(lambda lp: (lp.exp() * (lp - q.log())).sum())
     p = logits.detach().softmax(0)
     zero = torch.zeros(3).double()
-    weighted, plain = (gradient(lambda lp, f=f: (p * f(lp, lp.detach(), q.log(), zero, 0.2, 1.0)).sum())
-                       for f in (clipped_weighted_k3, clipped_k3))
+    weighted, plain = (
+        gradient(lambda lp, f=f: (p * f(lp, lp.detach(), q.log(), zero, 0.2, 1.0)).sum())
+        for f in (clipped_weighted_k3, clipped_k3)
+    )
     torch.testing.assert_close(weighted, wanted)
     assert (plain - wanted).abs().max() > 0.05
 
 
 # ---------------------------------------------------------------- averages
 
-SCORED = torch.tensor([[1, 1, 0, 0], [1, 1, 1, 1], [1, 0, 0, 0], [1, 1, 1, 0]]).bool()  # two groups of two
+SCORED = torch.tensor(
+    [[1, 1, 0, 0], [1, 1, 1, 1], [1, 0, 0, 0], [1, 1, 1, 0]]
+).bool()  # two groups of two
 
 
-@pytest.mark.parametrize("per, rows", [
-    ("token", [1 / 10] * 4), ("sequence", [1 / 8, 1 / 16, 1 / 4, 1 / 12]), ("group", [1 / 12, 1 / 12, 1 / 8, 1 / 8]),
-    ("canvas", [1 / 16] * 4),
-])
+@pytest.mark.parametrize(
+    "per, rows",
+    [
+        ("token", [1 / 10] * 4),
+        ("sequence", [1 / 8, 1 / 16, 1 / 4, 1 / 12]),
+        ("group", [1 / 12, 1 / 12, 1 / 8, 1 / 8]),
+        ("canvas", [1 / 16] * 4),
+    ],
+)
 def test_token_weights_by_hand(per, rows):
     """One weight per row, on its scored tokens only."""
     torch.testing.assert_close(token_weights(SCORED, per, 2), SCORED * torch.tensor(rows)[:, None])
@@ -310,7 +394,8 @@ def test_token_weights_are_the_means_they_are_named_after():
     losses = torch.randn(4, 4, generator=torch.Generator().manual_seed(0))
     rows = [x[m] for x, m in zip(losses, SCORED, strict=True)]
     wanted = {
-        "token": torch.cat(rows).mean(), "sequence": torch.stack([r.mean() for r in rows]).mean(),
+        "token": torch.cat(rows).mean(),
+        "sequence": torch.stack([r.mean() for r in rows]).mean(),
         "group": torch.stack([torch.cat(rows[:2]).mean(), torch.cat(rows[2:]).mean()]).mean(),
         "canvas": torch.cat(rows).sum() / 16,
     }
@@ -330,10 +415,14 @@ def test_token_weights_agree_up_to_scale_where_all_texts_are_equally_long():
         assert torch.isfinite(empty).all() and (empty[1] == 0).all()
 
 
-@pytest.mark.parametrize("per, group, message", [
-    ("text", 1, "unknown average 'text'"), ("group", 3, "group 3 must divide the number of rows, 4"),
-    ("group", 0, "group 0 must divide"),
-])
+@pytest.mark.parametrize(
+    "per, group, message",
+    [
+        ("text", 1, "unknown average 'text'"),
+        ("group", 3, "group 3 must divide the number of rows, 4"),
+        ("group", 0, "group 0 must divide"),
+    ],
+)
 def test_bad_averages_are_named(per, group, message):
     with pytest.raises(ValueError, match=message):
         token_weights(SCORED, per, group)

@@ -1,4 +1,5 @@
-"""Rewards: tables worked by hand, the quirks of the releases exactly where they are said to be, and laws for any text."""
+"""Rewards: tables worked by hand, the quirks of the releases exactly where they are said to be, and
+laws for any text."""
 
 import json
 import math
@@ -13,59 +14,137 @@ from dllm_rl_lite import rewards
 from dllm_rl_lite.rewards import latex as equivalence
 from dllm_rl_lite.rewards import published
 
-GOOD = "<reasoning>\n9 * 2\n= 18\n</reasoning>\n<answer>\n18\n</answer>"  # two lines of reasoning, no line break at the end
+# two lines of reasoning, no line break at the end
+GOOD = "<reasoning>\n9 * 2\n= 18\n</reasoning>\n<answer>\n18\n</answer>"
 
 
 # ---------------------------------------------------------------- reading an answer
 
 
-@pytest.mark.parametrize("text, boxed, tagged, final", [
-    (GOOD, None, "18", "18"),
-    ("prose 18", None, None, None),
-    ("", None, None, None),
-    (r"\boxed{18}", "18", None, "18"),
-    (r"so \boxed{17}, no: \boxed{18}", "18", None, "18"),
-    (r"\boxed{\frac{1}{2}}", r"\frac{1}{2}", None, r"\frac{1}{2}"),
-    (r"\boxed{18}<answer>17</answer>", "18", "17", "18"),
-    (r"<answer>\boxed{18} eggs</answer>", "18", r"\boxed{18} eggs", "18"),
-    (r"\boxed{18} and \boxed{19", "18", None, "18"),  # the second never closes
-    (r"\boxed{1\boxed{2}}", "2", None, "2"),
-    (r"\boxed {18}", "18", None, "18"),
-    (r"<answer>\boxed{}101</answer>", "", r"\boxed{}101", r"\boxed{}101"),
-    ("<answer>1</answer> then <answer>2</answer>", None, "2", "2"),
-    ("<answer>1</answer><answer>2", None, "1", "1"),
-    ("<answer>\n<answer>\n3\n</answer>", None, "3", "3"),
-    ("I write <answer> and then <answer>4</answer>", None, "4", "4"),
-    ("<answer></answer>", None, "", ""),
-    (r"\boxed{ 18 }} }", "18", None, "18"),
-    (r"\boxed{\{1, 2\}}", r"\{1, 2\}", None, r"\{1, 2\}"),
-    ("\\boxed{1\n8}", "1\n8", None, "1\n8"),
-])
+@pytest.mark.parametrize(
+    "text, boxed, tagged, final",
+    [
+        (GOOD, None, "18", "18"),
+        ("prose 18", None, None, None),
+        ("", None, None, None),
+        (r"\boxed{18}", "18", None, "18"),
+        (r"so \boxed{17}, no: \boxed{18}", "18", None, "18"),
+        (r"\boxed{\frac{1}{2}}", r"\frac{1}{2}", None, r"\frac{1}{2}"),
+        (r"\boxed{18}<answer>17</answer>", "18", "17", "18"),
+        (r"<answer>\boxed{18} eggs</answer>", "18", r"\boxed{18} eggs", "18"),
+        (r"\boxed{18} and \boxed{19", "18", None, "18"),  # the second never closes
+        (r"\boxed{1\boxed{2}}", "2", None, "2"),
+        (r"\boxed {18}", "18", None, "18"),
+        (r"<answer>\boxed{}101</answer>", "", r"\boxed{}101", r"\boxed{}101"),
+        ("<answer>1</answer> then <answer>2</answer>", None, "2", "2"),
+        ("<answer>1</answer><answer>2", None, "1", "1"),
+        ("<answer>\n<answer>\n3\n</answer>", None, "3", "3"),
+        ("I write <answer> and then <answer>4</answer>", None, "4", "4"),
+        ("<answer></answer>", None, "", ""),
+        (r"\boxed{ 18 }} }", "18", None, "18"),
+        (r"\boxed{\{1, 2\}}", r"\{1, 2\}", None, r"\{1, 2\}"),
+        ("\\boxed{1\n8}", "1\n8", None, "1\n8"),
+    ],
+)
 def test_where_the_answer_is(text, boxed, tagged, final):
     """The last box that closes, else the last complete answer tags, else nothing."""
-    assert (rewards.last_boxed(text), rewards.extract_answer(text), rewards.final_answer(text)) == (boxed, tagged, final)
+    assert (rewards.last_boxed(text), rewards.extract_answer(text), rewards.final_answer(text)) == (
+        boxed,
+        tagged,
+        final,
+    )
 
 
-@pytest.mark.parametrize("text, value", [
-    ("18", 18), (" 18\n", 18), ("-3", -3), ("−3", -3), ("18.0", 18), ("18.", 18), (".5", "1/2"), ("0.25", "1/4"),
-    ("1,000", 1000), ("1{,}000", 1000), (r"1,\!000", 1000), (r"385\,000", 385000), ("1,234,567", 1234567), ("$18", 18),
-    (r"\$18.50", "37/2"), ("$18$", 18), (r"\(18\)", 18), ("20%", 20), (r"20\%", 20), ("3/4", "3/4"), (r"\frac{3}{4}", "3/4"),
-    (r"\dfrac{-3}{4}", None), (r"90^\circ", 90), (r"120\text{ minutes}", 120), ("18 eggs", 18), ("5 cm^2", 5),
-    (r"10 \text{ cm}^{2}", 10), ("x = 5", 5), ("9 * 2 = 18", 18), ("18 = 18 eggs", 18), ("**18**", 18), ("18 or 19", None),
-    ("2 hours 30 minutes", None), ("10^2", None), ("1,00", None), ("eighteen", None), ("", None), ("...", None), ("-", None),
-    ("3/0", None), ("$-5", -5), ("5-7", None), ("9" * 300, 10**300 - 1), ("9" * 1001, None),
-    (r"\left(18\right)", 18), ("18\\", 18), ("1 000", None)])
+@pytest.mark.parametrize(
+    "text, value",
+    [
+        ("18", 18),
+        (" 18\n", 18),
+        ("-3", -3),
+        ("−3", -3),
+        ("18.0", 18),
+        ("18.", 18),
+        (".5", "1/2"),
+        ("0.25", "1/4"),
+        ("1,000", 1000),
+        ("1{,}000", 1000),
+        (r"1,\!000", 1000),
+        (r"385\,000", 385000),
+        ("1,234,567", 1234567),
+        ("$18", 18),
+        (r"\$18.50", "37/2"),
+        ("$18$", 18),
+        (r"\(18\)", 18),
+        ("20%", 20),
+        (r"20\%", 20),
+        ("3/4", "3/4"),
+        (r"\frac{3}{4}", "3/4"),
+        (r"\dfrac{-3}{4}", None),
+        (r"90^\circ", 90),
+        (r"120\text{ minutes}", 120),
+        ("18 eggs", 18),
+        ("5 cm^2", 5),
+        (r"10 \text{ cm}^{2}", 10),
+        ("x = 5", 5),
+        ("9 * 2 = 18", 18),
+        ("18 = 18 eggs", 18),
+        ("**18**", 18),
+        ("18 or 19", None),
+        ("2 hours 30 minutes", None),
+        ("10^2", None),
+        ("1,00", None),
+        ("eighteen", None),
+        ("", None),
+        ("...", None),
+        ("-", None),
+        ("3/0", None),
+        ("$-5", -5),
+        ("5-7", None),
+        ("9" * 300, 10**300 - 1),
+        ("9" * 1001, None),
+        (r"\left(18\right)", 18),
+        ("18\\", 18),
+        ("1 000", None),
+    ],
+)
 def test_number_by_hand(text, value):
     """One number with whatever stands around it; none or several are no answer."""
     assert rewards.number(text) == (None if value is None else Fraction(value))
 
 
-@pytest.mark.parametrize("text, value", [
-    ("55 - 53 + 49", 51), (r"55 \times 2", 110), (r"55 \cdot 2", 110), (r"6 \div 4", "3/2"), ("6 ÷ 4 × 2", 3), ("3 − 1", 2),
-    ("55 - 53 + 49 = 51", 51), ("55 - 53 + 49 = 52", None), ("1 + 2 = 3 = 3", None), ("1 + 2 =", None), ("1 + 2 = x", None),
-    ("3 = 1 + 2", None), (r"\frac{6}{4}", "3/2"), (r"\frac{1+2}{4} * 4", 3), (r"\left(1+2\right)*3", 9), ("[1+2]*3", 9),
-    ("{1+2}*3", 9), ("$1+2$", 3), ("1\n+ 2", 3), ("-1 + 2", None), ("2**3", None), ("1+", None), ("one", None), ("", None),
-    (r"1 + 2 \text{ done}", None), ("2(3)", None), ("1/0", None), ("1/3+2/3 = 1.0", 1)])
+@pytest.mark.parametrize(
+    "text, value",
+    [
+        ("55 - 53 + 49", 51),
+        (r"55 \times 2", 110),
+        (r"55 \cdot 2", 110),
+        (r"6 \div 4", "3/2"),
+        ("6 ÷ 4 × 2", 3),
+        ("3 − 1", 2),
+        ("55 - 53 + 49 = 51", 51),
+        ("55 - 53 + 49 = 52", None),
+        ("1 + 2 = 3 = 3", None),
+        ("1 + 2 =", None),
+        ("1 + 2 = x", None),
+        ("3 = 1 + 2", None),
+        (r"\frac{6}{4}", "3/2"),
+        (r"\frac{1+2}{4} * 4", 3),
+        (r"\left(1+2\right)*3", 9),
+        ("[1+2]*3", 9),
+        ("{1+2}*3", 9),
+        ("$1+2$", 3),
+        ("1\n+ 2", 3),
+        ("-1 + 2", None),
+        ("2**3", None),
+        ("1+", None),
+        ("one", None),
+        ("", None),
+        (r"1 + 2 \text{ done}", None),
+        ("2(3)", None),
+        ("1/0", None),
+        ("1/3+2/3 = 1.0", 1),
+    ],
+)
 def test_read_expression_by_hand(text, value):
     """LaTeX signs, brackets of all kinds and a true tail are read; nothing else is."""
     got = rewards.read_expression(text)
@@ -79,32 +158,67 @@ def test_read_expression_counts_the_numbers():
 # ---------------------------------------------------------------- right or wrong
 
 
-@pytest.mark.parametrize("completion, gold, right", [
-    (GOOD, "18", 1), (GOOD, "17", 0), (r"\boxed{18}", "18", 1), (r"\boxed{\$1,800.00}", "1800", 1), ("it is 18", "18", 0),
-    (r"\boxed{20\%}", "20", 1), (r"\boxed{18 \text{ or } 19}", "18", 0), (r"\boxed{18}...\boxed{19}", "18", 0),
-    (r"\boxed{-10}", "-10", 1), ("<answer>10</answer>", "-10", 0), ("<answer>0.5</answer>", "1/2", 1), ("", "18", 0),
-    ("<answer>1,234</answer>", "1,234", 1)])
+@pytest.mark.parametrize(
+    "completion, gold, right",
+    [
+        (GOOD, "18", 1),
+        (GOOD, "17", 0),
+        (r"\boxed{18}", "18", 1),
+        (r"\boxed{\$1,800.00}", "1800", 1),
+        ("it is 18", "18", 0),
+        (r"\boxed{20\%}", "20", 1),
+        (r"\boxed{18 \text{ or } 19}", "18", 0),
+        (r"\boxed{18}...\boxed{19}", "18", 0),
+        (r"\boxed{-10}", "-10", 1),
+        ("<answer>10</answer>", "-10", 0),
+        ("<answer>0.5</answer>", "1/2", 1),
+        ("", "18", 0),
+        ("<answer>1,234</answer>", "1,234", 1),
+    ],
+)
 def test_gsm8k_correct(completion, gold, right):
     assert rewards.gsm8k_correct(completion, gold) == right
 
 
 MATHEMATICS = [  # gold, answer, does math-verify find them equal, does d1's string rule
-    ("18", "18", 1, 1), ("18", "19", 0, 0), (r"\frac{1}{2}", "0.5", 1, 1), (r"\frac{1}{4}", "0.25", 1, 0),
-    (r"\frac{3}{4}", "3/4", 1, 1), (r"\frac{1}{8}", r"\frac{3}{24}", 1, 0), (r"\dfrac{1}{2}", r"\frac12", 1, 1),
-    ("58,500", "58500", 1, 0), (r"\$36", "36.00", 1, 0), (r"\$36", "36", 1, 1), (r"10\%", "10", 1, 1),
+    ("18", "18", 1, 1),
+    ("18", "19", 0, 0),
+    (r"\frac{1}{2}", "0.5", 1, 1),
+    (r"\frac{1}{4}", "0.25", 1, 0),
+    (r"\frac{3}{4}", "3/4", 1, 1),
+    (r"\frac{1}{8}", r"\frac{3}{24}", 1, 0),
+    (r"\dfrac{1}{2}", r"\frac12", 1, 1),
+    ("58,500", "58500", 1, 0),
+    (r"\$36", "36.00", 1, 0),
+    (r"\$36", "36", 1, 1),
+    (r"10\%", "10", 1, 1),
     ("5", r"5\text{ cm}", 1, 1),
-    (r"90^\circ", "90", 1, 1), (r"\text{(C)}", "C", 1, 0), (r"\text{Evelyn}", "Evelyn", 1, 0),
+    (r"90^\circ", "90", 1, 1),
+    (r"\text{(C)}", "C", 1, 0),
+    (r"\text{Evelyn}", "Evelyn", 1, 0),
     (r"\text{Evelyn}", "Navin", 0, 0),
-    (r"x \in [-2,7]", "[-2, 7]", 1, 0), ("[0,1)", "[0,1]", 0, 0), ("[0,1)", "[0, 1)", 1, 1), ("(1,2)", "(2,1)", 0, 0),
-    ("(1,2)", r"\left(1, 2\right)", 1, 1), ("1,2", "2,1", 1, 0), ("5", "x=5", 1, 1), ("2\\sqrt{3}", "2\\sqrt3", 1, 1),
+    (r"x \in [-2,7]", "[-2, 7]", 1, 0),
+    ("[0,1)", "[0,1]", 0, 0),
+    ("[0,1)", "[0, 1)", 1, 1),
+    ("(1,2)", "(2,1)", 0, 0),
+    ("(1,2)", r"\left(1, 2\right)", 1, 1),
+    ("1,2", "2,1", 1, 0),
+    ("5", "x=5", 1, 1),
+    ("2\\sqrt{3}", "2\\sqrt3", 1, 1),
     (r"\begin{pmatrix}1\\2\end{pmatrix}", r"\begin{pmatrix} 1 \\ 2 \end{pmatrix}", 1, 1),
-    (r"\begin{pmatrix}1\\2\end{pmatrix}", r"\begin{pmatrix}2\\1\end{pmatrix}", 0, 0), ("p - q", "-q + p", 1, 0),
-    ("2", "1+1", 1, 0), (r"3\pi", "9.42", 0, 0), ("5", "", 0, 0), ("5", "}{", 0, 0), ("5", "\\frac", 0, 0),
+    (r"\begin{pmatrix}1\\2\end{pmatrix}", r"\begin{pmatrix}2\\1\end{pmatrix}", 0, 0),
+    ("p - q", "-q + p", 1, 0),
+    ("2", "1+1", 1, 0),
+    (r"3\pi", "9.42", 0, 0),
+    ("5", "", 0, 0),
+    ("5", "}{", 0, 0),
+    ("5", "\\frac", 0, 0),
 ]
 
 
 def test_math_correct_by_hand():
-    """Fractions, percent, degrees, units, currency, text, intervals, tuples, lists, matrices: not by string."""
+    """Fractions, percent, degrees, units, currency, text, intervals, tuples, lists, matrices: not
+    by string."""
     boxed = [f"\\boxed{{{answer}}}" for _, answer, _, _ in MATHEMATICS]
     assert rewards.math_correct(boxed, [m[0] for m in MATHEMATICS]) == [m[2] for m in MATHEMATICS]
 
@@ -112,14 +226,32 @@ def test_math_correct_by_hand():
 @pytest.mark.parametrize("gold, answer, _, right", MATHEMATICS)
 def test_the_published_string_rule_by_hand(gold, answer, _, right):
     """What Hendrycks's normalisation makes equal; it is blind to mathematics in both directions."""
-    assert published.equivalent(answer, gold) == right == published.math(f"\\boxed{{{answer}}} words", gold)
+    assert (
+        published.equivalent(answer, gold)
+        == right
+        == published.math(f"\\boxed{{{answer}}} words", gold)
+    )
 
 
-@pytest.mark.parametrize("text, normal", [
-    ("\\tfrac12", "\\frac{1}{2}"), ("\\frac1{72}", "\\frac{1}{72}"), (".5", "\\frac{1}{2}"), ("{.5}", "{0.5}"),
-    ("k = 3", "3"),
-    ("area = 3", "area=3"), ("3 \\text{ cm}", "3"), ("3/4", "\\frac{3}{4}"), ("03/4", "03/4"), ("5\\!0 \\%", "50"),
-    ("\\sqrt 3", "\\sqrt{ }3".replace(" ", "")), ("\\frac3", "\\frac3"), ("", ""), ("\\left(1\n\\right)", "(1)")])
+@pytest.mark.parametrize(
+    "text, normal",
+    [
+        ("\\tfrac12", "\\frac{1}{2}"),
+        ("\\frac1{72}", "\\frac{1}{72}"),
+        (".5", "\\frac{1}{2}"),
+        ("{.5}", "{0.5}"),
+        ("k = 3", "3"),
+        ("area = 3", "area=3"),
+        ("3 \\text{ cm}", "3"),
+        ("3/4", "\\frac{3}{4}"),
+        ("03/4", "03/4"),
+        ("5\\!0 \\%", "50"),
+        ("\\sqrt 3", "\\sqrt{ }3".replace(" ", "")),
+        ("\\frac3", "\\frac3"),
+        ("", ""),
+        ("\\left(1\n\\right)", "(1)"),
+    ],
+)
 def test_normalise_by_hand(text, normal):
     assert published.normalise(text) == normal
 
@@ -133,20 +265,32 @@ def test_texts_that_cannot_be_normalised_are_compared_bare(text):
 
 
 def test_hostile_mathematics_is_wrong_and_costs_no_neighbour(monkeypatch):
-    """Towers of powers, deep nesting, no text at all: 0, in order, and the pairs between them are judged."""
+    """Towers of powers, deep nesting, no text at all: 0, in order, and the pairs between them are
+    judged."""
     monkeypatch.setattr(equivalence, "SECONDS", 1.5)
-    hostile = ["9^{9^{9^{9}}}", "(" * 100 + "1" + ")" * 100, "\x00", "\ud800", "\\frac{1}{0}", "{" * 9999 + "}" * 9999]
+    hostile = [
+        "9^{9^{9^{9}}}",
+        "(" * 100 + "1" + ")" * 100,
+        "\x00",
+        "\ud800",
+        "\\frac{1}{0}",
+        "{" * 9999 + "}" * 9999,
+    ]
     texts = [t for i, h in enumerate(hostile) for t in (f"\\boxed{{{h}}}", f"\\boxed{{{i}+1/2}}")]
     golds = [f"{i}.5" for i in range(len(hostile)) for _ in range(2)]
     assert rewards.math_correct(texts, golds) == [0.0, 1.0] * len(hostile)
 
 
 def test_equivalence_in_a_thread():
-    """math-verify's own time limits are alarms and work in the main thread only; a reward is often called from another."""
+    """math-verify's own time limits are alarms and work in the main thread only; a reward is often
+    called from another."""
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(1) as pool:
-        assert pool.submit(equivalence.equivalent, [("1/2", "0.5"), ("1/2", "0.6")]).result() == [True, False]
+        assert pool.submit(equivalence.equivalent, [("1/2", "0.5"), ("1/2", "0.6")]).result() == [
+            True,
+            False,
+        ]
 
 
 def test_equivalence_needs_no_process_for_equal_or_empty_texts(monkeypatch):
@@ -165,32 +309,66 @@ def test_a_child_that_cannot_start_is_an_error_not_a_zero(monkeypatch):
 NUMBERS, TARGET = [49, 55, 53], 51
 
 
-@pytest.mark.parametrize("answer, right, graded", [
-    ("55 - 53 + 49", 1, 1.0), ("49 + (55 - 53)", 1, 1.0), (r"\boxed{55 - 53 + 49}", 1, 1.0), ("55 - 53 + 49 = 51", 1, 1.0),
-    ("55 + 53 - 49", 0, 0.1), ("55 - 53", 0, 0.0), ("55 - 53 + 49 + 0", 0, 0.0), ("55 - 53 + 49 = 50", 0, 0.0),
-    ("51", 0, 0.0), ("", 0, 0.0), ("no idea", 0, 0.0), ("55 - 53 + 49 - 49", 0, 0.0)])
+@pytest.mark.parametrize(
+    "answer, right, graded",
+    [
+        ("55 - 53 + 49", 1, 1.0),
+        ("49 + (55 - 53)", 1, 1.0),
+        (r"\boxed{55 - 53 + 49}", 1, 1.0),
+        ("55 - 53 + 49 = 51", 1, 1.0),
+        ("55 + 53 - 49", 0, 0.1),
+        ("55 - 53", 0, 0.0),
+        ("55 - 53 + 49 + 0", 0, 0.0),
+        ("55 - 53 + 49 = 50", 0, 0.0),
+        ("51", 0, 0.0),
+        ("", 0, 0.0),
+        ("no idea", 0, 0.0),
+        ("55 - 53 + 49 - 49", 0, 0.0),
+    ],
+)
 def test_countdown_by_hand(answer, right, graded):
-    """1 / 0.1 / 0: the last for wrong numbers, whatever the value; the release pays 0.1 for any answer tag."""
+    """1 / 0.1 / 0: the last for wrong numbers, whatever the value; the release pays 0.1 for any
+    answer tag."""
     text = f"<reasoning>55-53+49</reasoning>\n<answer>\n{answer}\n</answer>"
     assert rewards.countdown_correct(text, NUMBERS, TARGET) == right
     assert rewards.countdown_reward(text, NUMBERS, TARGET) == graded
-    assert published.countdown_reward(text, NUMBERS, TARGET) == (1.0 if answer in (
-        "55 - 53 + 49", "49 + (55 - 53)") else 0.1)  # the release pays 0.1 for any tag and reads neither box nor tail
+    assert published.countdown_reward(text, NUMBERS, TARGET) == (
+        1.0 if answer in ("55 - 53 + 49", "49 + (55 - 53)") else 0.1
+    )  # the release pays 0.1 for any tag and reads neither box nor tail
 
 
 def test_countdown_without_tags():
-    """Right in a bare box counts and does not train; right in prose counts by the published rule alone."""
-    for text, right, published_right in [(r"\boxed{55 - 53 + 49}", 1, 1), ("so 55 - 53 + 49 = 51", 0, 1), ("", 0, 0)]:
+    """Right in a bare box counts and does not train; right in prose counts by the published rule
+    alone."""
+    for text, right, published_right in [
+        (r"\boxed{55 - 53 + 49}", 1, 1),
+        ("so 55 - 53 + 49 = 51", 0, 1),
+        ("", 0, 0),
+    ]:
         assert rewards.countdown_correct(text, NUMBERS, TARGET) == right
         assert published.countdown(text, NUMBERS, TARGET) == published_right
-        assert rewards.countdown_reward(text, NUMBERS, TARGET) == published.countdown_reward(text, NUMBERS, TARGET) == 0.0
+        assert (
+            rewards.countdown_reward(text, NUMBERS, TARGET)
+            == published.countdown_reward(text, NUMBERS, TARGET)
+            == 0.0
+        )
 
 
-@pytest.mark.parametrize("text, right", [
-    (r"\boxed{55 - 53 + 49 = 7}", 1), (r"\boxed{-53 + 55 + 49}", 1), (r"\boxed{55 - 53 \cdot 49}", 0), (r"\boxed{51}", 0),
-    (r"\boxed{55 - 53 + 49", 1), (r"\boxed{55 - 53 + 49 <answer>49+55-53</answer>", 1), (r"\boxed{55 ** 53 ** 49}", 0)])
+@pytest.mark.parametrize(
+    "text, right",
+    [
+        (r"\boxed{55 - 53 + 49 = 7}", 1),
+        (r"\boxed{-53 + 55 + 49}", 1),
+        (r"\boxed{55 - 53 \cdot 49}", 0),
+        (r"\boxed{51}", 0),
+        (r"\boxed{55 - 53 + 49", 1),
+        (r"\boxed{55 - 53 + 49 <answer>49+55-53</answer>", 1),
+        (r"\boxed{55 ** 53 ** 49}", 0),
+    ],
+)
 def test_published_countdown_by_hand(text, right):
-    """Whatever follows "=", a sign in front, a box that never closes with the rest of the text as the expression's place."""
+    """Whatever follows "=", a sign in front, a box that never closes with the rest of the text as
+    the expression's place."""
     if text == r"\boxed{55 - 53 + 49":
         right = 0  # the whole text is the expression then, the word "boxed" included
     assert published.countdown(text, NUMBERS, TARGET) == right
@@ -199,31 +377,66 @@ def test_published_countdown_by_hand(text, right):
 PUZZLE, SOLUTION = "4320004330100004", "4321124334122134"
 
 
-@pytest.mark.parametrize("answer, strict, release", [
-    (SOLUTION, 1.0, 1.0), (" ".join(SOLUTION), 1.0, 1.0), ("|".join(SOLUTION), 1.0, 1 / 8), (PUZZLE, 0.0, 0.0),
-    ("4321" + PUZZLE[4:], 1 / 8, 1 / 8), ("1" + SOLUTION[1:], 0.0, 1.0), (SOLUTION[:10], 0.0, 4 / 8),
-    (SOLUTION + "1", 0.0, 1.0), ("", 0.0, 0.0)])
+@pytest.mark.parametrize(
+    "answer, strict, release",
+    [
+        (SOLUTION, 1.0, 1.0),
+        (" ".join(SOLUTION), 1.0, 1.0),
+        ("|".join(SOLUTION), 1.0, 1 / 8),
+        (PUZZLE, 0.0, 0.0),
+        ("4321" + PUZZLE[4:], 1 / 8, 1 / 8),
+        ("1" + SOLUTION[1:], 0.0, 1.0),
+        (SOLUTION[:10], 0.0, 4 / 8),
+        (SOLUTION + "1", 0.0, 1.0),
+        ("", 0.0, 0.0),
+    ],
+)
 def test_sudoku_by_hand(answer, strict, release):
-    """Eight blanks: by cell for a grid that keeps the givens; the release also reads ten or seventeen digits, and bars."""
+    """Eight blanks: by cell for a grid that keeps the givens; the release also reads ten or
+    seventeen digits, and bars."""
     text = f"<answer>\n{answer}\n</answer>"
     assert rewards.sudoku_correct(text, PUZZLE, SOLUTION) == strict
     assert published.sudoku(text, PUZZLE, SOLUTION) == release
 
 
-@pytest.mark.parametrize("text, share", [
-    (f"<answer>```\n{SOLUTION}```", 1.0), (f"<answer>{SOLUTION}<|eot_id|>", 1.0), (f"</answer> {SOLUTION}", 1.0),
-    (f"it is {SOLUTION} I think", 1.0), (f"{SOLUTION}</answer>", 1.0), ("nothing", 0.0), ("<answer> </answer>", 0.0)])
+@pytest.mark.parametrize(
+    "text, share",
+    [
+        (f"<answer>```\n{SOLUTION}```", 1.0),
+        (f"<answer>{SOLUTION}<|eot_id|>", 1.0),
+        (f"</answer> {SOLUTION}", 1.0),
+        (f"it is {SOLUTION} I think", 1.0),
+        (f"{SOLUTION}</answer>", 1.0),
+        ("nothing", 0.0),
+        ("<answer> </answer>", 0.0),
+    ],
+)
 def test_the_five_places_where_the_release_looks(text, share):
     assert published.sudoku(text, PUZZLE, SOLUTION) == share
 
 
-@pytest.mark.parametrize("text, gold, right", [
-    (r"\boxed{18}", "18", 1), (r"\boxed{1,800}", "1800", 0), (r"\boxed{1,800}", "1,800", 0), (r"\boxed{1,800}", "1", 1),
-    (r"\boxed{18} then \boxed{19}", "18", 1), (r"\boxed{...} \boxed{18}", "18", 1), ("\\boxed{18\n}", "18", 0),
-    (r"\boxed{\$18 \text{ of } 20}", "18", 1), ("<answer>9 * 2 = 18</answer>", "18", 1), ("<answer>18", "18", 0),
-    (r"\boxed{\frac{1}{2}}", "1", 1), (r"\boxed{-10}", "-10", 0), (r"\boxed{18.0}", "18", 1), ("18", "18", 0)])
+@pytest.mark.parametrize(
+    "text, gold, right",
+    [
+        (r"\boxed{18}", "18", 1),
+        (r"\boxed{1,800}", "1800", 0),
+        (r"\boxed{1,800}", "1,800", 0),
+        (r"\boxed{1,800}", "1", 1),
+        (r"\boxed{18} then \boxed{19}", "18", 1),
+        (r"\boxed{...} \boxed{18}", "18", 1),
+        ("\\boxed{18\n}", "18", 0),
+        (r"\boxed{\$18 \text{ of } 20}", "18", 1),
+        ("<answer>9 * 2 = 18</answer>", "18", 1),
+        ("<answer>18", "18", 0),
+        (r"\boxed{\frac{1}{2}}", "1", 1),
+        (r"\boxed{-10}", "-10", 0),
+        (r"\boxed{18.0}", "18", 1),
+        ("18", "18", 0),
+    ],
+)
 def test_published_gsm8k_by_hand(text, gold, right):
-    """First box, first number, up to the first brace; a thousands separator ends a number; no gold below zero."""
+    """First box, first number, up to the first brace; a thousands separator ends a number; no gold
+    below zero."""
     assert published.gsm8k(text, gold) == right
 
 
@@ -231,58 +444,92 @@ def test_published_math_reads_the_whole_text_where_there_is_no_box():
     """So an answer in bare tags is wrong, unless the last box never closed."""
     assert published.math("<answer>18</answer>", "18") == 0.0 and published.math("18", "18") == 1.0
     assert published.math(r"\boxed{17 <answer>18</answer>", "18") == 1.0
-    assert published.math(r"\boxed 18$ dollars", "18") == 1.0 and published.math(r"\fbox{18}", r"\fbox{18}") == 1.0
+    assert (
+        published.math(r"\boxed 18$ dollars", "18") == 1.0
+        and published.math(r"\fbox{18}", r"\fbox{18}") == 1.0
+    )
 
 
 # ---------------------------------------------------------------- training rewards
 
 
-@pytest.mark.parametrize("text, number, integer, strict, soft, tags", [
-    (GOOD, 2.0, 0.5, 0.5, 0.5, 0.5),
-    (f"\n {GOOD}\n\n", 2.0, 0.5, 0.5, 0.5, 0.5),
-    (GOOD.replace("\n18\n", "\n$18\n"), 2.0, 0.0, 0.5, 0.5, 0.5),
-    (GOOD.replace("\n18\n", "\n19\n"), 0.0, 0.5, 0.5, 0.5, 0.5),
-    (GOOD.replace("\n18\n", "\neighteen\n"), 0.0, 0.0, 0.5, 0.5, 0.5),
-    ("<reasoning>x</reasoning> <answer>18</answer>", 2.0, 0.5, 0.0, 0.5, 0.0),
-    ("<reasoning>x</reasoning> so <answer>18</answer>", 2.0, 0.5, 0.0, 0.0, 0.0),
-    ("x\n" + GOOD, 2.0, 0.5, 0.0, 0.0, 0.5),
-    (GOOD + "\nBye", 2.0, 0.5, 0.0, 0.5, 0.497),
-    (GOOD + "\n<answer>\n18\n</answer>", 2.0, 0.5, 0.5, 0.5, 0.25),
-    (GOOD.removeprefix("<reasoning>"), 2.0, 0.5, 0.0, 0.0, 0.375),
-    ("18", 0.0, 0.0, 0.0, 0.0, 0.0),
-    ("", 0.0, 0.0, 0.0, 0.0, 0.0),
-    ("<answer>\n18\n</answer>" + "x" * 900, 2.0, 0.5, 0.0, 0.0, 0.0),
-])
+@pytest.mark.parametrize(
+    "text, number, integer, strict, soft, tags",
+    [
+        (GOOD, 2.0, 0.5, 0.5, 0.5, 0.5),
+        (f"\n {GOOD}\n\n", 2.0, 0.5, 0.5, 0.5, 0.5),
+        (GOOD.replace("\n18\n", "\n$18\n"), 2.0, 0.0, 0.5, 0.5, 0.5),
+        (GOOD.replace("\n18\n", "\n19\n"), 0.0, 0.5, 0.5, 0.5, 0.5),
+        (GOOD.replace("\n18\n", "\neighteen\n"), 0.0, 0.0, 0.5, 0.5, 0.5),
+        ("<reasoning>x</reasoning> <answer>18</answer>", 2.0, 0.5, 0.0, 0.5, 0.0),
+        ("<reasoning>x</reasoning> so <answer>18</answer>", 2.0, 0.5, 0.0, 0.0, 0.0),
+        ("x\n" + GOOD, 2.0, 0.5, 0.0, 0.0, 0.5),
+        (GOOD + "\nBye", 2.0, 0.5, 0.0, 0.5, 0.497),
+        (GOOD + "\n<answer>\n18\n</answer>", 2.0, 0.5, 0.5, 0.5, 0.25),
+        (GOOD.removeprefix("<reasoning>"), 2.0, 0.5, 0.0, 0.0, 0.375),
+        ("18", 0.0, 0.0, 0.0, 0.0, 0.0),
+        ("", 0.0, 0.0, 0.0, 0.0, 0.0),
+        ("<answer>\n18\n</answer>" + "x" * 900, 2.0, 0.5, 0.0, 0.0, 0.0),
+    ],
+)
 def test_gsm8k_ingredients_by_hand(text, number, integer, strict, soft, tags):
     """Each ingredient alone, and their sum."""
-    got = (rewards.number_reward(text, "18"), rewards.integer_reward(text), rewards.strict_format(text),
-           rewards.soft_format(text), rewards.tag_count(text))
+    got = (
+        rewards.number_reward(text, "18"),
+        rewards.integer_reward(text),
+        rewards.strict_format(text),
+        rewards.soft_format(text),
+        rewards.tag_count(text),
+    )
     assert got == pytest.approx((number, integer, strict, soft, tags))
-    assert rewards.gsm8k_reward(text, "18") == pytest.approx(number + integer + strict + soft + tags)
+    assert rewards.gsm8k_reward(text, "18") == pytest.approx(
+        number + integer + strict + soft + tags
+    )
 
 
 ONE_LINE = "<reasoning>\nx\n</reasoning>\n<answer>\n18\n</answer>\n"
 
 
-@pytest.mark.parametrize("text, default, quirks", [
-    (ONE_LINE, 4.0, 3.5),  # "." stops at a line break, so the soft format never sees both tags
-    (ONE_LINE.replace("x", "x\ny"), 4.0, 3.0),  # nor does the strict format see two lines of reasoning
-    (ONE_LINE[:-1], 4.0, 3.0 - 0.001 * (len(ONE_LINE) - 1) + 0.001),  # no line break at the end: the text is charged whole
-    ("<reasoning>x</reasoning><answer>18</answer>", 3.0, 3.0),
-    ("18", 0.0, 2.5),  # a text without tags is its own answer
-    ("<answer>18.0</answer>", 2.0, 0.0),  # exact string
-    ("<answer>-18</answer>", 0.5, 0.0),  # not str.isdigit
-])
+@pytest.mark.parametrize(
+    "text, default, quirks",
+    [
+        (ONE_LINE, 4.0, 3.5),  # "." stops at a line break, so the soft format never sees both tags
+        (
+            ONE_LINE.replace("x", "x\ny"),
+            4.0,
+            3.0,
+        ),  # nor does the strict format see two lines of reasoning
+        (
+            ONE_LINE[:-1],
+            4.0,
+            3.0 - 0.001 * (len(ONE_LINE) - 1) + 0.001,
+        ),  # no line break at the end: the text is charged whole
+        ("<reasoning>x</reasoning><answer>18</answer>", 3.0, 3.0),
+        ("18", 0.0, 2.5),  # a text without tags is its own answer
+        ("<answer>18.0</answer>", 2.0, 0.0),  # exact string
+        ("<answer>-18</answer>", 0.5, 0.0),  # not str.isdigit
+    ],
+)
 def test_gsm8k_quirks_are_where_they_are_said_to_be(text, default, quirks):
     assert rewards.gsm8k_reward(text, "18") == pytest.approx(default)
     assert published.gsm8k_reward(text, "18") == pytest.approx(quirks)
 
 
-@pytest.mark.parametrize("text, correct, quirk", [
-    (r"<answer>\boxed{18}</answer>", 1.0, 0.75), ("<answer>18</answer>", 0.75, 0.75), (r"\boxed{18}", 0.5, 0.25),
-    ("18", 0.25, 0.25), (r"\boxed{18}<answer>18</answer>", 0.75, 0.75), ("<answer>18", 0.25, 0.75), ("\boxed", 0.25, 0.25)])
+@pytest.mark.parametrize(
+    "text, correct, quirk",
+    [
+        (r"<answer>\boxed{18}</answer>", 1.0, 0.75),
+        ("<answer>18</answer>", 0.75, 0.75),
+        (r"\boxed{18}", 0.5, 0.25),
+        ("18", 0.25, 0.25),
+        (r"\boxed{18}<answer>18</answer>", 0.75, 0.75),
+        ("<answer>18", 0.25, 0.75),
+        ("\boxed", 0.25, 0.25),
+    ],
+)
 def test_math_format_by_hand(text, correct, quirk):
-    """1.0 / 0.75 / 0.5 / 0.25 as the papers have it; the release looks for a backspace and pays 0.75 or 0.25."""
+    """1.0 / 0.75 / 0.5 / 0.25 as the papers have it; the release looks for a backspace and pays
+    0.75 or 0.25."""
     assert rewards.boxed_format(text) == correct
     assert published.math_reward(text, "19") == quirk
 
@@ -290,7 +537,12 @@ def test_math_format_by_hand(text, correct, quirk):
 def test_math_reward_adds_the_answer_and_its_format():
     texts = [r"<answer>\boxed{0.5}</answer>", "<answer>0.5</answer>", r"\boxed{0.6}", "0.5"]
     assert rewards.math_reward(texts, ["1/2"] * 4) == [3.0, 2.75, 0.5, 0.25]
-    assert [published.math_reward(t, "1/2") for t in texts] == [2.75, 0.75, 0.25, 2.25]  # the bare text is its own answer
+    assert [published.math_reward(t, "1/2") for t in texts] == [
+        2.75,
+        0.75,
+        0.25,
+        2.25,
+    ]  # the bare text is its own answer
 
 
 def test_per_row_reads_the_columns_it_names():
@@ -302,20 +554,54 @@ def test_per_row_reads_the_columns_it_names():
 
 # ---------------------------------------------------------------- laws for any text
 
-PIECES = ["<reasoning>", "</reasoning>", "<answer>", "</answer>", "\\boxed{", "}", "{", "\n", " ", "18", "-", "+", "*", "/",
-          "**", "=", "(", ")", ".", ",", "\\frac", "\\text{ ", "\\sqrt", "$", "%", "49", "55", "53", "x",
-          SOLUTION, "<|eot_id|>", "```"]
+PIECES = [
+    "<reasoning>",
+    "</reasoning>",
+    "<answer>",
+    "</answer>",
+    "\\boxed{",
+    "}",
+    "{",
+    "\n",
+    " ",
+    "18",
+    "-",
+    "+",
+    "*",
+    "/",
+    "**",
+    "=",
+    "(",
+    ")",
+    ".",
+    ",",
+    "\\frac",
+    "\\text{ ",
+    "\\sqrt",
+    "$",
+    "%",
+    "49",
+    "55",
+    "53",
+    "x",
+    SOLUTION,
+    "<|eot_id|>",
+    "```",
+]
 texts = st.one_of(st.text(max_size=60), st.lists(st.sampled_from(PIECES), max_size=14).map("".join))
 ONE_TEXT = {
     "gsm8k reward": (lambda t: rewards.gsm8k_reward(t, "18"), 0, 4),
     "number": (lambda t: rewards.number_reward(t, "18"), 0, 2),
-    "gsm8k": (lambda t: rewards.gsm8k_correct(t, "18"), 0, 1), "tags": (rewards.tag_count, 0, 0.5),
-    "box": (rewards.boxed_format, 0.25, 1), "countdown": (lambda t: rewards.countdown_correct(t, NUMBERS, TARGET), 0, 1),
+    "gsm8k": (lambda t: rewards.gsm8k_correct(t, "18"), 0, 1),
+    "tags": (rewards.tag_count, 0, 0.5),
+    "box": (rewards.boxed_format, 0.25, 1),
+    "countdown": (lambda t: rewards.countdown_correct(t, NUMBERS, TARGET), 0, 1),
     "countdown reward": (lambda t: rewards.countdown_reward(t, NUMBERS, TARGET), 0, 1),
     "sudoku": (lambda t: rewards.sudoku_correct(t, PUZZLE, SOLUTION), 0, 1),
 }
 PUBLISHED = {
-    "gsm8k": (lambda t: published.gsm8k(t, "18"), 0, 1), "math": (lambda t: published.math(t, "18"), 0, 1),
+    "gsm8k": (lambda t: published.gsm8k(t, "18"), 0, 1),
+    "math": (lambda t: published.math(t, "18"), 0, 1),
     "countdown": (lambda t: published.countdown(t, NUMBERS, TARGET), 0, 1),
     "sudoku": (lambda t: published.sudoku(t, PUZZLE, SOLUTION), 0, 1),
     "gsm8k reward": (lambda t: published.gsm8k_reward(t, "18"), -5, 4.001),
@@ -327,7 +613,8 @@ PUBLISHED = {
 @settings(max_examples=400, deadline=None)
 @given(texts, st.sampled_from([" ", "\n", "\n\n ", "\t"]), st.sampled_from([" ", "\n", " \n"]))
 def test_rewards_are_bounded_and_blind_to_space_around(text, before, after):
-    """Finite, within the stated bounds, never an exception, and white space before or after changes nothing."""
+    """Finite, within the stated bounds, never an exception, and white space before or after changes
+    nothing."""
     for name, (rule, low, high) in ONE_TEXT.items():
         value = rule(text)
         assert math.isfinite(value) and low <= value <= high, name
@@ -346,6 +633,7 @@ def test_published_rules_never_raise(text):
 @given(texts)
 def test_one_pass_over_the_braces_finds_the_last_box(text):
     """Against the plain definition: of the boxes that close, the one that begins last."""
+
     def closed(start):
         depth = 1
         for end in range(start, len(text)):
@@ -359,12 +647,19 @@ def test_one_pass_over_the_braces_finds_the_last_box(text):
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.integers(-10**9, 10**9))
+@given(st.integers(-(10**9), 10**9))
 def test_number_reads_what_was_written(hundredths):
-    """A decimal, a quotient, with and without separators, currency and units: the same exact number."""
+    """A decimal, a quotient, with and without separators, currency and units: the same exact
+    number."""
     value = Fraction(hundredths, 100)
     for decimal in (f"{hundredths / 100:,.2f}", f"{hundredths / 100:.2f}"):
-        for text in (decimal, f"\\${decimal}", f"{decimal}\\%", f"{decimal} \\text{{ cm}}^2", f"it is = {decimal} km"):
+        for text in (
+            decimal,
+            f"\\${decimal}",
+            f"{decimal}\\%",
+            f"{decimal} \\text{{ cm}}^2",
+            f"it is = {decimal} km",
+        ):
             assert rewards.number(text) == value
     assert rewards.number(f"{value.numerator}/{value.denominator}") == value
 

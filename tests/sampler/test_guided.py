@@ -1,4 +1,5 @@
-"""Answer-guided rollouts: what the second stage may see, whose law the rows are drawn from, and what their credit does."""
+"""Answer-guided rollouts: what the second stage may see, whose law the rows are drawn from, and
+what their credit does."""
 
 from dataclasses import replace
 
@@ -8,10 +9,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dllm_rl_lite.advantages import BASELINES, group_mean, guided_mean
-from dllm_rl_lite.estimators import all_steps, importance_weights, one_step, one_step_told, token_logprobs
+from dllm_rl_lite.estimators import (
+    all_steps,
+    importance_weights,
+    one_step,
+    one_step_with_answer,
+    token_logprobs,
+)
 from dllm_rl_lite.methods import METHODS
 from dllm_rl_lite.models import decode
-from dllm_rl_lite.sampler import Gate, RunningConfidence, Schedule, answer_anchor, denoise, guided_denoise
+from dllm_rl_lite.sampler import (
+    Gate,
+    RunningConfidence,
+    Schedule,
+    answer_anchor,
+    denoise,
+    guided_denoise,
+)
 from dllm_rl_lite.tasks import Example, load_task
 from dllm_rl_lite.training import experience as collect
 
@@ -27,8 +41,15 @@ def anchor_of(lm, margin=2):
 def guide(lm, rule=None, seed=0, prompts=PROMPTS, anchor=None, temperature=1.0, **more):
     anchor = anchor_of(lm) if anchor is None else anchor
     more = {"answer_rule": Schedule(16), **more}
-    return guided_denoise(lm, prompts, anchor, rule or Schedule(6), temperature=temperature,
-                          generator=torch.Generator().manual_seed(seed), **more)
+    return guided_denoise(
+        lm,
+        prompts,
+        anchor,
+        rule or Schedule(6),
+        temperature=temperature,
+        generator=torch.Generator().manual_seed(seed),
+        **more,
+    )
 
 
 # ---------------------------------------------------------------- the anchor
@@ -37,15 +58,28 @@ def guide(lm, rule=None, seed=0, prompts=PROMPTS, anchor=None, temperature=1.0, 
 def test_an_anchor_is_the_answer_and_its_margin_at_the_very_end(lm):
     anchor = anchor_of(lm)
     assert anchor.shape == (4, LENGTH) and (anchor[0] == lm.mask_id).all()
-    assert decode(lm.tokenizer, anchor) == ["", "<answer>~</answer>", "<answer>~~~</answer>", "<answer>~</answer>"]
-    assert anchor[1].tolist()[-2:] == [lm.eos_id] * 2 and (anchor != lm.mask_id).sum(1).tolist() == [0, 5, 7, 5]
+    assert decode(lm.tokenizer, anchor) == [
+        "",
+        "<answer>~</answer>",
+        "<answer>~~~</answer>",
+        "<answer>~</answer>",
+    ]
+    assert anchor[1].tolist()[-2:] == [lm.eos_id] * 2 and (anchor != lm.mask_id).sum(
+        1
+    ).tolist() == [0, 5, 7, 5]
     each = answer_anchor(lm.tokenizer, ANSWERS, LENGTH, [9, 0, 1, 4])
     assert (each != lm.mask_id).sum(1).tolist() == [0, 3, 6, 7]
 
 
-@pytest.mark.parametrize("answer, margin, message", [
-    ("1", -1, "margin must be 0 or more"), ("1", 9, "takes 12 of the 12 tokens"), ("1" * 10, 0, "leaves none to reason"),
-    ("é", 2, "does not know")])
+@pytest.mark.parametrize(
+    "answer, margin, message",
+    [
+        ("1", -1, "margin must be 0 or more"),
+        ("1", 9, "takes 12 of the 12 tokens"),
+        ("1" * 10, 0, "leaves none to reason"),
+        ("é", 2, "does not know"),
+    ],
+)
 def test_anchors_that_cannot_be(lm, answer, margin, message):
     with pytest.raises(ValueError, match=message):
         answer_anchor(lm.tokenizer, [answer], LENGTH, margin)
@@ -56,44 +90,65 @@ def test_anchors_that_cannot_be(lm, answer, margin, message):
 
 @pytest.mark.parametrize("rule", [Schedule(6), Schedule(4, "random"), Gate(0.02)])
 def test_nothing_of_the_anchor_reaches_the_second_stage(lm, spy, rule):
-    """The canary stands on every canvas of the first stage and on none of the second; what is left of it is its length."""
+    """The canary stands on every canvas of the first stage and on none of the second; what is left
+    of it is its length."""
     watched = spy(lm)
     canary = lm.tokenizer("~", add_special_tokens=False)["input_ids"][0]
     r = guide(watched, rule)
     told = anchor_of(lm) != lm.mask_id
     seen = [bool((ids[:, -LENGTH:] == canary).any()) for ids, _, _ in watched.calls]
-    begins = next(i for i, (ids, _, where) in enumerate(watched.calls)
-                  if len(ids) == 3 and torch.equal(where[:, -LENGTH:], told[1:]))
+    begins = next(
+        i
+        for i, (ids, _, where) in enumerate(watched.calls)
+        if len(ids) == 3 and torch.equal(where[:, -LENGTH:], told[1:])
+    )
     second = watched.calls[begins:]
-    assert seen[0] and not any(seen[begins:]), "the canary is told in stage 1 and in no pass of stage 2"
+    assert seen[0] and not any(seen[begins:]), (
+        "the canary is told in stage 1 and in no pass of stage 2"
+    )
     first_ids = second[0][0]
     assert (first_ids[:, -LENGTH:][told[1:]] == lm.mask_id).all()
-    assert torch.equal(first_ids[:, -LENGTH:][~told[1:]], r.tokens[1:][~told[1:]]), "with the finished reasoning in view"
+    assert torch.equal(first_ids[:, -LENGTH:][~told[1:]], r.tokens[1:][~told[1:]]), (
+        "with the finished reasoning in view"
+    )
 
 
 def test_steps_of_the_answer_follow_those_of_the_reasoning(lm, spy):
-    """Every token is drawn, none is given; replayed, the reasoning stands under the plain prompt; every pass is counted."""
+    """Every token is drawn, none is given; replayed, the reasoning stands under the plain prompt;
+    every pass is counted."""
     watched = spy(lm)
     r, told = guide(watched), anchor_of(lm) != lm.mask_id
     assert r.tokens.shape == (4, LENGTH) and not (r.tokens == lm.mask_id).any() and r.sampled.all()
     assert r.guided.tolist() == [False, True, True, True]
     for i in range(1, 4):
         reasoning, answer = r.unmask_step[i][~told[i]], r.unmask_step[i][told[i]]
-        assert int(reasoning.max()) < int(answer.min()) and int(answer.max()) == int(r.n_forwards[i]) - 1
+        assert (
+            int(reasoning.max()) < int(answer.min())
+            and int(answer.max()) == int(r.n_forwards[i]) - 1
+        )
         for step in range(int(reasoning.max()) + 1):
             assert (r.canvas_at(step)[i][told[i]] == lm.mask_id).all()
     assert sum(len(ids) for ids, _, _ in watched.calls) == int(r.n_forwards.sum())
-    assert r.n_forwards.tolist() == [6, 6 + 5, 5 + 7, 6 + 5], "the longer anchor leaves 5 tokens to fill"
+    assert r.n_forwards.tolist() == [6, 6 + 5, 5 + 7, 6 + 5], (
+        "the longer anchor leaves 5 tokens to fill"
+    )
 
 
 def test_rows_do_not_disturb_each_other(lm):
-    """Greedy: an answer-free row is what `denoise` makes of it, a guided one what it is alone, whatever stands beside it."""
+    """Greedy: an answer-free row is what `denoise` makes of it, a guided one what it is alone,
+    whatever stands beside it."""
     r = guide(lm, temperature=0.0)
     free = denoise(lm, PROMPTS[:1], LENGTH, Schedule(6))
-    assert torch.equal(r.tokens[:1], free.tokens) and torch.equal(r.unmask_step[:1], free.unmask_step)
+    assert torch.equal(r.tokens[:1], free.tokens) and torch.equal(
+        r.unmask_step[:1], free.unmask_step
+    )
     for i in range(1, 4):
-        alone = guide(lm, temperature=0.0, prompts=PROMPTS[i:i + 1], anchor=anchor_of(lm)[i:i + 1])
-        assert torch.equal(alone.tokens[0], r.tokens[i]) and torch.equal(alone.unmask_step[0], r.unmask_step[i])
+        alone = guide(
+            lm, temperature=0.0, prompts=PROMPTS[i : i + 1], anchor=anchor_of(lm)[i : i + 1]
+        )
+        assert torch.equal(alone.tokens[0], r.tokens[i]) and torch.equal(
+            alone.unmask_step[0], r.unmask_step[i]
+        )
         torch.testing.assert_close(alone.logprob[0], r.logprob[i], rtol=1e-4, atol=1e-5)
     part = r.select(torch.tensor([2, 0]))
     assert part.guided.tolist() == [True, False] and torch.equal(part.anchor, r.anchor[[2, 0]])
@@ -104,16 +159,22 @@ def test_each_kind_has_its_own_blocks(lm, spy):
     watched = spy(lm)
     r = guide(watched, temperature=0.0, block_length=4)
     free = denoise(lm, PROMPTS[:1], LENGTH, Schedule(6), 4)
-    assert torch.equal(r.tokens[:1], free.tokens) and (r.unmask_step[0] // 2).tolist() == [0] * 4 + [1] * 4 + [2] * 4
+    assert (
+        torch.equal(r.tokens[:1], free.tokens)
+        and (r.unmask_step[0] // 2).tolist() == [0] * 4 + [1] * 4 + [2] * 4
+    )
     whole = guide(lm, temperature=0.0)
     assert torch.equal(r.tokens[1:], whole.tokens[1:])
-    assert len(watched.calls) == 6 + 7, "both kinds share their passes: 6 of stage 1, 7 for the longest answer"
+    assert len(watched.calls) == 6 + 7, (
+        "both kinds share their passes: 6 of stage 1, 7 for the longest answer"
+    )
     blocks = guide(lm, temperature=0.0, guided_block=4)
     assert int(blocks.unmask_step[1][:4].max()) < int(blocks.unmask_step[1][4:7].min())
 
 
 def test_a_kept_answer_is_the_anchor(lm):
-    """Without the second stage the reward reads what was told; the answer counts as written by the next step."""
+    """Without the second stage the reward reads what was told; the answer counts as written by the
+    next step."""
     r, anchor = guide(lm, repredict=False), anchor_of(lm)
     told = anchor != lm.mask_id
     assert torch.equal(r.tokens[told], anchor[told]) and r.sampled.all()
@@ -132,17 +193,27 @@ def test_remasking_rules_cannot_be_guided(lm):
 
 @pytest.fixture(scope="module")
 def small(table_lm):
-    """Canvases of three tokens; the last one is the answer and anchored as token 2. Left to right, one token a step."""
+    """Canvases of three tokens; the last one is the answer and anchored as token 2. Left to right,
+    one token a step."""
     lm = table_lm(3, seed=5)
     n = 6000
     anchor = torch.tensor([[lm.mask_id, lm.mask_id, 2]]).expand(n, 3).contiguous()
     one = Schedule(3, "left_to_right")
-    r = guided_denoise(lm, lm.prompts(n), anchor, one, one, temperature=1.0, generator=torch.Generator().manual_seed(3))
+    r = guided_denoise(
+        lm,
+        lm.prompts(n),
+        anchor,
+        one,
+        one,
+        temperature=1.0,
+        generator=torch.Generator().manual_seed(3),
+    )
     return lm, r
 
 
 def law(lm, text, told):
-    """Probability (float64) of a text, left to right: the reasoning with the answer in view or not; the answer without."""
+    """Probability (float64) of a text, left to right: the reasoning with the answer in view or not;
+    the answer without."""
     m, value = lm.mask_id, torch.tensor(1.0, dtype=torch.float64)
     for i, token in enumerate(text):
         canvas = [*text[:i], *[m] * (3 - i)]
@@ -153,58 +224,83 @@ def law(lm, text, told):
 
 
 def test_guided_texts_follow_the_enumerated_law(small):
-    """Frequencies of all 27 texts, each within 4.5 standard errors; the recorded log-probabilities are those of that law."""
+    """Frequencies of all 27 texts, each within 4.5 standard errors; the recorded log-probabilities
+    are those of that law."""
     lm, r = small
     texts = [tuple(t) for t in r.tokens.tolist()]
     for text in lm.texts():
         p = law(lm, text, told=True)
         assert abs(texts.count(text) / len(texts) - p) < 4.5 * (p * (1 - p) / len(texts)) ** 0.5
     for i in (0, 1, 2):
-        assert float(r.logprob[i].double().sum().exp()) == pytest.approx(law(lm, texts[i], told=True), rel=1e-5)
+        assert float(r.logprob[i].double().sum().exp()) == pytest.approx(
+            law(lm, texts[i], told=True), rel=1e-5
+        )
         row = r.select(torch.tensor([i]))
         steps = sum(token_logprobs(lm, row, v).sum() for v in all_steps(row))
-        assert float(steps.exp()) == pytest.approx(law(lm, texts[i], told=False), rel=1e-5), "steps show the plain prompt"
+        assert float(steps.exp()) == pytest.approx(law(lm, texts[i], told=False), rel=1e-5), (
+            "steps show the plain prompt"
+        )
 
 
 def test_the_guided_gradient_is_biased_and_the_ratio_of_texts_repairs_it(small):
-    """E_guided[R] is far from E[R]; with weight p(o) / p(o | told), whole texts, it is E[R], in value and in gradient."""
+    """E_guided[R] is far from E[R]; with weight p(o) / p(o | told), whole texts, it is E[R], in
+    value and in gradient."""
     lm, r = small
     wanted = {t for t in lm.texts() if (t[0] + t[1]) % 3 == t[2]}
     exact = sum(law(lm, t, told=False) for t in wanted)
     told = sum(law(lm, t, told=True) for t in wanted)
     texts = [tuple(t) for t in r.tokens.tolist()]
     plain = {t: law(lm, t, told=False) for t in lm.texts()}
-    ratio = torch.tensor([plain[t] for t in texts], dtype=torch.float64) / r.logprob.double().sum(1).exp()
+    ratio = (
+        torch.tensor([plain[t] for t in texts], dtype=torch.float64)
+        / r.logprob.double().sum(1).exp()
+    )
     reward = torch.tensor([float(t in wanted) for t in texts], dtype=torch.float64)
     weighted = ratio * reward
     assert abs(float(weighted.mean()) - exact) < 4 * float(weighted.std()) / len(texts) ** 0.5
-    assert abs(told - exact) > 8 * float(reward.std()) / len(texts) ** 0.5, "without it the answer to another question"
-    # the slope of E[R] in the logits of the first token on the empty canvas: softmax score, by enumeration and by weights
+    assert abs(told - exact) > 8 * float(reward.std()) / len(texts) ** 0.5, (
+        "without it the answer to another question"
+    )
+    # the slope of E[R] in the logits of the first token on the empty canvas: softmax score, by
+    # enumeration and by weights
     first = lm.logits((3, 3, 3))[0, :3].softmax(-1)
     for token in range(3):
-        score = torch.tensor([float(t[0] == token) for t in texts], dtype=torch.float64) - first[token]
-        true = sum(p * (t in wanted) * ((t[0] == token) - float(first[token])) for t, p in plain.items())
+        score = (
+            torch.tensor([float(t[0] == token) for t in texts], dtype=torch.float64) - first[token]
+        )
+        true = sum(
+            p * (t in wanted) * ((t[0] == token) - float(first[token])) for t, p in plain.items()
+        )
         got = weighted * score
         assert abs(float(got.mean()) - true) < 4 * float(got.std()) / len(texts) ** 0.5
 
 
 @settings(deadline=None)
-@given(st.lists(st.lists(st.sampled_from([0.0, 0.1, 0.5, 1.0]), min_size=6, max_size=6), min_size=1, max_size=4),
-       st.integers(0, 6))
+@given(
+    st.lists(
+        st.lists(st.sampled_from([0.0, 0.1, 0.5, 1.0]), min_size=6, max_size=6),
+        min_size=1,
+        max_size=4,
+    ),
+    st.integers(0, 6),
+)
 def test_the_shared_baseline_pushes_free_rows_down_while_guided_ones_are_better(rewards, guided):
-    """Mean credit of the answer-free rows = (their mean - the guided mean) x share guided; the four baselines' own laws."""
+    """Mean credit of the answer-free rows = (their mean - the guided mean) x share guided; the four
+    baselines' own laws."""
     rewards = torch.tensor(rewards)
     free, told = rewards.split([6 - guided, guided], 1)
     shared = guided_mean(rewards, guided)
     torch.testing.assert_close(shared, group_mean(rewards))
     if 0 < guided < 6:
         expected = (free.mean(1) - told.mean(1)) * guided / 6
-        torch.testing.assert_close(shared[:, :6 - guided].mean(1), expected, rtol=0, atol=1e-6)
+        torch.testing.assert_close(shared[:, : 6 - guided].mean(1), expected, rtol=0, atol=1e-6)
     own = torch.cat([k - k.mean(1, keepdim=True) if k.shape[1] else k for k in (free, told)], 1)
     mixed = {"free apart": (own, shared), "guided apart": (shared, own), "apart": (own, own)}
     for baseline, (a, b) in mixed.items():
-        wanted = torch.cat([a[:, :6 - guided], b[:, 6 - guided:]], 1)
-        torch.testing.assert_close(guided_mean(rewards, guided, baseline), wanted, rtol=0, atol=1e-6)
+        wanted = torch.cat([a[:, : 6 - guided], b[:, 6 - guided :]], 1)
+        torch.testing.assert_close(
+            guided_mean(rewards, guided, baseline), wanted, rtol=0, atol=1e-6
+        )
 
 
 def test_bad_baselines_are_named():
@@ -218,34 +314,48 @@ def test_bad_baselines_are_named():
 
 
 def test_told_views_score_each_part_where_it_was_drawn(lm):
-    """The reasoning of guided rows with the anchor on the canvas, all the rest without; plain otherwise; no token twice."""
+    """The reasoning of guided rows with the anchor on the canvas, all the rest without; plain
+    otherwise; no token twice."""
     r, g = guide(lm), torch.Generator
     plain = one_step(r, g().manual_seed(1), 0.3)[0]
-    (same,) = one_step_told(r, g().manual_seed(1), 0.3)
+    (same,) = one_step_with_answer(r, g().manual_seed(1), 0.3)
     assert torch.equal(same.tokens, plain.tokens) and torch.equal(same.scored, plain.scored)
-    first, second = one_step_told(r, g().manual_seed(1), 0.3, told=True)
+    first, second = one_step_with_answer(r, g().manual_seed(1), 0.3, told=True)
     answer = r.anchor != lm.mask_id
-    assert torch.equal(first.tokens[:, -LENGTH:], r.anchor) and torch.equal(second.tokens, plain.tokens)
-    assert torch.equal(first.tokens[:, :-LENGTH], plain.tokens[:, :-LENGTH]), "the same masks of the prompt"
-    assert not (first.scored & second.scored).any() and torch.equal(first.scored | second.scored, plain.scored)
+    assert torch.equal(first.tokens[:, -LENGTH:], r.anchor) and torch.equal(
+        second.tokens, plain.tokens
+    )
+    assert torch.equal(first.tokens[:, :-LENGTH], plain.tokens[:, :-LENGTH]), (
+        "the same masks of the prompt"
+    )
+    assert not (first.scored & second.scored).any() and torch.equal(
+        first.scored | second.scored, plain.scored
+    )
     assert torch.equal(second.scored, plain.scored & answer)
     free = denoise(lm, PROMPTS, LENGTH, Schedule(6))
-    assert len(one_step_told(free, g().manual_seed(1), 0.3, told=True)) == 1
+    assert len(one_step_with_answer(free, g().manual_seed(1), 0.3, told=True)) == 1
 
 
 def test_importance_weights_are_capped_ratios_of_guided_reasoning(lm, small, spy):
-    """The enumerated ratio of both laws, capped; 1 for answer-free rows; two passes for each token of guided reasoning."""
+    """The enumerated ratio of both laws, capped; 1 for answer-free rows; two passes for each token
+    of guided reasoning."""
     table, r = small
     weights, passes = importance_weights(table, r, 1.5)
     for i in range(40):
         text = tuple(r.tokens[i].tolist())
         answer = table.logits((*text[:2], 3)).softmax(-1)[2, text[2]]  # the same in both laws
-        ratio = (law(table, text, told=False) / float(answer)) / (law(table, text, told=True) / float(answer))
+        ratio = (law(table, text, told=False) / float(answer)) / (
+            law(table, text, told=True) / float(answer)
+        )
         assert float(weights[i]) == pytest.approx(min(ratio, 1.5), rel=1e-4)
-    assert passes == 4 * len(r.tokens) and float(weights.min()) < 0.9 and float(weights.max()) == 1.5
+    assert (
+        passes == 4 * len(r.tokens) and float(weights.min()) < 0.9 and float(weights.max()) == 1.5
+    )
     watched, mixed = spy(lm), guide(lm)
     weights, passes = importance_weights(watched, mixed, 1.0)
-    assert weights[0] == 1 and passes == sum(len(ids) for ids, _, _ in watched.calls) == 2 * (7 + 5 + 7)
+    assert weights[0] == 1 and passes == sum(len(ids) for ids, _, _ in watched.calls) == 2 * (
+        7 + 5 + 7
+    )
     none, passes = importance_weights(lm, denoise(lm, PROMPTS, LENGTH, Schedule(6)), 1.0)
     assert (none == 1).all() and passes == 0
     with pytest.raises(ValueError, match="cap must be above 0"):
@@ -263,11 +373,17 @@ def batch_of(lm, name="chain2", method="ag-grpo", reward=None, **guide):
     task, n = load_task(name), numbers(method, **guide)
     problems = task.sample(3, "train", 0)
     g = torch.Generator().manual_seed(0)
-    return collect.collect(lm, task, reward or task.reward, METHODS[method], n, problems, g), task, n, problems
+    return (
+        collect.collect(lm, task, reward or task.reward, METHODS[method], n, problems, g),
+        task,
+        n,
+        problems,
+    )
 
 
 def test_the_last_siblings_of_each_group_are_guided(lm):
     """Rows, credit and log agree on who saw the answer."""
+
     def by_kind(prompts, completions, answer, **_):
         return [0.0, 0.25, 1.0, 0.75] * 3
 
@@ -275,8 +391,12 @@ def test_the_last_siblings_of_each_group_are_guided(lm):
     assert batch.rollout.guided.tolist() == [False, False, True, True] * 3
     log = batch.log
     assert (log["reward_free"], log["reward_guided"], log["reward"]) == (0.125, 0.875, 0.5)
-    assert log["dead_groups"] == log["dead_free"] == 0 and log["forwards_rollout"] == int(batch.rollout.n_forwards.sum())
-    torch.testing.assert_close(batch.advantage.view(3, 4), torch.tensor([[-0.5, -0.25, 0.5, 0.25]] * 3))
+    assert log["dead_groups"] == log["dead_free"] == 0 and log["forwards_rollout"] == int(
+        batch.rollout.n_forwards.sum()
+    )
+    torch.testing.assert_close(
+        batch.advantage.view(3, 4), torch.tensor([[-0.5, -0.25, 0.5, 0.25]] * 3)
+    )
     again = batch_of(lm, reward=by_kind, importance=1.0)[0]
     weights, passes = importance_weights(lm, batch.rollout, 1.0)
     torch.testing.assert_close(again.advantage, batch.advantage * weights)
@@ -285,7 +405,11 @@ def test_the_last_siblings_of_each_group_are_guided(lm):
 
 def test_a_group_may_be_dead_without_its_guided_rows(lm):
     batch, *_ = batch_of(lm, reward=lambda prompts, completions, **_: [0.0, 0.0, 1.0, 0.0] * 3)
-    assert (batch.log["dead_groups"], batch.log["dead_free"], batch.log["dead_free_wrong"]) == (0.0, 1.0, 1.0)
+    assert (batch.log["dead_groups"], batch.log["dead_free"], batch.log["dead_free_wrong"]) == (
+        0.0,
+        1.0,
+        1.0,
+    )
     none, *_ = batch_of(lm, rows=0)
     assert "reward_free" not in none.log and not none.rollout.guided.any()
 
@@ -302,8 +426,11 @@ def test_a_fitted_anchor_stands_where_demonstrations_have_the_answer(name):
     assert (anchor[0::2] == lm.mask_id).all()
     for row, e in zip(anchor[1::2], examples[1::2], strict=True):
         m = collect.fitting_margin(lm.tokenizer, task, e)
-        text = lm.tokenizer.decode(row[row != lm.mask_id][:-m or None])
-        assert text == f"<answer>{e.answer}</answer>" and row[-m or LENGTH:].tolist() == [lm.eos_id] * m
+        text = lm.tokenizer.decode(row[row != lm.mask_id][: -m or None])
+        assert (
+            text == f"<answer>{e.answer}</answer>"
+            and row[-m or LENGTH :].tolist() == [lm.eos_id] * m
+        )
         assert m >= 0 and int((row == lm.mask_id).sum()) > 0
 
 
@@ -313,21 +440,33 @@ def test_what_cannot_be_guided_is_named(lm):
     with pytest.raises(ValueError, match="chain2 has no column 'target' to anchor"):
         batch_of(lm, column="target")
     countdown = load_task("countdown").sample(1, "train", 0)[0]
-    (row,) = collect.anchors(lm.tokenizer, load_task("countdown"), numbers(column="target", margin=0, rows=4), [countdown])
+    (row,) = collect.anchors(
+        lm.tokenizer,
+        load_task("countdown"),
+        numbers(column="target", margin=0, rows=4),
+        [countdown],
+    )
     assert f"<answer>{countdown.columns['target']}</answer>" in lm.tokenizer.decode(row)
     with pytest.raises(ValueError, match="guide rows must be in 0..4"):
         numbers(rows=5)
     with pytest.raises(ValueError, match="order 'rcr' re-masks, which guided rollouts cannot"):
         METHODS["ag-grpo"].numbers("tiny", order="rcr")
-    filled = replace(METHODS["ag-ta-grpo"].numbers("tiny", prompts=3, group=4, guide={"rows": 2}), verify={"fill": True})
+    filled = replace(
+        METHODS["ag-ta-grpo"].numbers("tiny", prompts=3, group=4, guide={"rows": 2}),
+        verify={"fill": True},
+    )
     task = load_task("chain2")
     with pytest.raises(ValueError, match="keep no predictions of every step"):
-        collect.roll_out(lm, task, METHODS["ag-ta-grpo"], filled, [Example("1+2", "3")] * 4, torch.Generator())
+        collect.roll_out(
+            lm, task, METHODS["ag-ta-grpo"], filled, [Example("1+2", "3")] * 4, torch.Generator()
+        )
 
 
 def test_block_lengths_of_rows_must_fit(lm):
     """One number, or one a row; each must divide the length."""
-    for blocks, message in ((torch.tensor([4, 5, 4, 4]), "block_length 5 must divide length 12"),
-                            (torch.tensor([4, 4]), "one number or one a row")):
+    for blocks, message in (
+        (torch.tensor([4, 5, 4, 4]), "block_length 5 must divide length 12"),
+        (torch.tensor([4, 4]), "one number or one a row"),
+    ):
         with pytest.raises(ValueError, match=message):
             denoise(lm, PROMPTS, LENGTH, Schedule(6), blocks)

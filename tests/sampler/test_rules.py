@@ -5,23 +5,58 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dllm_rl_lite.sampler import Factor, Gate, RunningConfidence, Schedule, Seen, Threshold, denoise, top
+from dllm_rl_lite.sampler import (
+    Factor,
+    Gate,
+    RuleInput,
+    RunningConfidence,
+    Schedule,
+    Threshold,
+    denoise,
+    top,
+)
 
 
-def seen(confidence, active=None, step=0, start=None, n_blocks=1, entropy=None, margin=None, generator=None):
+def seen(
+    confidence,
+    active=None,
+    step=0,
+    start=None,
+    n_blocks=1,
+    entropy=None,
+    margin=None,
+    generator=None,
+):
     """What a rule sees, from (n, L) confidences; by default every position is active."""
     confidence = torch.as_tensor(confidence, dtype=torch.float32)
-    active = torch.ones_like(confidence, dtype=torch.bool) if active is None else torch.as_tensor(active)
+    active = (
+        torch.ones_like(confidence, dtype=torch.bool) if active is None else torch.as_tensor(active)
+    )
     n = confidence.shape[0]
     start = active.sum(1) if start is None else torch.full((n,), start)
     blank = torch.zeros_like(confidence)
-    return Seen(active, confidence.log(), blank if entropy is None else torch.as_tensor(entropy),
-                blank if margin is None else torch.as_tensor(margin), torch.full((n,), step), start, n_blocks, generator)
+    return RuleInput(
+        active,
+        confidence.log(),
+        blank if entropy is None else torch.as_tensor(entropy),
+        blank if margin is None else torch.as_tensor(margin),
+        torch.full((n,), step),
+        start,
+        n_blocks,
+        generator,
+    )
 
 
-cells = st.integers(1, 8).flatmap(lambda n: st.tuples(
-    st.lists(st.sampled_from([0.05, 0.2, 0.5, 0.7, 0.71, 0.9, 0.95, 0.999, 1.0]), min_size=n, max_size=n),
-    st.lists(st.booleans(), min_size=n, max_size=n).filter(any)))
+cells = st.integers(1, 8).flatmap(
+    lambda n: st.tuples(
+        st.lists(
+            st.sampled_from([0.05, 0.2, 0.5, 0.7, 0.71, 0.9, 0.95, 0.999, 1.0]),
+            min_size=n,
+            max_size=n,
+        ),
+        st.lists(st.booleans(), min_size=n, max_size=n).filter(any),
+    )
+)
 
 
 @settings(max_examples=150, deadline=None)
@@ -37,7 +72,8 @@ def test_top_takes_the_highest_and_breaks_ties_to_the_left(row, n):
 @settings(max_examples=100, deadline=None)
 @given(st.integers(0, 20), st.integers(1, 12))
 def test_schedule_spreads_a_block_evenly_remainder_first(masked, steps):
-    """Quotas over the steps of a block sum to its masked positions, differ by at most one and never rise."""
+    """Quotas over the steps of a block sum to its masked positions, differ by at most one and never
+    rise."""
     confidence = torch.rand(1, 20, generator=torch.Generator().manual_seed(masked))
     active = torch.arange(20)[None] < masked
     quotas = []
@@ -55,13 +91,18 @@ def test_schedule_divides_its_steps_among_the_blocks():
     assert int(Schedule(12).reveal(seen(torch.full((1, 8), 0.5), n_blocks=3)).sum()) == 2
     Schedule(12).check(3)
     for rule in (Schedule(12), RunningConfidence(12)):
-        with pytest.raises(ValueError, match="steps 12 must be a multiple of the number of blocks, 5"):
+        with pytest.raises(
+            ValueError, match="steps 12 must be a multiple of the number of blocks, 5"
+        ):
             rule.check(5)
 
 
-@pytest.mark.parametrize("order, first", [("confidence", 2), ("entropy", 1), ("margin", 3), ("left_to_right", 0)])
+@pytest.mark.parametrize(
+    "order, first", [("confidence", 2), ("entropy", 1), ("margin", 3), ("left_to_right", 0)]
+)
 def test_schedule_orders(order, first):
-    """Each order asks its own question: surest candidate, lowest entropy, widest margin, leftmost."""
+    """Each order asks its own question: surest candidate, lowest entropy, widest margin,
+    leftmost."""
     s = seen([[0.1, 0.2, 0.9, 0.3]], entropy=[[1.0, 0.1, 0.5, 0.7]], margin=[[0.1, 0.2, 0.3, 0.4]])
     assert Schedule(4, order).reveal(s)[0].nonzero().flatten().tolist() == [first]
 
@@ -85,19 +126,27 @@ def test_threshold_is_everything_sure_and_always_the_surest(row, tau):
     c, active = row
     surest = max((i for i in range(len(c)) if active[i]), key=lambda i: c[i])
     s = seen([c], [active])
-    want = [i for i in range(len(c)) if active[i] and (float(s.logprob[0, i].exp()) >= tau or i == surest)]
+    want = [
+        i
+        for i in range(len(c))
+        if active[i] and (float(s.logprob[0, i].exp()) >= tau or i == surest)
+    ]
     assert Threshold(tau).reveal(s)[0].nonzero().flatten().tolist() == want
 
 
 @settings(max_examples=100, deadline=None)
 @given(cells, st.floats(0.01, 4))
 def test_factor_takes_the_largest_n_that_holds(row, f):
-    """Brute force over n: the largest n with (n + 1)(1 - c_n) <= f, at least one, surest first, leftmost in ties."""
+    """Brute force over n: the largest n with (n + 1)(1 - c_n) <= f, at least one, surest first,
+    leftmost in ties."""
     c, active = row
     s = seen([c], [active])
     order = sorted((i for i in range(len(c)) if active[i]), key=lambda i: -c[i])
-    holds = [n for n in range(1, len(order) + 1)
-             if (n + 1) * (1 - float(s.logprob[0, order[n - 1]].exp())) <= f]
+    holds = [
+        n
+        for n in range(1, len(order) + 1)
+        if (n + 1) * (1 - float(s.logprob[0, order[n - 1]].exp())) <= f
+    ]
     n = max(holds, default=1)
     assert Factor(f).reveal(s)[0].nonzero().flatten().tolist() == sorted(order[:n])
 
@@ -108,7 +157,8 @@ def test_factor_does_not_take_a_last_candidate_that_fails():
 
 
 def test_gate_frequencies(rng):
-    """Position j opens with p_j = (max(c_j - tau, 0) / (1 - tau)) ** kappa; if none does, the surest one."""
+    """Position j opens with p_j = (max(c_j - tau, 0) / (1 - tau)) ** kappa; if none does, the
+    surest one."""
     n, c = 20_000, torch.tensor([0.60, 0.72, 0.85, 0.95])
     got = Gate(tau=0.7, kappa=0.5).reveal(seen(c.expand(n, 4), generator=rng(2))).float().mean(0)
     p = ((c - 0.7).clamp(min=0) / 0.3) ** 0.5
@@ -122,10 +172,15 @@ def test_gate_frequencies(rng):
 @settings(max_examples=60, deadline=None)
 @given(cells, st.integers(1, 5), st.integers(0, 99))
 def test_gate_tops_up_to_n_min_among_the_active(row, n_min, seed):
-    """At least min(n_min, active) are revealed, none twice and none that is not active; n_min makes up the surest."""
+    """At least min(n_min, active) are revealed, none twice and none that is not active; n_min makes
+    up the surest."""
     c, active = row
-    one, many = (Gate(0.7, 0.5, k).reveal(seen([c], [active], generator=torch.Generator().manual_seed(seed)))[0]
-                 for k in (1, n_min))
+    one, many = (
+        Gate(0.7, 0.5, k).reveal(
+            seen([c], [active], generator=torch.Generator().manual_seed(seed))
+        )[0]
+        for k in (1, n_min)
+    )
     assert not (many & ~torch.tensor(active)).any()
     assert not (one & ~many).any()  # same noise: topping up adds, it takes nothing back
     assert int(many.sum()) == max(int(one.sum()), min(n_min, sum(active)))
@@ -135,7 +190,8 @@ def test_gate_tops_up_to_n_min_among_the_active(row, n_min, seed):
 
 
 def test_running_confidence_by_hand():
-    """`latest` overwrites, `max` keeps the best; never-written positions stay at infinity and are never withdrawn."""
+    """`latest` overwrites, `max` keeps the best; never-written positions stay at infinity and are
+    never withdrawn."""
     inf = float("inf")
     running = torch.tensor([[inf, -0.1, -2.0, -1.0]])
     logprob = torch.tensor([[0.0, -3.0, -0.5, -0.7]])
@@ -147,7 +203,9 @@ def test_running_confidence_by_hand():
     first = best.update(torch.full((1, 4), inf), logprob, written)
     torch.testing.assert_close(first, torch.tensor([[inf, -3.0, -0.5, inf]]))
     s = seen(torch.full((1, 4), 0.5), step=1, start=4)  # owed after step 1 of 4: 4 * 2 / 4 = 2
-    assert latest.remask(torch.tensor([[inf, -3.0, -0.5, -1.0]]), s).tolist() == [[False, True, False, True]]
+    assert latest.remask(torch.tensor([[inf, -3.0, -0.5, -1.0]]), s).tolist() == [
+        [False, True, False, True]
+    ]
     assert best.remask(got, s).tolist() == [[False, False, True, True]]
 
 
@@ -161,11 +219,20 @@ def test_running_confidence_quotas_ten_in_four(lm, keep):
 
 @pytest.mark.parametrize("keep", ["latest", "max"])
 def test_running_confidence_ends_and_leaves_anchors_alone(lm, rng, keep):
-    """With anchors and blocks: no mask is left, anchors stand at every step, some token was withdrawn."""
+    """With anchors and blocks: no mask is left, anchors stand at every step, some token was
+    withdrawn."""
     anchor = torch.full((6, 12), lm.mask_id)
     anchor[:, 2], anchor[:, 9:11] = 20, 33
-    rollout = denoise(lm, [f"{i}+{i}" for i in range(6)], 12, RunningConfidence(12, keep), block_length=6, temperature=1.0,
-                      anchor=anchor, generator=rng(4))
+    rollout = denoise(
+        lm,
+        [f"{i}+{i}" for i in range(6)],
+        12,
+        RunningConfidence(12, keep),
+        block_length=6,
+        temperature=1.0,
+        anchor=anchor,
+        generator=rng(4),
+    )
     given_ = anchor != lm.mask_id
     assert not (rollout.tokens == lm.mask_id).any()
     assert (rollout.unmask_step[given_] == -1).all() and (rollout.unmask_step[~given_] >= 0).all()
@@ -177,15 +244,18 @@ def test_running_confidence_ends_and_leaves_anchors_alone(lm, rng, keep):
     assert withdrawn > 0
 
 
-@pytest.mark.parametrize("make, message", [
-    (lambda: Schedule(0), "steps must be at least 1, got 0"),
-    (lambda: Schedule(4, "sideways"), "unknown order 'sideways'"),
-    (lambda: Gate(tau=1.0), "0 <= tau < 1"),
-    (lambda: Gate(kappa=0), "kappa > 0"),
-    (lambda: Gate(n_min=0), "n_min >= 1"),
-    (lambda: RunningConfidence(0), "steps >= 1"),
-    (lambda: RunningConfidence(4, "mean"), "'latest' or 'max'"),
-])
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: Schedule(0), "steps must be at least 1, got 0"),
+        (lambda: Schedule(4, "sideways"), "unknown order 'sideways'"),
+        (lambda: Gate(tau=1.0), "0 <= tau < 1"),
+        (lambda: Gate(kappa=0), "kappa > 0"),
+        (lambda: Gate(n_min=0), "n_min >= 1"),
+        (lambda: RunningConfidence(0), "steps >= 1"),
+        (lambda: RunningConfidence(4, "mean"), "'latest' or 'max'"),
+    ],
+)
 def test_bad_numbers_are_refused(make, message):
     """A rule that cannot work does not come into being."""
     with pytest.raises(ValueError, match=message):

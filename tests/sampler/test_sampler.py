@@ -1,4 +1,5 @@
-"""The sampler: exact laws by enumeration, a naive twin, the record it keeps, and the errors it gives."""
+"""The sampler: exact laws by enumeration, a naive twin, the record it keeps, and the errors it
+gives."""
 
 import itertools
 import math
@@ -15,8 +16,16 @@ from dllm_rl_lite.sampler import Factor, Gate, RunningConfidence, Schedule, Thre
 from dllm_rl_lite.sampler.denoiser import draw
 
 PROMPTS = ["6-4+7-1", "1+2", "f(1)=3 f(2)=5", "9"]
-GREEDY_RULES = [Schedule(6, "confidence"), Schedule(6, "left_to_right"), Schedule(6, "entropy"), Schedule(6, "margin"),
-                Threshold(0.4), Factor(1.0), RunningConfidence(6, "latest"), RunningConfidence(6, "max")]
+GREEDY_RULES = [
+    Schedule(6, "confidence"),
+    Schedule(6, "left_to_right"),
+    Schedule(6, "entropy"),
+    Schedule(6, "margin"),
+    Threshold(0.4),
+    Factor(1.0),
+    RunningConfidence(6, "latest"),
+    RunningConfidence(6, "max"),
+]
 RANDOM_RULES = [Schedule(6, "random"), Gate(0.3, 0.5)]
 
 
@@ -30,9 +39,11 @@ def quota(steps):
 
 def by_score(score, steps):
     """A schedule that reveals the highest scores; ties go to the leftmost position."""
+
     def choose(candidates, step, start):
         order = sorted(candidates, key=lambda i: (-score(i, candidates[i]), i))
-        return [(1.0, frozenset(order[:quota(steps)(start, step)]))]
+        return [(1.0, frozenset(order[: quota(steps)(start, step)]))]
+
     return choose
 
 
@@ -40,13 +51,22 @@ def at_random(steps):
     def choose(candidates, step, start):
         subsets = list(itertools.combinations(sorted(candidates), quota(steps)(start, step)))
         return [(1 / len(subsets), frozenset(s)) for s in subsets]
+
     return choose
 
 
 def threshold(tau):
     def choose(candidates, step, start):
         surest = min(candidates, key=lambda i: (-candidates[i]["confidence"], i))
-        return [(1.0, frozenset(i for i in candidates if candidates[i]["confidence"] >= tau or i == surest))]
+        return [
+            (
+                1.0,
+                frozenset(
+                    i for i in candidates if candidates[i]["confidence"] >= tau or i == surest
+                ),
+            )
+        ]
+
     return choose
 
 
@@ -57,30 +77,45 @@ def gate(tau, kappa):
         result = []
         for opened in itertools.product([False, True], repeat=len(p)):
             chance = math.prod(p[i] if o else 1 - p[i] for i, o in zip(p, opened, strict=True))
-            result.append((chance, frozenset(i for i, o in zip(p, opened, strict=True) if o) or frozenset([surest])))
+            result.append(
+                (
+                    chance,
+                    frozenset(i for i, o in zip(p, opened, strict=True) if o)
+                    or frozenset([surest]),
+                )
+            )
         return result
+
     return choose
 
 
 def outcomes(lm, canvas, positions, temperature):
-    """Every tuple of candidates at the masked positions: (its probability, {position: what a rule may ask})."""
+    """Every tuple of candidates at the masked positions: (its probability, {position: what a rule
+    may ask})."""
     logits = lm.logits(canvas)
     law, p = (logits / temperature).softmax(-1), logits.softmax(-1)
     for tokens in itertools.product(range(3), repeat=len(positions)):
         told = {}
         for i, token in zip(positions, tokens, strict=True):
             top2 = p[i].topk(2).values
-            told[i] = {"token": token, "confidence": float(p[i, token]), "margin": float(top2[0] - top2[1]),
-                       "entropy": float(torch.special.entr(p[i]).sum())}
+            told[i] = {
+                "token": token,
+                "confidence": float(p[i, token]),
+                "margin": float(top2[0] - top2[1]),
+                "entropy": float(torch.special.entr(p[i]).sum()),
+            }
         yield math.prod(float(law[i, t]) for i, t in zip(positions, tokens, strict=True)), told
 
 
 def exact_law(lm, choose, temperature=1.0, block=None):
-    """Probability of every text: the sum over all candidate tuples and all choices of positions of every step."""
+    """Probability of every text: the sum over all candidate tuples and all choices of positions of
+    every step."""
     length = lm.length
     block = block or length
     final = defaultdict(float)
-    todo = {((lm.mask_id,) * length, 0, block): 1.0}  # (canvas, step in the block, masked when the block began)
+    todo = {
+        ((lm.mask_id,) * length, 0, block): 1.0
+    }  # (canvas, step in the block, masked when the block began)
     while todo:
         (canvas, step, start), mass = todo.popitem()
         masked = [i for i in range(length) if canvas[i] == lm.mask_id]
@@ -122,26 +157,37 @@ def exact_law_with_remasking(lm, steps, keep):
 
 CONFIDENCE, MARGIN = (lambda i, c: c["confidence"]), (lambda i, c: c["margin"])
 ENTROPY, LEFT = (lambda i, c: -c["entropy"]), (lambda i, c: -i)
-LAWS = {
+DISTRIBUTIONS = {
     "random": (Schedule(3, "random"), lambda lm: exact_law(lm, at_random(3))),
     "random, two steps": (Schedule(2, "random"), lambda lm: exact_law(lm, at_random(2))),
     "left to right": (Schedule(3, "left_to_right"), lambda lm: exact_law(lm, by_score(LEFT, 3))),
     "confidence": (Schedule(3, "confidence"), lambda lm: exact_law(lm, by_score(CONFIDENCE, 3))),
-    "confidence, two steps": (Schedule(2, "confidence"), lambda lm: exact_law(lm, by_score(CONFIDENCE, 2))),
+    "confidence, two steps": (
+        Schedule(2, "confidence"),
+        lambda lm: exact_law(lm, by_score(CONFIDENCE, 2)),
+    ),
     "entropy": (Schedule(3, "entropy"), lambda lm: exact_law(lm, by_score(ENTROPY, 3))),
     "margin": (Schedule(3, "margin"), lambda lm: exact_law(lm, by_score(MARGIN, 3))),
     "one step": (Schedule(1), lambda lm: exact_law(lm, by_score(CONFIDENCE, 1))),
     "threshold": (Threshold(0.5), lambda lm: exact_law(lm, threshold(0.5))),
     "gate": (Gate(0.3, 0.5), lambda lm: exact_law(lm, gate(0.3, 0.5))),
-    "remasking, latest": (RunningConfidence(3, "latest"), lambda lm: exact_law_with_remasking(lm, 3, "latest")),
-    "remasking, max": (RunningConfidence(3, "max"), lambda lm: exact_law_with_remasking(lm, 3, "max")),
+    "remasking, latest": (
+        RunningConfidence(3, "latest"),
+        lambda lm: exact_law_with_remasking(lm, 3, "latest"),
+    ),
+    "remasking, max": (
+        RunningConfidence(3, "max"),
+        lambda lm: exact_law_with_remasking(lm, 3, "max"),
+    ),
 }
 
 
 def assert_frequencies(lm, tokens, law):
-    """Every text's frequency lies within 4.5 standard errors of its exact probability, and chi-square within its own.
+    """Every text's frequency lies within 4.5 standard errors of its exact probability, and
+    chi-square within its own.
 
-    The rarest texts count as one, so that every cell expects at least 25: below that a standard error says little.
+    The rarest texts count as one, so that every cell expects at least 25: below that a standard
+    error says little.
     """
     n, texts = len(tokens), sorted(lm.texts(), key=lambda t: law[t])
     assert abs(sum(law.values()) - 1) < 1e-9
@@ -157,51 +203,74 @@ def assert_frequencies(lm, tokens, law):
     assert ((counts - n * p) ** 2 / (n * p)).sum() < df + 4.5 * math.sqrt(2 * df)
 
 
-@pytest.mark.parametrize("name", LAWS)
+@pytest.mark.parametrize("name", DISTRIBUTIONS)
 def test_texts_follow_the_exact_law_of_their_rule(table_lm, rng, name):
     """Exact law: 20 000 texts of 3 tokens against the enumerated probability of all 27."""
-    rule, law = LAWS[name]
+    rule, law = DISTRIBUTIONS[name]
     lm = table_lm()
     rollout = denoise(lm, lm.prompts(20_000), 3, rule, temperature=1.0, generator=rng(11))
     assert_frequencies(lm, rollout.tokens, law(lm))
 
 
 def test_the_rules_laws_are_told_apart(table_lm):
-    """The test above can fail: laws of different rules differ by far more than its bounds (total variation)."""
+    """The test above can fail: laws of different rules differ by far more than its bounds (total
+    variation)."""
     lm = table_lm()
-    laws = {name: law(lm) for name, (_, law) in LAWS.items()}
-    for a, b in itertools.combinations(["random", "left to right", "confidence", "entropy", "one step", "threshold",
-                                        "remasking, latest"], 2):
+    laws = {name: law(lm) for name, (_, law) in DISTRIBUTIONS.items()}
+    for a, b in itertools.combinations(
+        [
+            "random",
+            "left to right",
+            "confidence",
+            "entropy",
+            "one step",
+            "threshold",
+            "remasking, latest",
+        ],
+        2,
+    ):
         distance = sum(abs(laws[a][t] - laws[b][t]) for t in lm.texts()) / 2
         assert distance > 0.03, (a, b, distance)
 
 
 @pytest.mark.parametrize("temperature", [0.5, 2.0])
 def test_confidence_is_taken_at_temperature_one(table_lm, rng, temperature):
-    """Exact law at other temperatures: candidates are drawn from softmax(l / T), confidence stays softmax(l)."""
+    """Exact law at other temperatures: candidates are drawn from softmax(l / T), confidence stays
+    softmax(l)."""
     lm = table_lm(scale=0.7)
-    rollout = denoise(lm, lm.prompts(20_000), 3, Schedule(3), temperature=temperature, generator=rng(12))
+    rollout = denoise(
+        lm, lm.prompts(20_000), 3, Schedule(3), temperature=temperature, generator=rng(12)
+    )
     assert_frequencies(lm, rollout.tokens, exact_law(lm, by_score(CONFIDENCE, 3), temperature))
 
 
 def test_blocks_follow_the_exact_law(table_lm, rng):
     """Exact law of two blocks of two tokens, confidence order inside a block."""
     lm = table_lm(length=4, seed=5, scale=0.8)
-    rollout = denoise(lm, lm.prompts(20_000), 4, Schedule(4), block_length=2, temperature=1.0, generator=rng(13))
+    rollout = denoise(
+        lm, lm.prompts(20_000), 4, Schedule(4), block_length=2, temperature=1.0, generator=rng(13)
+    )
     assert_frequencies(lm, rollout.tokens, exact_law(lm, by_score(CONFIDENCE, 2), block=2))
 
 
 def test_draw_is_exactly_its_softmax(rng):
-    """Gumbel-max alone: 30 000 draws within 4.5 standard errors of the softmax, the tail of 1e-4 included."""
+    """Gumbel-max alone: 30 000 draws within 4.5 standard errors of the softmax, the tail of 1e-4
+    included."""
     n, p = 30_000, torch.tensor([0.5, 0.3, 0.15, 0.0489, 0.001, 0.0001])
     got = draw(p.log().expand(n, 6), 0, 1.0, rng(3)).bincount(minlength=6) / n
     assert ((got - p).abs() < 4.5 * (p * (1 - p) / n).sqrt()).all()
 
 
 def test_filters_renormalise(rng):
-    """top_k leaves the k likeliest, top_p the smallest set that holds p, each renormalised; top_k comes first."""
+    """top_k leaves the k likeliest, top_p the smallest set that holds p, each renormalised; top_k
+    comes first."""
     n, p = 20_000, torch.tensor([0.1, 0.45, 0.15, 0.3])
-    for arguments, kept in (((2, 1.0), [1, 3]), ((0, 0.7), [1, 3]), ((0, 0.76), [1, 2, 3]), ((2, 0.55), [1])):
+    for arguments, kept in (
+        ((2, 1.0), [1, 3]),
+        ((0, 0.7), [1, 3]),
+        ((0, 0.76), [1, 2, 3]),
+        ((2, 0.55), [1]),
+    ):
         got = draw(p.log().expand(n, 4), *arguments, rng(4)).bincount(minlength=4) / n
         want = torch.zeros(4)
         want[kept] = p[kept] / p[kept].sum()
@@ -212,8 +281,11 @@ def test_filters_renormalise(rng):
 # ---------------------------------------------------------------- a naive twin
 
 
-def naive_denoise(stock, tokenizer, prompt, length, block, order, steps=None, tau=None, anchor=None):
-    """LLaDA's sampler from its description: one row, full logits of the whole canvas, plain loops, temperature 0."""
+def naive_denoise(
+    stock, tokenizer, prompt, length, block, order, steps=None, tau=None, anchor=None
+):
+    """LLaDA's sampler from its description: one row, full logits of the whole canvas, plain loops,
+    temperature 0."""
     mask = tokenizer.mask_token_id
     canvas = list(anchor) if anchor is not None else [mask] * length
     unmask_step, n_forwards = [-1] * length, 0
@@ -223,15 +295,22 @@ def naive_denoise(stock, tokenizer, prompt, length, block, order, steps=None, ta
         while any(canvas[i] == mask for i in inside):
             ids = torch.tensor([prompt + canvas])
             with torch.no_grad():
-                logits = stock(ids, attention_mask=torch.zeros(1, 1, ids.shape[1], ids.shape[1])).logits[0]
+                logits = stock(
+                    ids, attention_mask=torch.zeros(1, 1, ids.shape[1], ids.shape[1])
+                ).logits[0]
             logits[:, mask] = float("-inf")
             told = {}
             for i in inside:
                 if canvas[i] == mask:
                     p = logits[len(prompt) + i].softmax(-1)
                     top2 = p.sort(descending=True).values[:2].tolist()
-                    told[i] = {"token": int(p.argmax()), "confidence": float(p.max()), "margin": top2[0] - top2[1],
-                               "entropy": -sum(q * math.log(q) for q in p.tolist() if q > 0), "left_to_right": -i}
+                    told[i] = {
+                        "token": int(p.argmax()),
+                        "confidence": float(p.max()),
+                        "margin": top2[0] - top2[1],
+                        "entropy": -sum(q * math.log(q) for q in p.tolist() if q > 0),
+                        "left_to_right": -i,
+                    }
             if tau is not None:
                 surest = max(told, key=lambda i: told[i]["confidence"])
                 chosen = [i for i in told if told[i]["confidence"] >= tau or i == surest]
@@ -254,10 +333,13 @@ def stock(lm):
 
 
 @pytest.mark.parametrize("anchored", [False, True])
-@pytest.mark.parametrize("length, block, steps", [(12, 12, 12), (12, 4, 6), (10, 5, 4), (9, 9, 4), (8, 1, 8)])
+@pytest.mark.parametrize(
+    "length, block, steps", [(12, 12, 12), (12, 4, 6), (10, 5, 4), (9, 9, 4), (8, 1, 8)]
+)
 @pytest.mark.parametrize("order", ["confidence", "left_to_right", "entropy", "margin", "threshold"])
 def test_same_as_the_naive_sampler(lm, stock, order, length, block, steps, anchored):
-    """Greedy: a batch of prompts of unequal length gives what the naive one-row sampler gives, step by step."""
+    """Greedy: a batch of prompts of unequal length gives what the naive one-row sampler gives, step
+    by step."""
     anchor = torch.full((4, length), lm.mask_id)
     if anchored:
         anchor[0, -2:], anchor[1, 0], anchor[2, 1::2] = 40, 41, 42
@@ -266,15 +348,24 @@ def test_same_as_the_naive_sampler(lm, stock, order, length, block, steps, ancho
     for i, prompt in enumerate(PROMPTS):
         ids = encode_prompts(lm.tokenizer, [prompt])[0][0].tolist()
         canvas, unmask_step, n_forwards = naive_denoise(
-            stock, lm.tokenizer, ids, length, block, order, steps, rule.tau if order == "threshold" else None,
-            anchor[i].tolist())
+            stock,
+            lm.tokenizer,
+            ids,
+            length,
+            block,
+            order,
+            steps,
+            rule.tau if order == "threshold" else None,
+            anchor[i].tolist(),
+        )
         assert rollout.tokens[i].tolist() == canvas
         assert rollout.unmask_step[i].tolist() == unmask_step
         assert int(rollout.n_forwards[i]) == n_forwards
 
 
 def test_the_model_of_these_tests_is_not_trivial(lm):
-    """The greedy texts above are worth comparing: many different tokens, and thresholds that sometimes hold."""
+    """The greedy texts above are worth comparing: many different tokens, and thresholds that
+    sometimes hold."""
     rollout = denoise(lm, PROMPTS, 12, Threshold(0.35))
     assert len(rollout.tokens.unique()) > 12
     assert 1 < int(rollout.n_forwards.min()) and int(rollout.n_forwards.max()) < 12
@@ -283,7 +374,8 @@ def test_the_model_of_these_tests_is_not_trivial(lm):
 
 @pytest.mark.parametrize("rule", GREEDY_RULES, ids=repr)
 def test_a_row_does_not_depend_on_its_batch(lm, rule):
-    """Alone, or among 15 rows with longer prompts: same tokens, steps and forwards, log-probabilities to 1e-5."""
+    """Alone, or among 15 rows with longer prompts: same tokens, steps and forwards,
+    log-probabilities to 1e-5."""
     prompts = ["7-2"] + ["1234567890+-"[: 4 + i % 8] + str(i) for i in range(15)]
     alone = denoise(lm, prompts[:1], 12, rule, block_length=6)
     batch = denoise(lm, prompts, 12, rule, block_length=6)
@@ -291,7 +383,9 @@ def test_a_row_does_not_depend_on_its_batch(lm, rule):
     for name in ("tokens", "unmask_step", "n_forwards"):
         assert torch.equal(getattr(batch, name)[:1], getattr(alone, name)), name
     for name in ("logprob", "entropy"):
-        torch.testing.assert_close(getattr(batch, name)[:1], getattr(alone, name), rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(
+            getattr(batch, name)[:1], getattr(alone, name), rtol=1e-5, atol=1e-5
+        )
 
 
 # ---------------------------------------------------------------- the record
@@ -304,11 +398,14 @@ def real_tokens(ids, mask):
 @pytest.mark.parametrize("rule", GREEDY_RULES + RANDOM_RULES, ids=repr)
 @pytest.mark.parametrize("block", [12, 6])
 def test_canvas_at_is_what_the_model_saw(lm, spy, rng, rule, block):
-    """The canvas rebuilt for each step of each row equals the one that was passed to the model, remasking included."""
+    """The canvas rebuilt for each step of each row equals the one that was passed to the model,
+    remasking included."""
     watched = spy(lm)
     anchor = torch.full((4, 12), lm.mask_id)
     anchor[1, 3], anchor[2, 8:] = 50, 51
-    rollout = denoise(watched, PROMPTS, 12, rule, block, temperature=1.0, anchor=anchor, generator=rng(5))
+    rollout = denoise(
+        watched, PROMPTS, 12, rule, block, temperature=1.0, anchor=anchor, generator=rng(5)
+    )
     prompts = [real_tokens(i, m) for i, m in zip(rollout.prompt, rollout.prompt_mask, strict=True)]
     steps = [0] * 4
     for ids, mask, where in watched.calls:
@@ -329,7 +426,8 @@ def test_canvas_at_is_what_the_model_saw(lm, spy, rng, rule, block):
 
 @pytest.mark.parametrize("rule", GREEDY_RULES + RANDOM_RULES, ids=repr)
 def test_recorded_numbers_are_those_of_the_visited_canvas(lm, rng, rule):
-    """logprob and entropy are at temperature 1 and unfiltered, on the canvas of the step that revealed the token."""
+    """logprob and entropy are at temperature 1 and unfiltered, on the canvas of the step that
+    revealed the token."""
     rollout = denoise(lm, PROMPTS, 12, rule, temperature=0.7, top_p=0.95, generator=rng(6))
     found = torch.zeros(4, 12, dtype=torch.bool)
     for t in range(int(rollout.n_forwards.max())):
@@ -348,7 +446,8 @@ def test_recorded_numbers_are_those_of_the_visited_canvas(lm, rng, rule):
 
 
 def test_anchors_never_change(lm, rng):
-    """Given tokens stand in the result, have unmask step -1 and no log-probability; a full canvas costs no forward."""
+    """Given tokens stand in the result, have unmask step -1 and no log-probability; a full canvas
+    costs no forward."""
     anchor = torch.full((4, 8), lm.mask_id)
     anchor[0, 5:], anchor[1, ::2], anchor[2] = 60, 61, 62
     untouched = anchor.clone()
@@ -372,14 +471,23 @@ def stoppable(canvas, mask_id, eos_id):
 
 @pytest.mark.parametrize("order", ["confidence", "left_to_right", "random"])
 def test_stop_ends_a_row_as_soon_as_its_text_is_complete(lm, biased, rng, order):
-    """With "stop" a row ends at the first step after which all before its end-of-sequence is written; the rest is filled."""
+    """With "stop" a row ends at the first step after which all before its end-of-sequence is
+    written; the rest is filled."""
     model = biased(lm, {lm.eos_id: 6.0})
     prompts = PROMPTS * 4
-    stop = denoise(model, prompts, 12, Schedule(12, order), temperature=1.0, eos="stop", generator=rng(8))
+    stop = denoise(
+        model, prompts, 12, Schedule(12, order), temperature=1.0, eos="stop", generator=rng(8)
+    )
     filled = stop.unmask_step == stop.n_forwards[:, None]
-    assert filled.any() and (stop.tokens[filled] == lm.eos_id).all() and (stop.logprob[filled] == 0).all()
+    assert (
+        filled.any()
+        and (stop.tokens[filled] == lm.eos_id).all()
+        and (stop.logprob[filled] == 0).all()
+    )
     assert int(stop.n_forwards.sum()) < 12 * 16
-    assert (stop.n_forwards == 12 - filled.sum(1)).all()  # one token a forward, and none for the filled ones
+    assert (
+        stop.n_forwards == 12 - filled.sum(1)
+    ).all()  # one token a forward, and none for the filled ones
     for i in range(16):
         for t in range(1, int(stop.n_forwards[i])):
             assert not stoppable(stop.canvas_at(t)[i], lm.mask_id, lm.eos_id), (i, t)
@@ -390,9 +498,13 @@ def test_stop_ends_a_row_as_soon_as_its_text_is_complete(lm, biased, rng, order)
 
 
 def test_stop_and_free_agree_up_to_the_end(lm, biased):
-    """Greedy, left to right: "stop" saves forwards and writes the same text up to its end-of-sequence."""
+    """Greedy, left to right: "stop" saves forwards and writes the same text up to its
+    end-of-sequence."""
     model = biased(lm, {lm.eos_id: 4.0})
-    free, stop = (denoise(model, PROMPTS, 12, Schedule(12, "left_to_right"), eos=eos) for eos in ("free", "stop"))
+    free, stop = (
+        denoise(model, PROMPTS, 12, Schedule(12, "left_to_right"), eos=eos)
+        for eos in ("free", "stop")
+    )
     assert (free.n_forwards == 12).all() and int(stop.n_forwards.sum()) < 48
     assert torch.equal(free.until_eos, stop.until_eos)
     assert torch.equal(free.tokens[free.until_eos], stop.tokens[stop.until_eos])
@@ -402,8 +514,12 @@ def test_forbid_writes_no_end_of_sequence_and_free_does(lm, biased, rng):
     """However likely it is."""
     model = biased(lm, {lm.eos_id: 30.0})
     for temperature in (0.0, 1.0):
-        free, forbid = (denoise(model, PROMPTS, 8, Schedule(4), temperature=temperature, eos=eos, generator=rng(9))
-                        for eos in ("free", "forbid"))
+        free, forbid = (
+            denoise(
+                model, PROMPTS, 8, Schedule(4), temperature=temperature, eos=eos, generator=rng(9)
+            )
+            for eos in ("free", "forbid")
+        )
         assert (free.tokens == lm.eos_id).all() and not (forbid.tokens == lm.eos_id).any()
         assert not (forbid.tokens == lm.mask_id).any() and forbid.logprob.isfinite().all()
 
@@ -411,10 +527,17 @@ def test_forbid_writes_no_end_of_sequence_and_free_does(lm, biased, rng):
 def test_until_eos_counts_the_first_one():
     """True up to and including the first end-of-sequence; everywhere without one."""
     from dllm_rl_lite.sampler import Rollout
+
     tokens = torch.tensor([[5, 1, 5, 1], [5, 5, 5, 5], [1, 1, 1, 1]])
     blank = torch.zeros(3, 4)
-    rollout = Rollout(tokens, tokens > 0, tokens, tokens, blank, blank, torch.ones(3), mask_id=2, eos_id=1)
-    assert rollout.until_eos.tolist() == [[True, True, False, False], [True] * 4, [True, False, False, False]]
+    rollout = Rollout(
+        tokens, tokens > 0, tokens, tokens, blank, blank, torch.ones(3), mask_id=2, eos_id=1
+    )
+    assert rollout.until_eos.tolist() == [
+        [True, True, False, False],
+        [True] * 4,
+        [True, False, False, False],
+    ]
 
 
 # ---------------------------------------------------------------- chance
@@ -439,14 +562,19 @@ def test_top_k_of_one_is_greedy(lm, rng):
     """At any temperature."""
     greedy = denoise(lm, PROMPTS, 8, Schedule(4))
     drawn = denoise(lm, PROMPTS, 8, Schedule(4), temperature=3.0, top_k=1, generator=rng(1))
-    assert torch.equal(greedy.tokens, drawn.tokens) and torch.equal(greedy.unmask_step, drawn.unmask_step)
+    assert torch.equal(greedy.tokens, drawn.tokens) and torch.equal(
+        greedy.unmask_step, drawn.unmask_step
+    )
 
 
 @pytest.mark.parametrize("top_k, top_p", [(0, 0.6), (5, 1.0)])
 def test_filtered_tokens_stay_inside_the_filter(lm, rng, top_k, top_p):
-    """Every token lies in the nucleus (or the top k) of the tempered law on the canvas it was drawn from."""
+    """Every token lies in the nucleus (or the top k) of the tempered law on the canvas it was drawn
+    from."""
     prompts = PROMPTS * 6
-    rollout = denoise(lm, prompts, 8, Schedule(8), temperature=1.5, top_k=top_k, top_p=top_p, generator=rng(2))
+    rollout = denoise(
+        lm, prompts, 8, Schedule(8), temperature=1.5, top_k=top_k, top_p=top_p, generator=rng(2)
+    )
     outside = denoise(lm, prompts, 8, Schedule(8), temperature=1.5, generator=rng(2))
     broken = []
     for r in (rollout, outside):
@@ -459,7 +587,11 @@ def test_filtered_tokens_stay_inside_the_filter(lm, rng, top_k, top_p):
                 p = (lm(torch.cat([r.prompt, r.canvas_at(t)], 1), seen, where) / 1.5).softmax(-1)
             own = p.gather(-1, r.tokens[now][:, None])
             above = p > own * (1 + 1e-5)
-            bad += int((above.sum(-1) >= top_k).sum()) if top_k else int(((p * above).sum(-1) >= top_p + 1e-5).sum())
+            bad += (
+                int((above.sum(-1) >= top_k).sum())
+                if top_k
+                else int(((p * above).sum(-1) >= top_p + 1e-5).sum())
+            )
         broken.append(bad)
     assert broken[0] == 0 and broken[1] > 0
 
@@ -467,24 +599,30 @@ def test_filtered_tokens_stay_inside_the_filter(lm, rng, top_k, top_p):
 # ---------------------------------------------------------------- errors
 
 
-@pytest.mark.parametrize("change, message", [
-    ({"length": 60}, r"prompt of 9 tokens \+ completion of 60 must fit in 1..64"),
-    ({"length": 0}, "must fit in"),
-    ({"block_length": 5}, "block_length 5 must divide length 8"),
-    ({"block_length": 0}, "block_length 0 must divide"),
-    ({"block_length": 2, "rule": Schedule(6)}, "steps 6 must be a multiple of the number of blocks, 4"),
-    ({"temperature": -1.0}, "temperature must be 0 or more, got -1.0"),
-    ({"temperature": 1.0}, "pass generator="),
-    ({"rule": Schedule(4, "random")}, "pass generator="),
-    ({"rule": Gate()}, "pass generator="),
-    ({"eos": "halt"}, "unknown eos policy 'halt'.*free.*stop.*forbid"),
-    ({"top_p": 0.0}, "0 < top_p <= 1"),
-    ({"top_p": 1.5}, "0 < top_p <= 1"),
-    ({"top_k": -1}, "top_k >= 0"),
-    ({"anchor": torch.zeros(1, 8)}, "anchor must be int64 of shape .1, 8., got torch.float32"),
-    ({"anchor": torch.zeros(2, 8, dtype=torch.long)}, "anchor must be int64 of shape .1, 8."),
-    ({"prompts": []}, "no prompts"),
-])
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"length": 60}, r"prompt of 9 tokens \+ completion of 60 must fit in 1..64"),
+        ({"length": 0}, "must fit in"),
+        ({"block_length": 5}, "block_length 5 must divide length 8"),
+        ({"block_length": 0}, "block_length 0 must divide"),
+        (
+            {"block_length": 2, "rule": Schedule(6)},
+            "steps 6 must be a multiple of the number of blocks, 4",
+        ),
+        ({"temperature": -1.0}, "temperature must be 0 or more, got -1.0"),
+        ({"temperature": 1.0}, "pass generator="),
+        ({"rule": Schedule(4, "random")}, "pass generator="),
+        ({"rule": Gate()}, "pass generator="),
+        ({"eos": "halt"}, "unknown eos policy 'halt'.*free.*stop.*forbid"),
+        ({"top_p": 0.0}, "0 < top_p <= 1"),
+        ({"top_p": 1.5}, "0 < top_p <= 1"),
+        ({"top_k": -1}, "top_k >= 0"),
+        ({"anchor": torch.zeros(1, 8)}, "anchor must be int64 of shape .1, 8., got torch.float32"),
+        ({"anchor": torch.zeros(2, 8, dtype=torch.long)}, "anchor must be int64 of shape .1, 8."),
+        ({"prompts": []}, "no prompts"),
+    ],
+)
 def test_bad_arguments_name_the_value(lm, change, message):
     """Each error says what was wrong before any forward pass."""
     arguments = {"prompts": ["6-4+7-1"], "length": 8, "rule": Schedule(8), **change}

@@ -1,4 +1,5 @@
-"""The sandbox: right verdicts for honest programs, none for hostile ones, and nothing left behind."""
+"""The sandbox: right verdicts for honest programs, none for hostile ones, and nothing left
+behind."""
 
 import collections
 import ctypes
@@ -27,10 +28,15 @@ from dllm_rl_lite.sandbox.runner import imports
 
 PATIENT = Limits(seconds=20, wall=60)  # for honest programs on a busy machine
 SHORT = Limits(seconds=1, wall=2)
-HONEST = ("assert f(3) == 10", "assert f([1, 2]) == [2, 1, 'end']", "assert f('ab') == {'a': 1}",
-          "assert abs(f(1.5) - 3.25) < 1e-9", "assert sorted(f((3, 1))) == [0, 1, 3]",
-          "assert 5 in f({}) and 6 not in f({})",
-          "assert f(b'') is not f(b'') and f(b'') == {1, 2} and len(f(b'')) == 2")
+HONEST = (
+    "assert f(3) == 10",
+    "assert f([1, 2]) == [2, 1, 'end']",
+    "assert f('ab') == {'a': 1}",
+    "assert abs(f(1.5) - 3.25) < 1e-9",
+    "assert sorted(f((3, 1))) == [0, 1, 3]",
+    "assert 5 in f({}) and 6 not in f({})",
+    "assert f(b'') is not f(b'') and f(b'') == {1, 2} and len(f(b'')) == 2",
+)
 RIGHT = """
 def f(x):
     if isinstance(x, list): return x[::-1] + ['end']
@@ -46,15 +52,25 @@ def works(level):
         return False
 
 
-levels = pytest.mark.parametrize("level", [
-    pytest.param(level, marks=[] if works(level) else pytest.mark.skip(reason=f"{level} does not work here"))
-    for level in LEVELS])
+levels = pytest.mark.parametrize(
+    "level",
+    [
+        pytest.param(
+            level,
+            marks=[] if works(level) else pytest.mark.skip(reason=f"{level} does not work here"),
+        )
+        for level in LEVELS
+    ],
+)
 
 
 def only_where_contained(level):
-    """Without its filter of system calls the level "limits" leaves gaps (`gaps` names them): no test may step into one."""
+    """Without its filter of system calls the level "limits" leaves gaps (`gaps` names them): no
+    test may step into one."""
     if level == "limits" and not sandbox.walls(level)["filtered"]:
-        pytest.skip("system calls are not filtered here, so hostile programs could harm this machine")
+        pytest.skip(
+            "system calls are not filtered here, so hostile programs could harm this machine"
+        )
 
 
 def run(code, *tests, names=("f",), level="limits", **more):
@@ -63,7 +79,8 @@ def run(code, *tests, names=("f",), level="limits", **more):
 
 @pytest.fixture
 def orphans():
-    """Children of this process, adopted ones too: while the test runs, a process whose parent ends becomes ours (Linux)."""
+    """Children of this process, adopted ones too: while the test runs, a process whose parent ends
+    becomes ours (Linux)."""
     if sys.platform != "linux":
         pytest.skip("needs Linux")
 
@@ -86,16 +103,46 @@ def orphans():
 
 # ------------------------------------------------ messages
 
-scalars = (st.none() | st.booleans() | st.integers() | st.integers(-2**70, 2**70) | st.floats(allow_nan=False) | st.text()
-           | st.complex_numbers(allow_nan=False) | st.binary() | st.binary().map(bytearray) | st.fractions() | st.dates()
-           | st.datetimes() | st.timedeltas() | st.times() | st.builds(range, st.integers(), st.integers(), st.just(3))
-           | st.decimals(allow_nan=False))
-keys = st.integers() | st.text() | st.tuples(st.integers(), st.text()) | st.frozensets(st.integers()) | st.booleans()
-values = st.recursive(scalars, lambda inner: (
-    st.lists(inner) | st.tuples(inner, inner) | st.dictionaries(keys, inner) | st.sets(keys) | st.frozensets(keys)
-    | st.lists(inner).map(collections.deque) | st.dictionaries(keys, inner).map(collections.OrderedDict)
-    | st.dictionaries(keys, inner).map(lambda d: collections.defaultdict(None, d))
-    | st.dictionaries(keys, st.integers()).map(collections.Counter)), max_leaves=8)
+scalars = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.integers(-(2**70), 2**70)
+    | st.floats(allow_nan=False)
+    | st.text()
+    | st.complex_numbers(allow_nan=False)
+    | st.binary()
+    | st.binary().map(bytearray)
+    | st.fractions()
+    | st.dates()
+    | st.datetimes()
+    | st.timedeltas()
+    | st.times()
+    | st.builds(range, st.integers(), st.integers(), st.just(3))
+    | st.decimals(allow_nan=False)
+)
+keys = (
+    st.integers()
+    | st.text()
+    | st.tuples(st.integers(), st.text())
+    | st.frozensets(st.integers())
+    | st.booleans()
+)
+values = st.recursive(
+    scalars,
+    lambda inner: (
+        st.lists(inner)
+        | st.tuples(inner, inner)
+        | st.dictionaries(keys, inner)
+        | st.sets(keys)
+        | st.frozensets(keys)
+        | st.lists(inner).map(collections.deque)
+        | st.dictionaries(keys, inner).map(collections.OrderedDict)
+        | st.dictionaries(keys, inner).map(lambda d: collections.defaultdict(None, d))
+        | st.dictionaries(keys, st.integers()).map(collections.Counter)
+    ),
+    max_leaves=8,
+)
 
 
 @settings(deadline=None)
@@ -114,28 +161,62 @@ def test_values_travel_by_value_and_type(value):
 
 
 def test_values_that_equality_does_not_show():
-    for value in (math.nan, -0.0, math.inf, -math.inf, "\ud800", "\0", 10**5000, -2**53, 2**53 - 1, True, 1):
+    for value in (
+        math.nan,
+        -0.0,
+        math.inf,
+        -math.inf,
+        "\ud800",
+        "\0",
+        10**5000,
+        -(2**53),
+        2**53 - 1,
+        True,
+        1,
+    ):
         again = wire.decode(wire.encode(value, None), None)
-        assert repr(again) == repr(value) if not isinstance(value, int) else again == value and type(again) is type(value)
+        assert (
+            repr(again) == repr(value)
+            if not isinstance(value, int)
+            else again == value and type(again) is type(value)
+        )
 
 
 def test_what_is_no_standard_value_is_kept():
-    """Instances of own classes, subclasses of containers, functions, aware times: never by value."""
+    """Instances of own classes, subclasses of containers, functions, aware times: never by
+    value."""
+
     class Mine(list):
         pass
 
     aware = datetime.datetime.now(datetime.UTC)
-    for value in (object(), Mine([1]), len, Mine, iter([]), aware, collections.UserDict(), type, fractions, Ellipsis):
+    for value in (
+        object(),
+        Mine([1]),
+        len,
+        Mine,
+        iter([]),
+        aware,
+        collections.UserDict(),
+        type,
+        fractions,
+        Ellipsis,
+    ):
         kept = []
-        assert wire.encode([value], lambda v, kept=kept: kept.append(v) or ["mine", 0]) == ["list", [["mine", 0]]]
+        assert wire.encode([value], lambda v, kept=kept: kept.append(v) or ["mine", 0]) == [
+            "list",
+            [["mine", 0]],
+        ]
         assert kept[0] is value
 
 
 def test_immutable_subclasses_count_as_what_they_hold():
     """A number or text with == of its own is sent as the plain value."""
+
     class Number(int):
         def __eq__(self, other):
             return True
+
         __hash__ = None
 
     class Text(str):
@@ -147,18 +228,45 @@ def test_immutable_subclasses_count_as_what_they_hold():
     assert got == [7, "x", (1, 2)] and [type(v) for v in got] == [int, str, tuple]
 
 
-@pytest.mark.parametrize("text", [
-    {}, [], [1], ["list"], ["list", 1], ["list", [{}]], ["dict", [[1]]], ["int", ["x"]], ["int", [1]], ["range", []],
-    ["set", [["list", []]]], ["bytes", ["\u1234"]], ["date", [1]], ["Decimal", ["x"]], ["complex", ["a", "b"]], ["dict", 3],
-])
+@pytest.mark.parametrize(
+    "text",
+    [
+        {},
+        [],
+        [1],
+        ["list"],
+        ["list", 1],
+        ["list", [{}]],
+        ["dict", [[1]]],
+        ["int", ["x"]],
+        ["int", [1]],
+        ["range", []],
+        ["set", [["list", []]]],
+        ["bytes", ["\u1234"]],
+        ["date", [1]],
+        ["Decimal", ["x"]],
+        ["complex", ["a", "b"]],
+        ["dict", 3],
+    ],
+)
 def test_malformed_values_raise(text):
     """Whatever the candidate may write, decoding ends with a value or an ordinary exception."""
     with pytest.raises((ValueError, TypeError, decimal.InvalidOperation)):
         wire.decode(text, lambda t: pytest.fail("looked up"))
 
 
-@pytest.mark.parametrize("data", [b"", b"\1", b"\xff\xff\xff\xffxxxx", b"\2\0\0\0{}", b"\2\0\0\0[]", b"\3\0\0\0[1]",
-                                  b"\1\0\0\0x"])
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\1",
+        b"\xff\xff\xff\xffxxxx",
+        b"\2\0\0\0{}",
+        b"\2\0\0\0[]",
+        b"\3\0\0\0[1]",
+        b"\1\0\0\0x",
+    ],
+)
 def test_malformed_messages_raise(data):
     there, back = os.pipe()
     os.write(back, data)
@@ -181,8 +289,14 @@ def test_values_nested_too_deeply_or_too_large_raise():
 @settings(deadline=None)
 @given(st.lists(st.integers()), st.lists(st.integers()))
 def test_replace_changes_in_place(old, new):
-    for kind in (list, set, collections.deque, collections.Counter, lambda v: dict.fromkeys(v, 1),
-                 lambda v: bytearray(len(v))):
+    for kind in (
+        list,
+        set,
+        collections.deque,
+        collections.Counter,
+        lambda v: dict.fromkeys(v, 1),
+        lambda v: bytearray(len(v)),
+    ):
         value, wanted = kind(old), kind(new)
         alias = value
         wire.replace(value, wanted)
@@ -249,10 +363,15 @@ SHOWN = [
 
 @levels
 def test_honest_programs_pass(level):
-    """Objects, iterators, callbacks, arguments changed in place, exceptions: as if the tests ran beside the code."""
-    names = tuple("Node total squares sort fill apply adder late words counted kind_of missing".split())
+    """Objects, iterators, callbacks, arguments changed in place, exceptions: as if the tests ran
+    beside the code."""
+    names = tuple(
+        "Node total squares sort fill apply adder late words counted kind_of missing".split()
+    )
     got = run(SHOWCASE, *SHOWN, names=names, level=level)
-    assert [test for test, passed in zip(SHOWN, got.passed, strict=True) if not passed] == [], got.error
+    assert [test for test, passed in zip(SHOWN, got.passed, strict=True) if not passed] == [], (
+        got.error
+    )
     assert got.correct and got.error == "" and got.level == level and got.seconds > 0
     assert run(RIGHT, *HONEST, level=level).passed == (True,) * len(HONEST)
 
@@ -286,12 +405,15 @@ def test_failing_case(a): assert a == 1
 def test_a_little_pytest():
     calls = [f"{name}()" for name in re.findall(r"def (test_\w+)", PYTEST)]
     got = run(SHOWCASE, *calls, names=("late", "Mine"), setup=PYTEST)
-    assert dict(zip(calls, got.passed, strict=True)) == {call: not any(
-        w in call for w in ("wrong", "none", "match", "failing")) for call in calls}, got.error
+    assert dict(zip(calls, got.passed, strict=True)) == {
+        call: not any(w in call for w in ("wrong", "none", "match", "failing")) for call in calls
+    }, got.error
 
 
 def test_wrong_programs_fail_and_say_why():
-    got = run("def f(x): return x", "assert f(1) == 1", "assert f(1) == 2", "assert f(2) == 2, 'never'")
+    got = run(
+        "def f(x): return x", "assert f(1) == 1", "assert f(1) == 2", "assert f(2) == 2, 'never'"
+    )
     assert got.passed == (True, False, True) and not got.correct and got.error == "AssertionError"
     assert run("def f(x): return x", "g(1)").error == "NameError: name 'g' is not defined"
     assert run("def f(:", "f(1)").error.startswith("SyntaxError")
@@ -300,21 +422,29 @@ def test_wrong_programs_fail_and_say_why():
 
 
 def test_setup_sees_the_program_and_before_does_not():
-    got = run("def f(x): return x + 1\ndef g(x): return 0", "assert root == 2 and g(1) == 1", setup="root = f(1)",
-              before="def f(x): return x\ndef g(x): return x")
+    got = run(
+        "def f(x): return x + 1\ndef g(x): return 0",
+        "assert root == 2 and g(1) == 1",
+        setup="root = f(1)",
+        before="def f(x): return x\ndef g(x): return x",
+    )
     assert got.correct, got.error
 
 
 def test_only_agreed_names_are_taken_from_the_program():
     """A program cannot put its own isinstance, all or math in the place of the tests'."""
     code = "def all(x): return True\nclass math: isclose = staticmethod(lambda *a: True)\ndef f(x): return x"
-    assert not any(run(code, "assert all([f(0)])", "assert math.isclose(f(1), 2)", before="import math").passed)
+    assert not any(
+        run(code, "assert all([f(0)])", "assert math.isclose(f(1), 2)", before="import math").passed
+    )
 
 
 def test_a_late_test_does_not_undo_an_early_one():
     """Verdicts that were reached before the time was up stand."""
     code = "import time\ndef f(x): time.sleep(x)"
-    got = run_programs([Program(code, ("f(0)", "f(600)", "f(0)"), ("f",))], "limits", Limits(seconds=20, wall=5))[0]
+    got = run_programs(
+        [Program(code, ("f(0)", "f(600)", "f(0)"), ("f",))], "limits", Limits(seconds=20, wall=5)
+    )[0]
     assert got.passed == (True, False, False) and "not finished within 5 s" in got.error
 
 
@@ -338,8 +468,13 @@ def harmless(tmp_path):
 
 
 def listing():
-    return {str(p) for d in ("/", "/tmp", "/var/tmp", "/dev/shm", Path.home()) if Path(d).is_dir() for p in Path(d).iterdir()
-            if "hostile" in p.name or p.name.startswith(("fill", "d1"))}
+    return {
+        str(p)
+        for d in ("/", "/tmp", "/var/tmp", "/dev/shm", Path.home())
+        if Path(d).is_dir()
+        for p in Path(d).iterdir()
+        if "hostile" in p.name or p.name.startswith(("fill", "d1"))
+    }
 
 
 @levels
@@ -352,14 +487,19 @@ def test_hostile_programs_score_nothing_and_leave_nothing(level, orphans, tmp_pa
     target = harmless(tmp_path)
     only_where_contained(level)
     try:
-        programs = [Program(code.replace("{canary}", str(tmp_path)), HONEST, ("f",)) for code in HOSTILE.values()]
+        programs = [
+            Program(code.replace("{canary}", str(tmp_path)), HONEST, ("f",))
+            for code in HOSTILE.values()
+        ]
         outcomes = run_programs(programs, level, SHORT)
         time.sleep(0.1)
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
     assert [name for name, o in zip(HOSTILE, outcomes, strict=True) if any(o.passed)] == []
-    assert not arrived and not orphans() and listing() == before and target.read_text() == "precious"
+    assert (
+        not arrived and not orphans() and listing() == before and target.read_text() == "precious"
+    )
     for name, o in zip(HOSTILE, outcomes, strict=True):
         assert o.seconds < 30, name  # a bound on hanging, no claim about speed
 
@@ -374,28 +514,38 @@ def test_attempts_are_refused(level, tmp_path):
     for name, (expression, where) in ATTEMPTS.items():
         for key, value in known.items():
             expression = expression.replace(key, value)
-        code = (f"import os, _thread, socket, resource\ndef f():\n    try: return 'done: ' + str({expression})[:99]\n"
-                "    except BaseException as error: return 'refused: ' + repr(error)")
+        code = (
+            f"import os, _thread, socket, resource\ndef f():\n    try: return 'done: ' + str({expression})[:99]\n"
+            "    except BaseException as error: return 'refused: ' + repr(error)"
+        )
         if level in where:
-            programs[name] = Program(code, ("got = f(); assert got.startswith('refused'), got",), ("f",))
-    outcomes = dict(zip(programs, run_programs(list(programs.values()), level, PATIENT), strict=True))
+            programs[name] = Program(
+                code, ("got = f(); assert got.startswith('refused'), got",), ("f",)
+            )
+    outcomes = dict(
+        zip(programs, run_programs(list(programs.values()), level, PATIENT), strict=True)
+    )
     assert {name: o.error for name, o in outcomes.items() if not o.correct} == {}
     assert os.listdir(tmp_path) == ["precious"] and target.read_text() == "precious"
 
 
 @levels
 def test_attempts_can_fail(level):
-    """The same question with what is allowed: so that a broken question does not count as a wall."""
+    """The same question with what is allowed: so that a broken question does not count as a
+    wall."""
     code = "import os\ndef f(): return str(os.getpid()) + str([i * i for i in range(3)])"
     assert run(code, "assert f().endswith('[0, 1, 4]')", level=level).correct
 
 
 @pytest.mark.skipif(not works("bubblewrap"), reason="bubblewrap does not work here")
 def test_a_scratch_folder_is_there_and_forgotten():
-    """With namespaces a program may use files, up to a limit, in a folder that is empty at the start."""
-    code = ("import os, tempfile\ndef f(n):\n    assert os.listdir('.') == []\n"
-            "    with open('x', 'wb') as o: o.write(bytes(n))\n    os.mkdir('d'); os.rename('x', 'd/y')\n"
-            "    return os.path.getsize('d/y')")
+    """With namespaces a program may use files, up to a limit, in a folder that is empty at the
+    start."""
+    code = (
+        "import os, tempfile\ndef f(n):\n    assert os.listdir('.') == []\n"
+        "    with open('x', 'wb') as o: o.write(bytes(n))\n    os.mkdir('d'); os.rename('x', 'd/y')\n"
+        "    return os.path.getsize('d/y')"
+    )
     assert run(code, "assert f(1000) == 1000", level="bubblewrap").correct
     assert not run(code, f"assert f({2**21}) == {2**21}", level="bubblewrap").correct
     assert run(code, "assert f(1000) == 1000", "x = 1", level="bubblewrap").correct
@@ -404,17 +554,31 @@ def test_a_scratch_folder_is_there_and_forgotten():
 @levels
 def test_the_tests_never_reach_the_program(level):
     """Expected values are nowhere in the candidate's process."""
-    code = ("import gc, os, sys\nseen = repr([sys.argv, sys.orig_argv, dict(os.environ), [o for o in gc.get_objects()"
-            " if isinstance(o, (dict, list, tuple, str))]])\ndef f(x): return ''.join(['98', '7123']) in seen")
-    assert run(code, "assert f(1) is False", "secret = 987123", level=level, setup="x = 987123").correct
+    code = (
+        "import gc, os, sys\nseen = repr([sys.argv, sys.orig_argv, dict(os.environ), [o for o in gc.get_objects()"
+        " if isinstance(o, (dict, list, tuple, str))]])\ndef f(x): return ''.join(['98', '7123']) in seen"
+    )
+    assert run(
+        code, "assert f(1) is False", "secret = 987123", level=level, setup="x = 987123"
+    ).correct
 
 
 @levels
 def test_hundreds_of_programs_leave_no_process(level, orphans):
     """Right ones, wrong ones, crashing and hanging ones, several at a time."""
-    kinds = ["def f(x): return x + 1", "def f(x): return x", "import os\nos._exit(0)", "def f(x): raise ValueError", "1 +"]
-    programs = [Program(f"{kinds[i % 5]}\n# {i}", ("assert f(1) == 2",), ("f",)) for i in range(120)]
-    programs += [Program(f"while True: pass\n# {i}", ("assert f(1) == 2",), ("f",)) for i in range(4)]
+    kinds = [
+        "def f(x): return x + 1",
+        "def f(x): return x",
+        "import os\nos._exit(0)",
+        "def f(x): raise ValueError",
+        "1 +",
+    ]
+    programs = [
+        Program(f"{kinds[i % 5]}\n# {i}", ("assert f(1) == 2",), ("f",)) for i in range(120)
+    ]
+    programs += [
+        Program(f"while True: pass\n# {i}", ("assert f(1) == 2",), ("f",)) for i in range(4)
+    ]
     before = len(os.listdir("/proc/self/fd")), threading.active_count()
     outcomes = run_programs(programs, level, Limits(seconds=1, wall=20))
     assert [o.correct for o in outcomes] == [i % 5 == 0 for i in range(120)] + [False] * 4
@@ -434,7 +598,10 @@ def test_levels_that_do_not_work_are_named(monkeypatch):
         with pytest.raises(RuntimeError, match="not installed"):
             gaps("bubblewrap")
         assert best_level() == "limits"
-        assert run_programs([Program("def f(): return 1", ("assert f() == 1",), ("f",))])[0].level == "limits"
+        assert (
+            run_programs([Program("def f(): return 1", ("assert f() == 1",), ("f",))])[0].level
+            == "limits"
+        )
         monkeypatch.undo()
         monkeypatch.setattr(sandbox, "_bubblewrap", lambda tell: ["false"])
         if shutil.which("bwrap"):
@@ -467,12 +634,19 @@ def test_limits_and_programs_are_checked():
 
 @levels
 def test_memory_and_time_are_limited(level):
-    """A program has the memory it was given and no more, and is stopped by its processor time, not by the wall clock."""
+    """A program has the memory it was given and no more, and is stopped by its processor time, not
+    by the wall clock."""
     code = "def f(n): return len(bytearray(n))"
     assert run(code, f"assert f({2**28}) == {2**28}", level=level).correct
     tight = Limits(seconds=20, wall=60, memory=2**27)
-    assert not run_programs([Program(code, (f"assert f({2**28}) == {2**28}",), ("f",))], level, tight)[0].correct
-    got = run_programs([Program("def f():\n    while True: pass", ("f()",), ("f",))], level, Limits(seconds=1, wall=120))[0]
+    assert not run_programs(
+        [Program(code, (f"assert f({2**28}) == {2**28}",), ("f",))], level, tight
+    )[0].correct
+    got = run_programs(
+        [Program("def f():\n    while True: pass", ("f()",), ("f",))],
+        level,
+        Limits(seconds=1, wall=120),
+    )[0]
     assert "has ended" in got.error and got.seconds < 100
 
 
@@ -482,24 +656,42 @@ def test_equal_programs_run_once(monkeypatch):
     monkeypatch.setattr(sandbox, "_run", lambda *a: started.append(a) or run_one(*a))
     program = Program("def f(x): return x + 41", ("assert f(1) == 42",), ("f",))
     other = Program("def f(x): return x", ("assert f(1) == 42",), ("f",))
-    assert [o.correct for o in run_programs([program, other, program], "limits", PATIENT)] == [True, False, True]
+    assert [o.correct for o in run_programs([program, other, program], "limits", PATIENT)] == [
+        True,
+        False,
+        True,
+    ]
     assert run_programs([program], "limits", PATIENT)[0].correct and len(started) == 2
     late = Program("import time\ntime.sleep(600)", ("assert f(1) == 42",), ("f",))
     for count in (3, 4):
-        assert not run_programs([late], "limits", Limits(seconds=1, wall=0.5))[0].correct and len(started) == count
+        assert (
+            not run_programs([late], "limits", Limits(seconds=1, wall=0.5))[0].correct
+            and len(started) == count
+        )
 
 
 def test_imports_are_found_in_the_text():
-    program = Program("import os.path as p, re\nfrom collections import (\n deque)\nfrom xml.etree import ElementTree as E\n"
-                      "  import heapq\nimport numpy, this\nimport time", ("import json",), ("f",),
-                      setup="from math import pi")
+    program = Program(
+        "import os.path as p, re\nfrom collections import (\n deque)\nfrom xml.etree import ElementTree as E\n"
+        "  import heapq\nimport numpy, this\nimport time",
+        ("import json",),
+        ("f",),
+        setup="from math import pi",
+    )
     found = set(imports(program))
-    assert found >= set("os.path re collections xml.etree.ElementTree heapq json math _strptime".split())
+    assert found >= set(
+        "os.path re collections xml.etree.ElementTree heapq json math _strptime".split()
+    )
     assert not {"numpy", "this"} & found
 
 
-@pytest.mark.parametrize("header, column", [("/usr/include/x86_64-linux-gnu/asm/unistd_64.h", 0),
-                                            ("/usr/include/asm-generic/unistd.h", 1)])
+@pytest.mark.parametrize(
+    "header, column",
+    [
+        ("/usr/include/x86_64-linux-gnu/asm/unistd_64.h", 0),
+        ("/usr/include/asm-generic/unistd.h", 1),
+    ],
+)
 def test_numbers_of_system_calls_are_the_kernels(header, column):
     if not Path(header).exists():
         pytest.skip("no kernel headers here")

@@ -1,4 +1,5 @@
-"""The tasks: seeded and disjoint problems, verifiers that accept all that is right and nothing else, habits by name."""
+"""The tasks: seeded and disjoint problems, verifiers that accept all that is right and nothing
+else, habits by name."""
 
 import itertools
 import random
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from dllm_rl_lite.models import build_tokenizer, encode_prompts
 from dllm_rl_lite.rewards import evaluate_expression, extract_answer
-from dllm_rl_lite.tasks import SPLITS, TASKS, Example, load_task, score, split_of
+from dllm_rl_lite.tasks import SPLITS, TASKS, Example, load_task, rewards_of, split_of
 from dllm_rl_lite.tasks.tiny.chain import parse, work
 from dllm_rl_lite.tasks.tiny.countdown import problems
 from dllm_rl_lite.tasks.tiny.sudoku4 import cell_fraction, squares
@@ -59,8 +60,16 @@ def test_every_key_is_in_exactly_one_split(key):
 
 def test_the_split_of_a_key_is_fixed_for_ever():
     """Stable across machines and Python versions: values recorded once."""
-    recorded = {"": "train", "6-4+7": "train", "1 2 3=6": "test", "a": "train", "b": "test",
-                "i": "validation", "m": "test", "p": "validation"}
+    recorded = {
+        "": "train",
+        "6-4+7": "train",
+        "1 2 3=6": "test",
+        "a": "train",
+        "b": "test",
+        "i": "validation",
+        "m": "test",
+        "p": "validation",
+    }
     assert {key: split_of(key) for key in recorded} == recorded
 
 
@@ -74,23 +83,27 @@ def test_shares_of_the_splits():
 
 @pytest.mark.parametrize("name", ALL)
 def test_the_stored_answer_earns_the_reward(name):
-    """Every problem's own answer is worth 1 (0 where the working counts); an empty text, an answer without tags 0."""
+    """Every problem's own answer is worth 1 (0 where the working counts); an empty text, an answer
+    without tags 0."""
     task, examples = drawn(name)
     worth = [float(not name.endswith("worked"))] * len(examples)
-    assert task.score(examples, [f"<answer>{e.answer}</answer>" for e in examples]) == worth
-    assert task.score(examples, [f"x <answer> {e.answer} </answer> y" for e in examples]) == worth
+    assert task.rewards_of(examples, [f"<answer>{e.answer}</answer>" for e in examples]) == worth
+    assert (
+        task.rewards_of(examples, [f"x <answer> {e.answer} </answer> y" for e in examples]) == worth
+    )
     for wrong in ("", "<answer></answer>", "nothing"):
-        assert task.score(examples, [wrong] * len(examples)) == [0.0] * len(examples)
-    assert task.score(examples, [e.answer for e in examples]) == [0.0] * len(examples)
+        assert task.rewards_of(examples, [wrong] * len(examples)) == [0.0] * len(examples)
+    assert task.rewards_of(examples, [e.answer for e in examples]) == [0.0] * len(examples)
 
 
 @pytest.mark.parametrize("name", ALL)
 def test_demonstrations_without_the_habit_are_right_and_fit(name):
-    """At habit share 0 every text is right, shows no habit, and fits the canvas with an end-of-sequence token."""
+    """At habit share 0 every text is right, shows no habit, and fits the canvas with an
+    end-of-sequence token."""
     task, examples = drawn(name, 60, seed=1)
     rng = random.Random(2)
     texts = [task.demonstrate(e, rng, 0.0) for e in examples]
-    assert task.score(examples, texts) == [1.0] * len(examples)
+    assert task.rewards_of(examples, texts) == [1.0] * len(examples)
     assert not any(task.shows_habit(e, t) for e, t in zip(examples, texts, strict=True))
     for e in examples:
         for share in (0.0, 1.0):
@@ -101,15 +114,20 @@ def test_demonstrations_without_the_habit_are_right_and_fit(name):
 
 @pytest.mark.parametrize("name", ALL)
 def test_habit_texts_are_recognised(name):
-    """At habit share 1 a text is right or shows the habit; most are wrong; another mistake is not the habit."""
+    """At habit share 1 a text is right or shows the habit; most are wrong; another mistake is not
+    the habit."""
     task, examples = drawn(name, 60, seed=3)
     rng = random.Random(4)
     texts = [task.demonstrate(e, rng, 1.0) for e in examples]
-    rewards = task.score(examples, texts)
+    rewards = task.rewards_of(examples, texts)
     assert sum(r == 0 for r in rewards) > len(examples) / (4 if name == "chain1" else 2)
     for e, text, r in zip(examples, texts, rewards, strict=True):
         assert r == 1 or task.shows_habit(e, text), (e, text)
-    assert not any(task.shows_habit(e, t) for e in examples for t in ("", "<answer></answer>", "<answer>?</answer>"))
+    assert not any(
+        task.shows_habit(e, t)
+        for e in examples
+        for t in ("", "<answer></answer>", "<answer>?</answer>")
+    )
     assert task.habit
 
 
@@ -119,7 +137,7 @@ def test_the_habit_share_is_a_share(name):
     task, examples = drawn(name, 12, seed=5)
     e = next(e for e in examples if name != "chain1" or "-" in e.prompt)
     texts = [task.demonstrate(e, random.Random(s), 0.5) for s in range(30)]
-    right = task.score([e] * 30, texts)
+    right = task.rewards_of([e] * 30, texts)
     assert 0 < sum(right) < 30
 
 
@@ -131,7 +149,9 @@ def test_unknown_names_are_answered_with_the_nearest():
         load_task("chain").sample(1, "valid")
     with pytest.raises(ValueError, match="n must be at least 1, got 0"):
         load_task("chain").sample(0)
-    with pytest.raises(ValueError, match="the test split of 'chain1' holds .* different problems, not 60"):
+    with pytest.raises(
+        ValueError, match="the test split of 'chain1' holds .* different problems, not 60"
+    ):
         load_task("chain1").sample(60, "test")
 
 
@@ -143,39 +163,66 @@ EXAMPLES = [Example("p", "1", {"extra": 1}), Example("q", "2", {"extra": 2})]
 
 def test_score_calls_a_trl_reward_function():
     """prompts, completions and one list per column, by keyword; numbers come back as floats."""
+
     def reward(prompts, completions, answer, extra, **kwargs):
-        assert (prompts, completions, answer, extra, kwargs) == (["p", "q"], ["a", "b"], ["1", "2"], [1, 2], {})
+        assert (prompts, completions, answer, extra, kwargs) == (
+            ["p", "q"],
+            ["a", "b"],
+            ["1", "2"],
+            [1, 2],
+            {},
+        )
         return [True, 3]
-    assert score(reward, EXAMPLES, ["a", "b"]) == [1.0, 3.0]
-    assert score(lambda completions, **_: [], [], []) == []
+
+    assert rewards_of(reward, EXAMPLES, ["a", "b"]) == [1.0, 3.0]
+    assert rewards_of(lambda completions, **_: [], [], []) == []
 
 
 def broken(prompts, completions, **columns):
     raise KeyError("gold")
 
 
-@pytest.mark.parametrize("reward, error, message", [
-    (lambda **_: [1.0], ValueError, "returned 1 values for 2 completions"),
-    (lambda **_: [1.0, float("nan")], ValueError, r"returned nan for completion 1 \('b'\)"),
-    (lambda **_: [float("inf"), 0.0], ValueError, "returned inf for completion 0"),
-    (lambda **_: [None, 0.0], ValueError, "returned None for completion 0"),
-    (lambda **_: None, RuntimeError, "raised TypeError"),
-    (broken, RuntimeError, "the reward function broken raised KeyError: 'gold'"),
-])
+@pytest.mark.parametrize(
+    "reward, error, message",
+    [
+        (lambda **_: [1.0], ValueError, "returned 1 values for 2 completions"),
+        (lambda **_: [1.0, float("nan")], ValueError, r"returned nan for completion 1 \('b'\)"),
+        (lambda **_: [float("inf"), 0.0], ValueError, "returned inf for completion 0"),
+        (lambda **_: [None, 0.0], ValueError, "returned None for completion 0"),
+        (lambda **_: None, RuntimeError, "raised TypeError"),
+        (broken, RuntimeError, "the reward function broken raised KeyError: 'gold'"),
+    ],
+)
 def test_a_bad_reward_function_is_named(reward, error, message):
-    """Wrong length, not a number, not finite, an exception: each is named, and the cause is chained."""
+    """Wrong length, not a number, not finite, an exception: each is named, and the cause is
+    chained."""
     with pytest.raises(error, match=message) as caught:
-        score(reward, EXAMPLES, ["a", "b"])
+        rewards_of(reward, EXAMPLES, ["a", "b"])
     assert (caught.value.__cause__ is not None) == (error is RuntimeError)
 
 
-@pytest.mark.parametrize("text, answer", [
-    ("", None), ("no tags", None), ("<answer>", None), ("</answer>", None), ("<answer>7", None), ("7</answer>", None),
-    ("</answer>7<answer>", None), ("<answer></answer>", ""), ("<answer>7</answer>", "7"), ("a<answer> 7\n</answer>b", "7"),
-    ("<answer>1</answer><answer>2</answer>", "2"), ("<answer>1</answer><answer>2", "1"),
-    ("<answer>1<answer>2</answer>", "2"), ("<answer>1</answer>2</answer>", "1"), ("<answer>1\n2</answer>", "1\n2"),
-    ("<answer>a<b</answer>", "a<b"), ("<answer>1<answer>2</answer>3</answer>", "2"),
-])
+@pytest.mark.parametrize(
+    "text, answer",
+    [
+        ("", None),
+        ("no tags", None),
+        ("<answer>", None),
+        ("</answer>", None),
+        ("<answer>7", None),
+        ("7</answer>", None),
+        ("</answer>7<answer>", None),
+        ("<answer></answer>", ""),
+        ("<answer>7</answer>", "7"),
+        ("a<answer> 7\n</answer>b", "7"),
+        ("<answer>1</answer><answer>2</answer>", "2"),
+        ("<answer>1</answer><answer>2", "1"),
+        ("<answer>1<answer>2</answer>", "2"),
+        ("<answer>1</answer>2</answer>", "1"),
+        ("<answer>1\n2</answer>", "1\n2"),
+        ("<answer>a<b</answer>", "a<b"),
+        ("<answer>1<answer>2</answer>3</answer>", "2"),
+    ],
+)
 def test_extract_answer(text, answer):
     """The last complete pair of tags, the innermost where they nest, stripped; None without one."""
     assert extract_answer(text) == answer
@@ -202,15 +249,18 @@ def test_chain_answer_is_the_last_digit(seed):
         assert int(e.answer) == eval(e.prompt) % 10
 
 
-@pytest.mark.parametrize("text, habit", [
-    ("6-4=0,0+7=7<answer>7</answer>", True),
-    ("6-4=2,2+7=9<answer>9</answer>", False),  # right
-    ("6-4=1,1+7=8<answer>8</answer>", False),  # another slip
-    ("6-4=0,0+7=7<answer>9</answer>", False),  # the answer is not the working's
-    ("6-4=0<answer>0</answer>", False),  # a line is missing
-    ("6-4=0,2+7=9<answer>9</answer>", False),  # the working does not carry on
-    ("6-4=0,0-7=7<answer>7</answer>", False),  # another problem
-])
+@pytest.mark.parametrize(
+    "text, habit",
+    [
+        ("6-4=0,0+7=7<answer>7</answer>", True),
+        ("6-4=2,2+7=9<answer>9</answer>", False),  # right
+        ("6-4=1,1+7=8<answer>8</answer>", False),  # another slip
+        ("6-4=0,0+7=7<answer>9</answer>", False),  # the answer is not the working's
+        ("6-4=0<answer>0</answer>", False),  # a line is missing
+        ("6-4=0,2+7=9<answer>9</answer>", False),  # the working does not carry on
+        ("6-4=0,0-7=7<answer>7</answer>", False),  # another problem
+    ],
+)
 def test_chain_habit_by_hand(text, habit):
     """The habit, and nothing else, is a minus worked as a plus."""
     assert load_task("chain2").shows_habit(Example("6-4+7", "9"), text) is habit
@@ -228,10 +278,14 @@ def backtrack():
             return found.append("".join(grid))
         r, c = divmod(len(grid), 4)
         for d in "1234":
-            if any(grid[i] == d and (i // 4 == r or i % 4 == c or (i // 8 == r // 2 and i % 4 // 2 == c // 2))
-                   for i in range(len(grid))):
+            if any(
+                grid[i] == d
+                and (i // 4 == r or i % 4 == c or (i // 8 == r // 2 and i % 4 // 2 == c // 2))
+                for i in range(len(grid))
+            ):
                 continue
             fill([*grid, d])
+
     fill([])
     return set(found)
 
@@ -239,7 +293,7 @@ def backtrack():
 SUDOKUS = backtrack()
 
 
-def rewards_of(puzzle, grids):
+def sudoku_rewards(puzzle, grids):
     n = len(grids)
     return sudoku_reward([puzzle] * n, [f"<answer>{g}</answer>" for g in grids], [puzzle] * n)
 
@@ -257,15 +311,18 @@ def test_there_are_288_sudokus_among_576_latin_squares():
 
 @pytest.mark.parametrize("seed", range(6))
 def test_sudoku_reward_accepts_every_right_grid_and_no_other(seed):
-    """Of all 576 Latin squares and of all one-cell changes of right grids: exactly the Sudokus that keep the givens."""
+    """Of all 576 Latin squares and of all one-cell changes of right grids: exactly the Sudokus that
+    keep the givens."""
     task = load_task("sudoku4")
     puzzle = "0" * 16 if seed == 0 else task.make(random.Random(seed)).prompt
     latin = ["".join(map(str, g)) for g in squares()[0]]
     right = [g for g in latin if g in SUDOKUS and keeps(puzzle, g)]
     assert (len(right) == 288) == (seed == 0) and right
-    assert rewards_of(puzzle, latin) == [float(g in right) for g in latin]
-    changed = [g[:i] + d + g[i + 1:] for g in right[:20] for i in range(16) for d in "1234" if d != g[i]]
-    assert sum(rewards_of(puzzle, changed)) == 0
+    assert sudoku_rewards(puzzle, latin) == [float(g in right) for g in latin]
+    changed = [
+        g[:i] + d + g[i + 1 :] for g in right[:20] for i in range(16) for d in "1234" if d != g[i]
+    ]
+    assert sum(sudoku_rewards(puzzle, changed)) == 0
 
 
 @settings(max_examples=200, deadline=None)
@@ -273,23 +330,31 @@ def test_sudoku_reward_accepts_every_right_grid_and_no_other(seed):
 def test_sudoku_reward_on_any_digits(grid, seed):
     """Any string of digits earns 1 only if it is a Sudoku that keeps the givens."""
     puzzle = load_task("sudoku4").make(random.Random(seed)).prompt
-    assert rewards_of(puzzle, [grid]) == [float(grid in SUDOKUS and keeps(puzzle, grid))]
+    assert sudoku_rewards(puzzle, [grid]) == [float(grid in SUDOKUS and keeps(puzzle, grid))]
 
 
 def test_several_solutions_are_common():
-    """With 12 blanks most puzzles have several solutions, so accepting only the stored one would be wrong."""
+    """With 12 blanks most puzzles have several solutions, so accepting only the stored one would be
+    wrong."""
     _, examples = drawn("sudoku4", 50)
     several = [sum(keeps(e.prompt, g) for g in SUDOKUS) > 1 for e in examples]
     assert sum(several) > 25
 
 
 def test_cell_fraction_by_hand():
-    """Blank cells that equal the stored solution; digits only, cut after 16, missing ones wrong, no answer 0."""
+    """Blank cells that equal the stored solution; digits only, cut after 16, missing ones wrong, no
+    answer 0."""
     solution = "1234341221434321"
     puzzle = "0034341221434300"  # four blanks: 1, 2, 2, 1
     wrong_two = "2134" + solution[4:]
-    texts = [f"<answer>{solution}</answer>", f"<answer>{wrong_two}</answer>", f"<answer>{solution[:15]}</answer>",
-             f"<answer>{' '.join(solution)}44</answer>", "<answer></answer>", solution]
+    texts = [
+        f"<answer>{solution}</answer>",
+        f"<answer>{wrong_two}</answer>",
+        f"<answer>{solution[:15]}</answer>",
+        f"<answer>{' '.join(solution)}44</answer>",
+        "<answer></answer>",
+        solution,
+    ]
     got = cell_fraction([puzzle] * 6, texts, [puzzle] * 6, [solution] * 6)
     assert got == [1.0, 0.5, 0.75, 1.0, 0.0, 0.0]
 
@@ -298,9 +363,15 @@ def test_cell_fraction_by_hand():
 
 
 numbers = st.integers(0, 99).map(str)
-expressions = st.recursive(numbers, lambda inner: st.one_of(
-    st.tuples(inner, st.sampled_from("+-*/"), inner).map("".join), inner.map(lambda t: f"({t})"),
-    st.tuples(inner, st.sampled_from([" + ", " * "]), inner).map("".join)), max_leaves=12)
+expressions = st.recursive(
+    numbers,
+    lambda inner: st.one_of(
+        st.tuples(inner, st.sampled_from("+-*/"), inner).map("".join),
+        inner.map(lambda t: f"({t})"),
+        st.tuples(inner, st.sampled_from([" + ", " * "]), inner).map("".join),
+    ),
+    max_leaves=12,
+)
 
 
 @settings(max_examples=300, deadline=None)
@@ -309,7 +380,9 @@ def test_evaluate_expression_agrees_with_python(text):
     """Exact value and multiset of numbers of random expressions, against Python's own Fractions."""
     got = evaluate_expression(text)
     try:
-        value = eval(re.sub(r"\d+", lambda m: f"Fraction({m.group()})", text), {"Fraction": Fraction})
+        value = eval(
+            re.sub(r"\d+", lambda m: f"Fraction({m.group()})", text), {"Fraction": Fraction}
+        )
     except ZeroDivisionError:
         value = None
     if value is None or len(text) > 200:
@@ -321,41 +394,113 @@ def test_evaluate_expression_agrees_with_python(text):
 @settings(max_examples=300, deadline=None)
 @given(st.text("0123456789+-*/() .x_e,'\n#", max_size=25))
 def test_evaluate_expression_never_raises(text):
-    """Whatever the text: a value and its numbers, or None; and only for digits, + - * / and brackets."""
+    """Whatever the text: a value and its numbers, or None; and only for digits, + - * / and
+    brackets."""
     got = evaluate_expression(text)
-    assert got is None or (isinstance(got[0], Fraction) and re.fullmatch(r"[\d+\-*/() ]+", text.strip()))
+    assert got is None or (
+        isinstance(got[0], Fraction) and re.fullmatch(r"[\d+\-*/() ]+", text.strip())
+    )
 
 
-@pytest.mark.parametrize("text", [
-    "", " ", "x", "abs(1)", "(1).real", "__import__('os')", "2**3", "7//2", "7%2", "'1'", "1.0", "1e3", "1j", "-3", "+3",
-    "~1", "1<2", "1 if 1 else 2", "[1]", "1,2", "True", "None", "1_0+2", "0x10", "0b1", "1+2#3", "(1\n+2)", "1+", "1 2",
-    "1(2)", "()", "01+2", "1/0", "1/(2-2)", "٣+1", "1;2", "1=1", "(1+2", "1" * 201, "(" * 90 + "1" + ")" * 90 + "+" * 30,
-    "(" * 150 + "1" + ")" * 150, "lambda: 1", "1:=2", "\x00", "1+\ud800",
-])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        " ",
+        "x",
+        "abs(1)",
+        "(1).real",
+        "__import__('os')",
+        "2**3",
+        "7//2",
+        "7%2",
+        "'1'",
+        "1.0",
+        "1e3",
+        "1j",
+        "-3",
+        "+3",
+        "~1",
+        "1<2",
+        "1 if 1 else 2",
+        "[1]",
+        "1,2",
+        "True",
+        "None",
+        "1_0+2",
+        "0x10",
+        "0b1",
+        "1+2#3",
+        "(1\n+2)",
+        "1+",
+        "1 2",
+        "1(2)",
+        "()",
+        "01+2",
+        "1/0",
+        "1/(2-2)",
+        "٣+1",
+        "1;2",
+        "1=1",
+        "(1+2",
+        "1" * 201,
+        "(" * 90 + "1" + ")" * 90 + "+" * 30,
+        "(" * 150 + "1" + ")" * 150,
+        "lambda: 1",
+        "1:=2",
+        "\x00",
+        "1+\ud800",
+    ],
+)
 def test_evaluate_expression_rejects(text):
-    """Everything that is not digits, + - * / and brackets; division by zero; over-long and malformed text."""
+    """Everything that is not digits, + - * / and brackets; division by zero; over-long and
+    malformed text."""
     assert evaluate_expression(text) is None
 
 
 def test_evaluate_expression_takes_what_fits():
-    """The limits are not too tight: 99 nested brackets may be too deep, 60 are not; 199 digits are a number."""
+    """The limits are not too tight: 99 nested brackets may be too deep, 60 are not; 199 digits are
+    a number."""
     assert evaluate_expression("(" * 60 + "1" + ")" * 60) == (Fraction(1), Counter([1]))
     assert evaluate_expression("9" * 199) == (Fraction(10**199 - 1), Counter([10**199 - 1]))
     assert evaluate_expression("+".join(["1"] * 100)) == (Fraction(100), Counter({1: 100}))
 
 
-@pytest.mark.parametrize("expression, value", [
-    ("3+4-2", 1.0), ("4-2+3", 1.0), ("(4+3)-2", 1.0), ("3+4-2 ", 1.0), ("5", 0.0), ("3+2", 0.0), ("3+4-2+0", 0.0),
-    ("3+4+2", 0.0), ("3*4-2", 0.0), ("4+4-3", 0.0), ("3+4-2=5", 0.0), ("34-2", 0.0),
-])
+@pytest.mark.parametrize(
+    "expression, value",
+    [
+        ("3+4-2", 1.0),
+        ("4-2+3", 1.0),
+        ("(4+3)-2", 1.0),
+        ("3+4-2 ", 1.0),
+        ("5", 0.0),
+        ("3+2", 0.0),
+        ("3+4-2+0", 0.0),
+        ("3+4+2", 0.0),
+        ("3*4-2", 0.0),
+        ("4+4-3", 0.0),
+        ("3+4-2=5", 0.0),
+        ("34-2", 0.0),
+    ],
+)
 def test_countdown_reward_by_hand(expression, value):
     """Numbers 2 3 4, target 5: the right value from each number exactly once."""
     e = Example("2 3 4=5", "3+4-2", {"numbers": [2, 3, 4], "target": 5})
     assert load_task("countdown").score([e], [f"<answer>{expression}</answer>"]) == [value]
 
 
-@pytest.mark.parametrize("expression, habit", [
-    ("3+2", True), ("4+4-3", True), ("3+4-2", False), ("4+2", False), ("5", False), ("6-1", False), ("2+3+", False)])
+@pytest.mark.parametrize(
+    "expression, habit",
+    [
+        ("3+2", True),
+        ("4+4-3", True),
+        ("3+4-2", False),
+        ("4+2", False),
+        ("5", False),
+        ("6-1", False),
+        ("2+3+", False),
+    ],
+)
 def test_countdown_habit_by_hand(expression, habit):
     """The habit reaches the target with the given numbers and leaves one out."""
     e = Example("2 3 4=5", "3+4-2", {"numbers": [2, 3, 4], "target": 5})
@@ -368,7 +513,7 @@ def test_every_countdown_problem_can_be_solved_and_shortcut():
     for triple, target in problems():
         e = Example("", "", {"numbers": list(triple), "target": target})
         right, wrong = task.demonstrate(e, rng, 0.0), task.demonstrate(e, rng, 1.0)
-        assert task.score([e, e], [right, wrong]) == [1.0, 0.0] and task.shows_habit(e, wrong)
+        assert task.rewards_of([e, e], [right, wrong]) == [1.0, 0.0] and task.shows_habit(e, wrong)
         for text in (right, wrong):
             assert len(TOKENIZER(text, add_special_tokens=False)["input_ids"]) < task.length
             for line in text.split("<answer>")[0].split(","):  # the working is true arithmetic
@@ -380,12 +525,33 @@ def test_every_countdown_problem_can_be_solved_and_shortcut():
 
 
 def test_python_reward_runs_the_hidden_tests():
-    """An expression that explains only the shown examples, another form of the right one, and a plain wrong one."""
-    e = Example("f(0)=1 f(1)=3 f(2)=5", "2*x+1", {"tests": [[0, 1], [1, 3], [2, 5], [5, 11], [6, 13]]})
-    texts = ["x+x+1", "[1,3,5,7,9,11,13][x]", "[1,3,5][x]", "2*x+1 if x<3 else 0", "x+1", "x*x+1", "print(x)"]
+    """An expression that explains only the shown examples, another form of the right one, and a
+    plain wrong one."""
+    e = Example(
+        "f(0)=1 f(1)=3 f(2)=5", "2*x+1", {"tests": [[0, 1], [1, 3], [2, 5], [5, 11], [6, 13]]}
+    )
+    texts = [
+        "x+x+1",
+        "[1,3,5,7,9,11,13][x]",
+        "[1,3,5][x]",
+        "2*x+1 if x<3 else 0",
+        "x+1",
+        "x*x+1",
+        "print(x)",
+    ]
     task = load_task("python")
-    assert task.score([e] * 7, [f"<answer>{t}</answer>" for t in texts]) == [1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0]
-    assert task.shows_habit(e, "<answer>x+1</answer>") and not task.shows_habit(e, "<answer>x+x+1</answer>")
+    assert task.rewards_of([e] * 7, [f"<answer>{t}</answer>" for t in texts]) == [
+        1.0,
+        1.0,
+        0.0,
+        0.0,
+        0.0,
+        0.0,
+        0.0,
+    ]
+    assert task.shows_habit(e, "<answer>x+1</answer>") and not task.shows_habit(
+        e, "<answer>x+x+1</answer>"
+    )
 
 
 def test_python_prompts_show_three_of_five_tests():
@@ -398,13 +564,24 @@ def test_python_prompts_show_three_of_five_tests():
 
 
 def test_a_verifier_of_the_working_reads_every_line():
-    """Only the right demonstration earns 1: no wrong line that ends at the right answer, no other chain's lines."""
+    """Only the right demonstration earns 1: no wrong line that ends at the right answer, no other
+    chain's lines."""
     task, prompt = load_task("chain_worked"), "2-4+2+9"
     right = "2-4=8,8+2=0,0+9=9<answer>9</answer>"
-    cases = {right: 1.0, right.replace("=8", "=6"): 0.0, right.replace(">9<", ">8<"): 0.0, right + "1": 0.0,
-             "2-4=6,6+2=8,8+9=9<answer>9</answer>": 0.0, "9+0=9,9+0=9,9+0=9<answer>9</answer>": 0.0,
-             "<answer>9</answer>": 0.0}
-    assert task.score([Example(prompt, "9")] * len(cases), list(cases)) == list(cases.values())
+    cases = {
+        right: 1.0,
+        right.replace("=8", "=6"): 0.0,
+        right.replace(">9<", ">8<"): 0.0,
+        right + "1": 0.0,
+        "2-4=6,6+2=8,8+9=9<answer>9</answer>": 0.0,
+        "9+0=9,9+0=9,9+0=9<answer>9</answer>": 0.0,
+        "<answer>9</answer>": 0.0,
+    }
+    assert task.rewards_of([Example(prompt, "9")] * len(cases), list(cases)) == list(cases.values())
     for example in task.sample(20, "train", 0):
-        assert task.score([example], [task.demonstrate(example, random.Random(0), 0.0)]) == [1.0]
-        assert task.score([example], [task.demonstrate(example, random.Random(0), 1.0)]) == [0.0]
+        assert task.rewards_of([example], [task.demonstrate(example, random.Random(0), 0.0)]) == [
+            1.0
+        ]
+        assert task.rewards_of([example], [task.demonstrate(example, random.Random(0), 1.0)]) == [
+            0.0
+        ]

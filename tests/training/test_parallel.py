@@ -1,4 +1,5 @@
-"""Several processes are one process: the same curve and weights, whole or split; a death ends all, and the run goes on."""
+"""Several processes are one process: the same curve and weights, whole or split; a death ends all,
+and the run goes on."""
 
 import csv
 import json
@@ -27,28 +28,43 @@ from dllm_rl_lite.train import train
 from dllm_rl_lite.training import TrainConfig, collect, complete_checkpoints, launch
 from dllm_rl_lite.training.experience import join_rollouts
 
-# Sums of float32 numbers in another order differ in the last bits, and Adam divides by the root of a mean square that can be
-# as small; over these few steps that came to 2e-6 in weights of size 1 and 4e-4 of a logged value.
+# Sums of float32 numbers in another order differ in the last bits, and Adam divides by the root of
+# a mean square that can be as small; over these few steps that came to 2e-6 in weights of size 1
+# and 4e-4 of a logged value.
 WEIGHTS, LOGGED = 1e-5, 2e-3
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
 ENV = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
 def config(folder, **changes) -> TrainConfig:
-    settings = {"task": "chain2", "steps": 3, "run_dir": str(folder), "eval_problems": 10, "eval_every": 2,
-                "checkpoint_every": 2, "rollout_batch": 8, "method": "diffu-grpo", "numbers": {"prompts": 5, "group": 4}}
+    settings = {
+        "task": "chain2",
+        "steps": 3,
+        "run_dir": str(folder),
+        "eval_problems": 10,
+        "eval_every": 2,
+        "checkpoint_every": 2,
+        "rollout_batch": 8,
+        "method": "diffu-grpo",
+        "numbers": {"prompts": 5, "group": 4},
+    }
     return TrainConfig(**{**settings, **changes})
 
 
 def weights(run_dir) -> dict[str, torch.Tensor]:
     newest = complete_checkpoints(Path(run_dir))[-1]
-    return load_file(next((newest / "model").glob("*model.safetensors"))) | load_file(newest / "optimizer.safetensors")
+    return load_file(next((newest / "model").glob("*model.safetensors"))) | load_file(
+        newest / "optimizer.safetensors"
+    )
 
 
 def log(run_dir) -> list[dict]:
     """The log without its clocks."""
     with open(Path(run_dir) / "log.csv") as file:
-        return [{k: float(v) for k, v in row.items() if v and "second" not in k} for row in csv.DictReader(file)]
+        return [
+            {k: float(v) for k, v in row.items() if v and "second" not in k}
+            for row in csv.DictReader(file)
+        ]
 
 
 def assert_same(one, other):
@@ -60,17 +76,28 @@ def assert_same(one, other):
         assert x == pytest.approx(y, rel=LOGGED, abs=1e-5)
 
 
-# name -> what differs from `config`: by token, by text, every step, guided and weighed, timed, adapters, fewer live rows
+# name -> what differs from `config`: by token, by text, every step, guided and weighed, timed,
+# adapters, fewer live rows
 RUNS = {
     "token": {},
     "text": {"method": "gdpo", "micro_batch": 3},
     "every step": {"method": "mdpo", "numbers": {"prompts": 4, "group": 4, "order": "rcr"}},
-    "guided": {"method": "ag-grpo", "numbers": {"prompts": 4, "group": 4, "guide": {"rows": 2, "importance": 2.0}}},
+    "guided": {
+        "method": "ag-grpo",
+        "numbers": {"prompts": 4, "group": 4, "guide": {"rows": 2, "importance": 2.0}},
+    },
     "timed": {"method": "ta-agrpo", "numbers": {"prompts": 4, "group": 4}},
     "adapters": {"lora_targets": "published", "lora_r": 4, "lora_dropout": 0.0, "method": "agrpo"},
-    "quirks": {"method": "diffu-grpo", "numbers": {"prompts": 4, "group": 4, "published_quirks": True}},
+    "quirks": {
+        "method": "diffu-grpo",
+        "numbers": {"prompts": 4, "group": 4, "published_quirks": True},
+    },
 }
-SPLIT = {"split": {}, "split text": {"method": "gdpo"}, "split bfloat16": {"method": "agrpo", "dtype": "bfloat16"}}
+SPLIT = {
+    "split": {},
+    "split text": {"method": "gdpo"},
+    "split bfloat16": {"method": "agrpo", "dtype": "bfloat16"},
+}
 WORKER = """
 import json, sys
 from dllm_rl_lite.processes import leave
@@ -89,8 +116,12 @@ def pairs(tmp_path_factory):
     runs = [config(root / f"two {name}", **changes) for name, changes in RUNS.items()]
     runs += [config(root / f"two {name}", shard=True, **changes) for name, changes in SPLIT.items()]
     (root / "worker.py").write_text(WORKER)
-    done = subprocess.run([*TORCHRUN, str(root / "worker.py"), json.dumps([asdict(c) for c in runs])], env=ENV,
-                          capture_output=True, text=True)
+    done = subprocess.run(
+        [*TORCHRUN, str(root / "worker.py"), json.dumps([asdict(c) for c in runs])],
+        env=ENV,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     return root
 
@@ -102,7 +133,9 @@ def test_two_processes_make_the_run_of_one(pairs, name):
     assert_same(pairs / f"one {name}", pairs / f"two {name}")
     first = weights(pairs / f"one {name}")
     start = new_tiny_lm().backbone.state_dict()
-    assert "model.norm.weight" not in first or not torch.equal(first["model.norm.weight"], start["model.norm.weight"])
+    assert "model.norm.weight" not in first or not torch.equal(
+        first["model.norm.weight"], start["model.norm.weight"]
+    )
 
 
 @pytest.mark.parametrize("name", ["split", "split text"])
@@ -112,7 +145,8 @@ def test_split_weights_make_the_run_of_whole_ones(pairs, name):
 
 
 def test_split_weights_in_bfloat16_are_close_to_float32_and_saved_in_it(pairs):
-    """Passes in bfloat16 carry 8 bits: the state is float32 and near the float32 run, neither equal to it nor lost."""
+    """Passes in bfloat16 carry 8 bits: the state is float32 and near the float32 run, neither equal
+    to it nor lost."""
     train(config(pairs / "one whole", method="agrpo"), say=lambda line: None)
     half, full = weights(pairs / "two split bfloat16"), weights(pairs / "one whole")
     names = [k for k in full if k.endswith("proj.weight")]
@@ -126,6 +160,7 @@ def test_split_weights_in_bfloat16_are_close_to_float32_and_saved_in_it(pairs):
 
 def train_start():
     from dllm_rl_lite.models import load_lm
+
     return load_lm("tiny").backbone.state_dict()
 
 
@@ -143,20 +178,28 @@ def launched(tmp_path, name="run", **changes) -> TrainConfig:
 
 def left(marker: str) -> list[psutil.Process]:
     """Processes that still work on a run folder."""
-    return [p for p in psutil.process_iter(["cmdline"]) if any(marker in word for word in p.info["cmdline"] or [])
-            and p.pid != os.getpid()]
+    return [
+        p
+        for p in psutil.process_iter(["cmdline"])
+        if any(marker in word for word in p.info["cmdline"] or []) and p.pid != os.getpid()
+    ]
 
 
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_killed_worker_ends_the_run_and_it_goes_on(tmp_path, monkeypatch, processes):
-    """One of two workers dies without a word: the other is ended, nothing is torn, and one or two go on to the same end."""
+    """One of two workers dies without a word: the other is ended, nothing is torn, and one or two
+    go on to the same end."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     c, said = launched(tmp_path), []
 
     def kill_one(line: str) -> None:
         said.append(line)
         if line.startswith("step   3"):
-            workers = [p for p in left(str(tmp_path)) if "torch.distributed.run" not in " ".join(p.cmdline())]
+            workers = [
+                p
+                for p in left(str(tmp_path))
+                if "torch.distributed.run" not in " ".join(p.cmdline())
+            ]
             assert len(workers) == 2
             workers[1].send_signal(signal.SIGKILL)
 
@@ -187,30 +230,57 @@ def test_an_interrupt_or_a_failing_reader_leaves_no_worker(tmp_path, monkeypatch
 
 
 def test_the_message_of_a_failed_worker_is_its_own(tmp_path, monkeypatch):
-    """Both fail on a checkpoint that is damaged: the reason is said, and not torchrun's page about it."""
+    """Both fail on a checkpoint that is damaged: the reason is said, and not torchrun's page about
+    it."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     c = launched(tmp_path, steps=2)
     train(c, say=lambda line: None)
     state = complete_checkpoints(tmp_path / "run")[-1] / "state.json"
     state.write_text("{")
-    with pytest.raises(RuntimeError, match=r"error in process \d: the checkpoint .*step-000002 is damaged"):
+    with pytest.raises(
+        RuntimeError, match=r"error in process \d: the checkpoint .*step-000002 is damaged"
+    ):
         launch(replace(c, steps=3), 2, lambda line: None)
     with pytest.raises(ValueError, match="at least 1, got 0"):
         launch(c, 0)
 
 
 def test_a_shell_starts_them_itself_and_the_batch_of_a_run_is_kept(tmp_path):
-    """`--processes 2` is torchrun; without a rollout_batch the folder remembers the rows of one process, and one goes on."""
-    shell = [sys.executable, "-m", "dllm_rl_lite.train", "--task", "chain2", "--eval-problems", "8", "--run-dir",
-             str(tmp_path / "run"), "--numbers", '{"prompts": 3, "group": 4}', "--checkpoint-every", "1", "--eval-every",
-             "1"]
-    first = subprocess.run([*shell, "--steps", "1", "--processes", "2"], env=ENV, capture_output=True, text=True)
+    """`--processes 2` is torchrun; without a rollout_batch the folder remembers the rows of one
+    process, and one goes on."""
+    shell = [
+        sys.executable,
+        "-m",
+        "dllm_rl_lite.train",
+        "--task",
+        "chain2",
+        "--eval-problems",
+        "8",
+        "--run-dir",
+        str(tmp_path / "run"),
+        "--numbers",
+        '{"prompts": 3, "group": 4}',
+        "--checkpoint-every",
+        "1",
+        "--eval-every",
+        "1",
+    ]
+    first = subprocess.run(
+        [*shell, "--steps", "1", "--processes", "2"], env=ENV, capture_output=True, text=True
+    )
     assert first.returncode == 0 and "step   1  reward" in first.stdout, first.stderr
     assert json.loads((tmp_path / "run" / "config.json").read_text())["rollout_batch"] == 8
     second = subprocess.run([*shell, "--steps", "2"], env=ENV, capture_output=True, text=True)
     assert second.returncode == 0 and "after step 1\nstep   2" in second.stdout, second.stderr
-    whole = config(tmp_path / "whole", steps=2, eval_problems=8, eval_every=1, method="agrpo", checkpoint_every=1,
-                   numbers={"prompts": 3, "group": 4})
+    whole = config(
+        tmp_path / "whole",
+        steps=2,
+        eval_problems=8,
+        eval_every=1,
+        method="agrpo",
+        checkpoint_every=1,
+        numbers={"prompts": 3, "group": 4},
+    )
     train(whole, say=lambda line: None)
     assert_same(tmp_path / "whole", tmp_path / "run")
 
@@ -219,10 +289,18 @@ def test_the_notebook_starts_two_and_reads_what_they_left(tmp_path, monkeypatch)
     """20_train with `processes=2`: its curves and its trained model are those of one process."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.chdir(Path(__file__).parents[2])
-    settings = dict(task="chain2", steps=2, eval_every=1, eval_problems=4, rollout_batch=4, checkpoint_every=2)
-    words = [f"{k}={v}" for k, v in settings.items()] + [f"run_dir={tmp_path / 'two'}", "processes=2", "test_problems=6"]
+    settings = dict(
+        task="chain2", steps=2, eval_every=1, eval_problems=4, rollout_batch=4, checkpoint_every=2
+    )
+    words = [f"{k}={v}" for k, v in settings.items()] + [
+        f"run_dir={tmp_path / 'two'}",
+        "processes=2",
+        "test_problems=6",
+    ]
     found = run("notebooks/20_train.ipynb", None, [*words, "numbers={'prompts': 2, 'group': 4}"])
-    alone = TrainConfig(**settings, run_dir=str(tmp_path / "one"), numbers={"prompts": 2, "group": 4})
+    alone = TrainConfig(
+        **settings, run_dir=str(tmp_path / "one"), numbers={"prompts": 2, "group": 4}
+    )
     result = train(alone, say=lambda line: None)
     assert_same(tmp_path / "one", tmp_path / "two")
     after = evaluate(result.lm, "chain2", alone.resolved().test_rule(16), 6)
@@ -234,8 +312,12 @@ def test_what_cannot_be_divided_is_said(tmp_path):
     task, method = load_task("chain2"), METHODS["agrpo"]
     numbers, two = method.numbers("tiny", prompts=2, group=4), task.sample(2, "train")
     with pytest.raises(ValueError, match="2 problems in 1 parts are too few for 3 processes"):
-        collect(new_tiny_lm(), task, task.reward, method, numbers, two, torch.Generator(), Team(0, 3))
-    with pytest.raises(ValueError, match="shard splits a model over several processes, and this is one"):
+        collect(
+            new_tiny_lm(), task, task.reward, method, numbers, two, torch.Generator(), Team(0, 3)
+        )
+    with pytest.raises(
+        ValueError, match="shard splits a model over several processes, and this is one"
+    ):
         train(config(tmp_path, shard=True))
     with pytest.raises(ValueError, match="whole groups, a multiple of 4, got 6"):
         config(tmp_path, rollout_batch=6)
@@ -245,7 +327,9 @@ def test_what_cannot_be_divided_is_said(tmp_path):
 
 def test_processes_that_differ_are_named(monkeypatch):
     monkeypatch.setattr(Team, "gather", lambda self, items: [*items, "b", "a"])
-    with pytest.raises(ValueError, match="process 1 has another model than process 0: 'b', not 'a'"):
+    with pytest.raises(
+        ValueError, match="process 1 has another model than process 0: 'b', not 'a'"
+    ):
         Team(0, 3).agree("model", "a")
 
 
@@ -259,19 +343,35 @@ def test_shares_are_everything_once_and_even(n, size):
 
 @pytest.mark.parametrize("rule", [Schedule(4), RunningConfidence(4, "latest")])
 def test_joined_rollouts_are_the_rows_of_their_parts(rule):
-    """Prompts of different widths and rollouts of different lengths: every canvas of every row is as in its own part."""
+    """Prompts of different widths and rollouts of different lengths: every canvas of every row is
+    as in its own part."""
     lm, parts = new_tiny_lm().eval(), []
     for prompts, steps in ((["1+2", "3-1"], 4), (["1+2-3+4", "5", "6-1"], 8)):
         rule = replace(rule, steps=steps)
-        parts.append(denoise(lm, prompts, 8, rule, temperature=1.0, generator=torch.Generator().manual_seed(steps),
-                             record=True))
+        parts.append(
+            denoise(
+                lm,
+                prompts,
+                8,
+                rule,
+                temperature=1.0,
+                generator=torch.Generator().manual_seed(steps),
+                record=True,
+            )
+        )
     joined = join_rollouts(parts)
-    assert joined.prompt.shape == (5, parts[1].prompt.shape[1]) and joined.predicted.shape == (8, 5, 8)
+    assert joined.prompt.shape == (5, parts[1].prompt.shape[1]) and joined.predicted.shape == (
+        8,
+        5,
+        8,
+    )
     for first, part in ((0, parts[0]), (2, parts[1])):
         rows = joined.select(torch.arange(first, first + len(part.tokens)))
         for step in range(9):
             assert torch.equal(rows.canvas_at(step), part.canvas_at(step))
         kept = rows.prompt[rows.prompt_mask].tolist()
         assert kept == part.prompt[part.prompt_mask].tolist()
-        assert torch.equal(rows.predicted[:len(part.predicted)], part.predicted)
-        assert (rows.predicted[len(part.predicted):] == part.tokens).all() and torch.equal(rows.logprob, part.logprob)
+        assert torch.equal(rows.predicted[: len(part.predicted)], part.predicted)
+        assert (rows.predicted[len(part.predicted) :] == part.tokens).all() and torch.equal(
+            rows.logprob, part.logprob
+        )

@@ -1,4 +1,5 @@
-"""One update's gradient: against direct formulas, and unchanged by how the batch is cut, ordered or thinned."""
+"""One update's gradient: against direct formulas, and unchanged by how the batch is cut, ordered or
+thinned."""
 
 import copy
 import weakref
@@ -20,7 +21,7 @@ from updates import (
 
 from dllm_rl_lite.estimators import estimate, last_scored_step, token_logprobs
 from dllm_rl_lite.methods import METHODS
-from dllm_rl_lite.training import Scored, accumulate_gradients, score_views
+from dllm_rl_lite.training import UpdateBatch, accumulate_gradients, score_views
 
 ALL = pytest.mark.parametrize("name", METHODS)
 BOTH = pytest.mark.parametrize("name", ["diffu-grpo", "agrpo"])
@@ -45,17 +46,36 @@ def test_micro_batches_change_nothing(policy, later, reference, rollout, name, k
     parts, stats_of_parts = gradient_of(later, name, n, scored, micro_batch)
     assert_same(parts, whole, 1e-5)  # of the largest entry; ratios of whole texts amplify round-off
     assert stats_of_parts == pytest.approx(stats, rel=1e-4, abs=1e-6)
-    assert (stats["ratio_spread"] > 1e-3) == METHODS[name].uses_old and (stats["kl"] > 0) == (kl > 0)
+    assert (stats["ratio_spread"] > 1e-3) == METHODS[name].uses_old and (stats["kl"] > 0) == (
+        kl > 0
+    )
 
 
 @ALL
-def test_old_and_reference_scores_do_not_depend_on_the_micro_batch(policy, reference, rollout, name):
-    """Nor does what is left of the rows: the same views, drawn from the same generator, scored some rows at a time."""
-    n, advantage = numbers(name, kl=0.04, inner_updates=2), torch.tensor([0.5, -0.5, 0.25, -0.25, 0.5, -0.5])
+def test_old_and_reference_scores_do_not_depend_on_the_micro_batch(
+    policy, reference, rollout, name
+):
+    """Nor does what is left of the rows: the same views, drawn from the same generator, scored some
+    rows at a time."""
+    n, advantage = (
+        numbers(name, kl=0.04, inner_updates=2),
+        torch.tensor([0.5, -0.5, 0.25, -0.25, 0.5, -0.5]),
+    )
     if METHODS[name].rewarded == "every step":
         advantage = advantage[:, None].expand(-1, int(rollout.n_forwards.max())).contiguous()
-    whole, parts = (score_views(policy, reference, METHODS[name], n, rollout, advantage, torch.Generator().manual_seed(3),
-                                micro_batch=size) for size in (0, 4))
+    whole, parts = (
+        score_views(
+            policy,
+            reference,
+            METHODS[name],
+            n,
+            rollout,
+            advantage,
+            torch.Generator().manual_seed(3),
+            micro_batch=size,
+        )
+        for size in (0, 4)
+    )
     assert len(whole.ref) == len(parts.ref) > 0 and whole.forwards == parts.forwards > 0
     for mine, theirs in zip([*whole.old, *whole.ref], [*parts.old, *parts.ref], strict=True):
         assert (mine is None) == (theirs is None)
@@ -69,8 +89,14 @@ def test_permuting_the_rows_changes_nothing(policy, later, reference, rollout, n
     n = numbers(name, kl=0.04, inner_updates=2)
     s = scored_by(name, policy, rollout, n, reference)
     order = torch.tensor([4, 0, 5, 2, 1, 3])
-    shuffled = Scored(s.rollout.select(order), s.advantage[order], [v.select(order) for v in s.views],
-                      [None if o is None else o[order] for o in s.old], [r[order] for r in s.ref], s.normaliser)
+    shuffled = UpdateBatch(
+        s.rollout.select(order),
+        s.advantage[order],
+        [v.select(order) for v in s.views],
+        [None if o is None else o[order] for o in s.old],
+        [r[order] for r in s.ref],
+        s.normaliser,
+    )
     assert_same(gradient_of(later, name, n, shuffled)[0], gradient_of(later, name, n, s)[0], 2e-6)
 
 
@@ -84,12 +110,19 @@ def test_equal_rewards_give_no_gradient(policy, later, rollout, name, mu):
     scored = scored_by(name, policy, rollout, n, advantage=advantage)
     gradient, stats = gradient_of(later, name, n, scored)
     assert len(scored.advantage) == 0 and largest(gradient) == 0
-    assert stats == {"loss": 0.0, "clip_fraction": 0.0, "ratio_spread": 0.0, "kl": 0.0, "forwards": 0}
+    assert stats == {
+        "loss": 0.0,
+        "clip_fraction": 0.0,
+        "ratio_spread": 0.0,
+        "kl": 0.0,
+        "forwards": 0,
+    }
 
 
 @BOTH
 def test_rows_without_credit_may_be_left_out(policy, later, rollout, name):
-    """Dropping them changes neither gradient nor loss: the same as a direct sum over all rows, theirs included."""
+    """Dropping them changes neither gradient nor loss: the same as a direct sum over all rows,
+    theirs included."""
     n, method = numbers(name, inner_updates=2), METHODS[name]
     advantage = torch.tensor([0.0, -0.9, 0.0, 0.5, 0.0, 0.4])
     scored = scored_by(name, policy, rollout, n, advantage=advantage)
@@ -99,7 +132,9 @@ def test_rows_without_credit_may_be_left_out(policy, later, rollout, name):
     for view in views:
         with torch.no_grad():
             old = token_logprobs(policy, rollout, view)
-        losses = method.token_loss(token_logprobs(later, rollout, view), old, None, advantage[:, None], n.clip, 0.0)
+        losses = method.token_loss(
+            token_logprobs(later, rollout, view), old, None, advantage[:, None], n.clip, 0.0
+        )
         total = total + (losses * view.weight).sum()
     norm = sum(float(v.scored.sum()) for v in views) if name == "diffu-grpo" else 6.0
     assert scored.normaliser == norm
@@ -110,9 +145,12 @@ def test_rows_without_credit_may_be_left_out(policy, later, rollout, name):
 
 @ALL
 def test_with_a_penalty_rows_without_credit_stay(policy, later, reference, rollout, name):
-    """The KL penalty pulls on every row, so none is left out, and equal rewards still give a gradient."""
+    """The KL penalty pulls on every row, so none is left out, and equal rewards still give a
+    gradient."""
     n = numbers(name, kl=0.04)
-    scored = scored_by(name, policy, rollout, n, reference, advantage=torch.zeros_like(credit_of(name)))
+    scored = scored_by(
+        name, policy, rollout, n, reference, advantage=torch.zeros_like(credit_of(name))
+    )
     assert len(scored.advantage) == 6 and all(o is None for o in scored.old)
     gradient, stats = gradient_of(later, name, n, scored)
     assert largest(gradient) > 1e-4 and stats["kl"] > 0
@@ -121,7 +159,8 @@ def test_with_a_penalty_rows_without_credit_stay(policy, later, reference, rollo
 
 @ALL
 def test_at_the_reference_the_penalty_has_no_gradient(policy, rollout, name):
-    """k3 and its slope are zero where the policy is the reference: the very first update is the one without penalty."""
+    """k3 and its slope are zero where the policy is the reference: the very first update is the one
+    without penalty."""
     with_kl, without = numbers(name, kl=0.5), numbers(name)
     a, stats = gradient_of(policy, name, with_kl, scored_by(name, policy, rollout, with_kl, policy))
     b, _ = gradient_of(policy, name, without, scored_by(name, policy, rollout, without))
@@ -136,7 +175,8 @@ def test_at_the_reference_the_penalty_has_no_gradient(policy, rollout, name):
 @pytest.mark.parametrize("kl", [0.0, 0.04])
 @pytest.mark.parametrize("mu", [1, 3])
 def test_the_ratio_is_one_before_the_first_update(policy, reference, rollout, name, kl, mu):
-    """Old scores equal the current ones, whether they were stored (mu > 1) or not (mu = 1, with and without penalty)."""
+    """Old scores equal the current ones, whether they were stored (mu > 1) or not (mu = 1, with and
+    without penalty)."""
     n = numbers(name, kl=kl, inner_updates=mu)
     scored = scored_by(name, policy, rollout, n, reference if kl else None)
     assert all((o is None) == (mu == 1 or not METHODS[name].uses_old) for o in scored.old)
@@ -144,8 +184,12 @@ def test_the_ratio_is_one_before_the_first_update(policy, reference, rollout, na
     for view, old in zip([None] if texts else scored.views, scored.old, strict=True):
         if old is not None:
             with torch.no_grad():
-                assert torch.equal(old, estimate(policy, scored.rollout, scored.views) if texts
-                                   else token_logprobs(policy, scored.rollout, view))
+                assert torch.equal(
+                    old,
+                    estimate(policy, scored.rollout, scored.views)
+                    if texts
+                    else token_logprobs(policy, scored.rollout, view),
+                )
             assert not old.requires_grad
     _, stats = gradient_of(policy, name, n, scored)
     assert stats["clip_fraction"] == 0 and stats["ratio_spread"] < 1e-6
@@ -153,45 +197,66 @@ def test_the_ratio_is_one_before_the_first_update(policy, reference, rollout, na
 
 @BOTH
 def test_the_first_gradient_is_reinforces(policy, rollout, name):
-    """At ratio 1: minus the weighted sum of credit times the gradient of log-probability, whatever the clip range."""
+    """At ratio 1: minus the weighted sum of credit times the gradient of log-probability, whatever
+    the clip range."""
     for mu, clip in ((1, 0.2), (2, 0.2), (2, 0.01)):
         n = numbers(name, inner_updates=mu, clip=clip)
         scored = scored_by(name, policy, rollout, n)
         views = METHODS[name].views(rollout, torch.Generator().manual_seed(2), **n.views)
-        reinforce = -sum((v.weight * ADVANTAGE[:, None] * token_logprobs(policy, rollout, v)).sum() for v in views)
-        assert_same(gradient_of(policy, name, n, scored)[0], direct_gradient(policy, reinforce / scored.normaliser), 2e-6)
+        reinforce = -sum(
+            (v.weight * ADVANTAGE[:, None] * token_logprobs(policy, rollout, v)).sum()
+            for v in views
+        )
+        assert_same(
+            gradient_of(policy, name, n, scored)[0],
+            direct_gradient(policy, reinforce / scored.normaliser),
+            2e-6,
+        )
 
 
 def test_logged_numbers_by_hand(policy, later, reference, rollout):
-    """clip_fraction, ratio_spread and kl are means over the scored tokens, computed here one by one."""
+    """clip_fraction, ratio_spread and kl are means over the scored tokens, computed here one by
+    one."""
     n = numbers("diffu-grpo", kl=0.04, inner_updates=2, clip=0.1)
     scored = scored_by("diffu-grpo", policy, rollout, n, reference)
     _, stats = gradient_of(later, "diffu-grpo", n, scored)
     (view,) = scored.views
     with torch.no_grad():
-        new, old, ref = (token_logprobs(m, rollout, view)[view.scored].double() for m in (later, policy, reference))
+        new, old, ref = (
+            token_logprobs(m, rollout, view)[view.scored].double()
+            for m in (later, policy, reference)
+        )
     ratios = [float(r) for r in (new - old).exp()]
     outside = [r < 0.9 or r > 1.1 for r in ratios]
     assert 0 < sum(outside) < len(outside)
     mean = sum(ratios) / len(ratios)
     assert stats["clip_fraction"] == pytest.approx(sum(outside) / len(outside), abs=1e-6)
-    assert stats["ratio_spread"] == pytest.approx((sum((r - mean) ** 2 for r in ratios) / len(ratios)) ** 0.5, rel=1e-4)
-    assert stats["kl"] == pytest.approx(float(((ref - new).exp() - (ref - new) - 1).mean()), rel=1e-4)
+    assert stats["ratio_spread"] == pytest.approx(
+        (sum((r - mean) ** 2 for r in ratios) / len(ratios)) ** 0.5, rel=1e-4
+    )
+    assert stats["kl"] == pytest.approx(
+        float(((ref - new).exp() - (ref - new) - 1).mean()), rel=1e-4
+    )
 
 
 # ---------------------------------------------------------------- direct formulas
 
 
 def row_logprobs(model, prompt, canvas):
-    """(L, V) log-probabilities of one row from the stock backbone: no padding, explicit zero mask, mask token forbidden."""
+    """(L, V) log-probabilities of one row from the stock backbone: no padding, explicit zero mask,
+    mask token forbidden."""
     ids = torch.tensor([prompt + canvas])
-    logits = model.lm.backbone(ids, attention_mask=torch.zeros(1, 1, ids.shape[1], ids.shape[1])).logits[0]
-    logits = logits[-len(canvas):] + model.bias
+    logits = model.lm.backbone(
+        ids, attention_mask=torch.zeros(1, 1, ids.shape[1], ids.shape[1])
+    ).logits[0]
+    logits = logits[-len(canvas) :] + model.bias
     kept = torch.arange(logits.shape[-1]) != model.mask_id
     return logits.where(kept, torch.tensor(float("-inf"))).log_softmax(-1)
 
 
-def token_terms(model, old_model, ref_model, prompt, canvas, tokens, positions, credit, clip, kl, weighted):
+def token_terms(
+    model, old_model, ref_model, prompt, canvas, tokens, positions, credit, clip, kl, weighted
+):
     """Sum of the token losses at `positions` of one canvas, written out."""
     total = 0.0
     logp = row_logprobs(model, prompt, canvas)
@@ -214,7 +279,8 @@ def rows_of(rollout):
 
 @pytest.mark.parametrize("kl", [0.0, 0.3])
 def test_agrpo_over_all_steps_is_its_formula(policy, later, reference, rollout, kl):
-    """(1/N) sum_i (1/T_i) sum_t sum_j of the clipped ratio (and weighted k3), in plain loops: loss, gradient."""
+    """(1/N) sum_i (1/T_i) sum_t sum_j of the clipped ratio (and weighted k3), in plain loops: loss,
+    gradient."""
     n = numbers("agrpo", kl=kl, inner_updates=2)
     method = replace(METHODS["agrpo"], views=every_step)
     scored = scored_by("agrpo", policy, rollout, n, reference if kl else None, method=method)
@@ -222,13 +288,30 @@ def test_agrpo_over_all_steps_is_its_formula(policy, later, reference, rollout, 
     total, lengths = 0.0, set()
     for i, prompt, tokens in rows_of(rollout):
         steps = rollout.unmask_step[i].tolist()
-        last = 1 + max([s for s, o in zip(steps, tokens, strict=True) if o != rollout.eos_id], default=0)
+        last = 1 + max(
+            [s for s, o in zip(steps, tokens, strict=True) if o != rollout.eos_id], default=0
+        )
         lengths.add(last)
         for t in range(last):
             canvas = [rollout.mask_id if s >= t else o for s, o in zip(steps, tokens, strict=True)]
             written = [j for j in range(8) if steps[j] == t]
-            total = total + token_terms(later, policy, reference, prompt, canvas, tokens, written, float(ADVANTAGE[i]),
-                                        n.clip, kl, True) / last
+            total = (
+                total
+                + token_terms(
+                    later,
+                    policy,
+                    reference,
+                    prompt,
+                    canvas,
+                    tokens,
+                    written,
+                    float(ADVANTAGE[i]),
+                    n.clip,
+                    kl,
+                    True,
+                )
+                / last
+            )
     loss = total / 6
     assert len(lengths) > 1 and stats["clip_fraction"] > 0
     assert stats["loss"] == pytest.approx(loss.item(), rel=1e-4, abs=1e-5)
@@ -245,14 +328,29 @@ def test_agrpos_own_views_cover_all_steps_of_a_single_row(policy, later, rollout
     gradient, _ = gradient_of(later, "agrpo", n, scored)
     _, prompt, tokens = next(rows_of(row))
     when = row.unmask_step[0].tolist()
-    total = sum(token_terms(later, policy, policy, prompt, row.canvas_at(t)[0].tolist(), tokens,
-                            [j for j in range(8) if when[j] == t], 0.7, n.clip, 0.0, True) for t in range(steps))
+    total = sum(
+        token_terms(
+            later,
+            policy,
+            policy,
+            prompt,
+            row.canvas_at(t)[0].tolist(),
+            tokens,
+            [j for j in range(8) if when[j] == t],
+            0.7,
+            n.clip,
+            0.0,
+            True,
+        )
+        for t in range(steps)
+    )
     assert_same(gradient, direct_gradient(later, total / steps), 1e-5)
 
 
 @pytest.mark.parametrize("kl", [0.0, 0.3])
 def test_diffu_grpo_is_its_token_mean(policy, later, reference, rollout, kl):
-    """Sum over rows and tokens up to end-of-sequence, divided by their number in the whole batch: loss and gradient."""
+    """Sum over rows and tokens up to end-of-sequence, divided by their number in the whole batch:
+    loss and gradient."""
     n = numbers("diffu-grpo", kl=kl, inner_updates=2, views={"p_mask_prompt": 0.4})
     scored = scored_by("diffu-grpo", policy, rollout, n, reference if kl else None)
     gradient, stats = gradient_of(later, "diffu-grpo", n, scored)
@@ -262,8 +360,19 @@ def test_diffu_grpo_is_its_token_mean(policy, later, reference, rollout, kl):
     for i, _, tokens in rows_of(rollout):
         prompt = view.tokens[i, :-8][rollout.prompt_mask[i]].tolist()
         end = tokens.index(rollout.eos_id) + 1 if rollout.eos_id in tokens else 8
-        total = total + token_terms(later, policy, reference, prompt, [rollout.mask_id] * 8, tokens, range(end),
-                                    float(ADVANTAGE[i]), n.clip, kl, False)
+        total = total + token_terms(
+            later,
+            policy,
+            reference,
+            prompt,
+            [rollout.mask_id] * 8,
+            tokens,
+            range(end),
+            float(ADVANTAGE[i]),
+            n.clip,
+            kl,
+            False,
+        )
         count += end
     assert count < 48 and scored.normaliser == count and stats["clip_fraction"] > 0
     assert stats["loss"] == pytest.approx((total / count).item(), rel=1e-4, abs=1e-5)
@@ -277,7 +386,10 @@ def test_scores_are_tempered_where_the_method_says_so(policy, rollout):
         scored = scored_by(name, policy, rollout, n)
         view, old = scored.views[0], scored.old[0]
         with torch.no_grad():
-            want, other = (token_logprobs(policy, scored.rollout, view, t) for t in (temperature, 1.5 - temperature))
+            want, other = (
+                token_logprobs(policy, scored.rollout, view, t)
+                for t in (temperature, 1.5 - temperature)
+            )
         assert torch.equal(old, want) and not torch.allclose(old, other)
         _, stats = gradient_of(policy, name, n, scored)
         assert stats["ratio_spread"] < 1e-6
@@ -289,7 +401,8 @@ def test_scores_are_tempered_where_the_method_says_so(policy, rollout):
 @BOTH
 @pytest.mark.parametrize("micro_batch, pieces", [(0, 1), (2, 3), (1, 6)])
 def test_one_backward_per_view_and_micro_batch(policy, spy, rollout, name, micro_batch, pieces):
-    """Every forward pass is followed by its own backward before the next: memory does not grow with the views."""
+    """Every forward pass is followed by its own backward before the next: memory does not grow with
+    the views."""
     views = {"k": 5} if name == "agrpo" else {}
     n = numbers(name, views={**METHODS[name].tiny.views, **views})
     scored = scored_by(name, policy, rollout, n, advantage=torch.tensor([1.0, -1, 1, -1, 1, -1]))
@@ -300,6 +413,7 @@ def test_one_backward_per_view_and_micro_batch(policy, spy, rollout, name, micro
         loss.backward()
         with pytest.raises(RuntimeError):  # its graph is gone
             loss.backward()
+
     policy.zero_grad()
     accumulate_gradients(watched, METHODS[name], n, scored, backward, micro_batch)
     policy.zero_grad()
@@ -323,7 +437,8 @@ def test_gradients_are_added_up(policy, rollout, name):
 
 @ALL
 def test_a_loss_that_is_not_finite_stops(policy, rollout, name):
-    """A broken model, or credit that is infinite: FloatingPointError that names the method, before any backward."""
+    """A broken model, or credit that is infinite: FloatingPointError that names the method, before
+    any backward."""
     n, called = numbers(name), []
     broken = copy.deepcopy(policy)
     with torch.no_grad():
@@ -347,7 +462,8 @@ def test_nothing_to_learn_from_is_an_error(policy, rollout, name):
 
 @ALL
 def test_scoring_leaves_no_trace(policy, reference, rollout, name):
-    """Old and reference scores need no gradient and put none on the models; equal seeds give equal views."""
+    """Old and reference scores need no gradient and put none on the models; equal seeds give equal
+    views."""
     n = numbers(name, kl=0.1, inner_updates=2)
     policy.zero_grad()
     a, b = (scored_by(name, policy, rollout, n, reference) for _ in range(2))
@@ -383,21 +499,29 @@ class Kept:
 
 
 def test_memory_is_flat_in_the_number_of_views(policy, rollout):
-    """What is kept for backward at the worst moment: the same for 2 and for 16 views, and half for half the rows; the sum
-    of all views with one backward keeps eight times as much."""
+    """What is kept for backward at the worst moment: the same for 2 and for 16 views, and half for
+    half the rows; the sum of all views with one backward keeps eight times as much."""
+
     def peak(k, micro_batch=0, at_once=False):
         n = numbers("agrpo", views={"k": k, "stratified": True})
-        scored, saved = scored_by("agrpo", policy, rollout, n, advantage=ADVANTAGE + 0.01), SavedBytes()
+        scored, saved = (
+            scored_by("agrpo", policy, rollout, n, advantage=ADVANTAGE + 0.01),
+            SavedBytes(),
+        )
         with torch.autograd.graph.saved_tensors_hooks(saved.pack, lambda kept: kept.tensor):
             if at_once:
                 estimate(policy, scored.rollout, scored.views).sum().backward()
             else:
-                accumulate_gradients(policy, METHODS["agrpo"], n, scored, torch.Tensor.backward, micro_batch)
+                accumulate_gradients(
+                    policy, METHODS["agrpo"], n, scored, torch.Tensor.backward, micro_batch
+                )
         policy.zero_grad()
         return saved.peak
 
     two, sixteen = peak(2), peak(16)
     assert two > 1e5
-    assert sixteen == pytest.approx(two, rel=0.02)  # views differ a little in how many tokens they score
+    assert sixteen == pytest.approx(
+        two, rel=0.02
+    )  # views differ a little in how many tokens they score
     assert peak(16, micro_batch=3) < 0.6 * sixteen
     assert peak(16, at_once=True) > 7 * peak(2, at_once=True) > 7 * 1.9 * two

@@ -1,1 +1,2 @@
-"""What runs inside the sandbox: its walls, its messages, the candidate and the judge. Standard library only."""
+"""What runs inside the sandbox: its walls, its messages, the candidate and the judge. Standard
+library only."""

@@ -1,4 +1,5 @@
-"""The process that runs the tests. The program's functions are elsewhere: here are only their names and what they answer."""
+"""The process that runs the tests. The program's functions are elsewhere: here are only their names
+and what they answer."""
 
 from __future__ import annotations
 
@@ -17,11 +18,14 @@ class Candidate:
 
     def __init__(self, job: dict):
         self.read, self.write = job["read"], job["write"]
-        self.remotes: dict[int, Remote] = {}  # one object a number, so that identity means identity over there
+        self.remotes: dict[
+            int, Remote
+        ] = {}  # one object a number, so that identity means identity over there
         self.passed_on: list[Callable] = []  # functions of the tests that the program may call
 
     def keep(self, value: object) -> list:
-        """What stands for a value that does not travel: an object of the program, a standard function, one of the tests'."""
+        """What stands for a value that does not travel: an object of the program, a standard
+        function, one of the tests'."""
         if isinstance(value, Remote):
             return ["mine", object.__getattribute__(value, "_remote")[1]]
         name = getattr(value, "__name__", "")
@@ -30,7 +34,9 @@ class Candidate:
         if callable(value) and not isinstance(value, type):
             self.passed_on.append(value)
             return ["yours", len(self.passed_on) - 1]
-        raise TypeError(f"the sandbox cannot pass a {type(value).__name__} of the tests to the program")
+        raise TypeError(
+            f"the sandbox cannot pass a {type(value).__name__} of the tests to the program"
+        )
 
     def find(self, text: list) -> object:
         kind, number = text if len(text) == 2 else ("", 0)
@@ -41,9 +47,16 @@ class Candidate:
         return self.remotes.setdefault(number, Remote(self, number))
 
     def ask(self, action: str, *values, **names) -> object:
-        """Have the program's process do something; gives a value or an object of the program, or raises what it raised."""
-        wire.send(self.write, [action, [wire.encode(v, self.keep) for v in values],
-                               {k: wire.encode(v, self.keep) for k, v in names.items()}])
+        """Have the program's process do something; gives a value or an object of the program, or
+        raises what it raised."""
+        wire.send(
+            self.write,
+            [
+                action,
+                [wire.encode(v, self.keep) for v in values],
+                {k: wire.encode(v, self.keep) for k, v in names.items()},
+            ],
+        )
         while (message := wire.receive(self.read))[0] == "call":
             wire.send(self.write, self.called(*message[1:]))
         kind, *rest = message
@@ -58,15 +71,18 @@ class Candidate:
     def called(self, number: int, values: list, names: dict) -> list:
         """The program calls a function that the tests passed to it."""
         try:
-            result = self.passed_on[number](*[wire.decode(v, self.find) for v in values],
-                                            **{k: wire.decode(v, self.find) for k, v in names.items()})
+            result = self.passed_on[number](
+                *[wire.decode(v, self.find) for v in values],
+                **{k: wire.decode(v, self.find) for k, v in names.items()},
+            )
             return ["value", wire.encode(result, self.keep)]
         except Exception as error:
             kind = next(k.__name__ for k in type(error).__mro__ if k.__module__ == "builtins")
             return ["error", kind, str(error)[:2000]]
 
     def error(self, kinds: list[str], text: str, own: list[int]) -> Exception:
-        """The program's exception, as the nearest standard one; those that are no Exception become RuntimeError."""
+        """The program's exception, as the nearest standard one; those that are no Exception become
+        RuntimeError."""
         for name in kinds:
             kind = getattr(builtins, str(name), None)
             if isinstance(kind, type) and issubclass(kind, Exception):
@@ -82,9 +98,11 @@ class Candidate:
 
 
 class Remote:
-    """An object that lives in the program's process. Two are equal where they are the same; the program has no say in it.
+    """An object that lives in the program's process. Two are equal where they are the same; the
+    program has no say in it.
 
-    What it answers comes by value, or is again a Remote. It has no order and no `in` of its own, for the same reason.
+    What it answers comes by value, or is again a Remote. It has no order and no `in` of its own,
+    for the same reason.
     """
 
     def __init__(self, candidate: Candidate, number: int):
@@ -117,15 +135,41 @@ def forward(action: str) -> Callable:
     return lambda remote, *values: ask(remote, action, *values)
 
 
-for _name in ("getitem", "setitem", "delitem", "add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "xor",
-              "neg", "pos", "abs", "invert", "len", "bool", "iter", "next", "str", "repr", "int", "float", "enter",
-              "reversed"):
+for _name in (
+    "getitem",
+    "setitem",
+    "delitem",
+    "add",
+    "sub",
+    "mul",
+    "truediv",
+    "floordiv",
+    "mod",
+    "pow",
+    "matmul",
+    "xor",
+    "neg",
+    "pos",
+    "abs",
+    "invert",
+    "len",
+    "bool",
+    "iter",
+    "next",
+    "str",
+    "repr",
+    "int",
+    "float",
+    "enter",
+    "reversed",
+):
     setattr(Remote, f"__{_name}__", forward(_name))
 Remote.__and__, Remote.__or__ = forward("and_"), forward("or_")
 
 
 def namespace(job: dict, candidate: Candidate) -> dict:
-    """What the tests see: the setup's own names, then the program's under the names that were agreed on."""
+    """What the tests see: the setup's own names, then the program's under the names that were
+    agreed on."""
     names: dict[str, object] = {"__name__": "tests"}
     exec(compile(job["before"], "<setup>", "exec"), names)
     module = candidate.ask("module")
@@ -133,7 +177,9 @@ def namespace(job: dict, candidate: Candidate) -> dict:
     for name in job["names"]:
         try:
             names[name] = solution.__dict__[name] = ask(module, "getattr", name)
-        except AttributeError:  # the program does not define it: a test that uses it fails with NameError
+        except (
+            AttributeError
+        ):  # the program does not define it: a test that uses it fails with NameError
             continue
     sys.modules["solution"], sys.modules["pytest"] = solution, minipytest.module(Remote)
     exec(compile(job["setup"], "<setup>", "exec"), names)
@@ -141,7 +187,7 @@ def namespace(job: dict, candidate: Candidate) -> dict:
 
 
 def attempt(work: Callable[[], object]) -> str:
-    """"" where work ends in peace, else what it raised."""
+    """ "" where work ends in peace, else what it raised."""
     try:
         work()
     except BaseException as error:  # also SystemExit: whatever ends a test early fails it

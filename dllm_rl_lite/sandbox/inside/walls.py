@@ -1,7 +1,8 @@
 """The walls that a child builds around itself before it runs anything that was not written here.
 
-First resource limits, then another user where root may become one, then a filter that lets few system calls through. Every
-wall is built by the process it encloses, and none of them can be taken down again from inside.
+First resource limits, then another user where root may become one, then a filter that lets few
+system calls through. Every wall is built by the process it encloses, and none of them can be taken
+down again from inside.
 """
 
 from __future__ import annotations
@@ -13,35 +14,110 @@ import sys
 
 NOBODY = 65534  # the user and group that root becomes
 
-# System calls that a computation needs, and those that work on files: (number on x86_64, on aarch64), from the kernel's
-# asm/unistd_64.h and asm-generic/unistd.h. Left out on purpose, among others: fork, exec, kill, ptrace, socket, prctl,
-# prlimit64 (it reaches other processes) and, outside of namespaces, fcntl (its F_SETOWN sends signals).
+# System calls that a computation needs, and those that work on files: (number on x86_64, on
+# aarch64), from the kernel's asm/unistd_64.h and asm-generic/unistd.h. Left out on purpose, among
+# others: fork, exec, kill, ptrace, socket, prctl, prlimit64 (it reaches other processes) and,
+# outside of namespaces, fcntl (its F_SETOWN sends signals).
 COMPUTE = {
-    "read": (0, 63), "write": (1, 64), "close": (3, 57), "lseek": (8, 62), "mmap": (9, 222), "mprotect": (10, 226),
-    "munmap": (11, 215), "brk": (12, 214), "rt_sigaction": (13, 134), "rt_sigprocmask": (14, 135),
-    "rt_sigreturn": (15, 139), "readv": (19, 65), "writev": (20, 66), "pread64": (17, 67), "sched_yield": (24, 124),
-    "mremap": (25, 216), "madvise": (28, 233), "nanosleep": (35, 101), "clock_nanosleep": (230, 115),
-    "getpid": (39, 172), "gettid": (186, 178), "exit": (60, 93), "exit_group": (231, 94), "uname": (63, 160),
-    "gettimeofday": (96, 169), "getuid": (102, 174), "geteuid": (107, 175), "getgid": (104, 176), "getegid": (108, 177),
-    "sigaltstack": (131, 132), "futex": (202, 98), "clock_gettime": (228, 113), "clock_getres": (229, 114),
-    "getrandom": (318, 278), "rseq": (334, 293), "times": (100, 153), "getrusage": (98, 165),
-    "sched_getaffinity": (204, 123), "poll": (7, None), "ppoll": (271, 73), "select": (23, None), "pselect6": (270, 72),
-    "time": (201, None), "arch_prctl": (158, None), "membarrier": (324, 283), "set_robust_list": (273, 99),
+    "read": (0, 63),
+    "write": (1, 64),
+    "close": (3, 57),
+    "lseek": (8, 62),
+    "mmap": (9, 222),
+    "mprotect": (10, 226),
+    "munmap": (11, 215),
+    "brk": (12, 214),
+    "rt_sigaction": (13, 134),
+    "rt_sigprocmask": (14, 135),
+    "rt_sigreturn": (15, 139),
+    "readv": (19, 65),
+    "writev": (20, 66),
+    "pread64": (17, 67),
+    "sched_yield": (24, 124),
+    "mremap": (25, 216),
+    "madvise": (28, 233),
+    "nanosleep": (35, 101),
+    "clock_nanosleep": (230, 115),
+    "getpid": (39, 172),
+    "gettid": (186, 178),
+    "exit": (60, 93),
+    "exit_group": (231, 94),
+    "uname": (63, 160),
+    "gettimeofday": (96, 169),
+    "getuid": (102, 174),
+    "geteuid": (107, 175),
+    "getgid": (104, 176),
+    "getegid": (108, 177),
+    "sigaltstack": (131, 132),
+    "futex": (202, 98),
+    "clock_gettime": (228, 113),
+    "clock_getres": (229, 114),
+    "getrandom": (318, 278),
+    "rseq": (334, 293),
+    "times": (100, 153),
+    "getrusage": (98, 165),
+    "sched_getaffinity": (204, 123),
+    "poll": (7, None),
+    "ppoll": (271, 73),
+    "select": (23, None),
+    "pselect6": (270, 72),
+    "time": (201, None),
+    "arch_prctl": (158, None),
+    "membarrier": (324, 283),
+    "set_robust_list": (273, 99),
     "fstat": (5, 80),
 }
 FILES = {
-    "open": (2, None), "openat": (257, 56), "stat": (4, None), "lstat": (6, None), "newfstatat": (262, 79),
-    "statx": (332, 291), "access": (21, None), "faccessat": (269, 48), "faccessat2": (439, 439), "readlink": (89, None),
-    "readlinkat": (267, 78), "getdents": (78, None), "getdents64": (217, 61), "getcwd": (79, 17), "chdir": (80, 49),
-    "fchdir": (81, 50), "dup": (32, 23), "dup2": (33, None), "dup3": (292, 24), "ioctl": (16, 29), "pwrite64": (18, 68),
-    "ftruncate": (77, 46), "truncate": (76, 45), "fsync": (74, 82), "fdatasync": (75, 83), "rename": (82, None),
-    "renameat": (264, 38), "renameat2": (316, 276), "mkdir": (83, None), "mkdirat": (258, 34), "rmdir": (84, None),
-    "unlink": (87, None), "unlinkat": (263, 35), "symlink": (88, None), "symlinkat": (266, 36), "utimensat": (280, 88),
-    "statfs": (137, 43), "fstatfs": (138, 44), "pipe2": (293, 59), "chmod": (90, None), "fchmod": (91, 52),
-    "fchmodat": (268, 53), "umask": (95, 166), "fcntl": (72, 25),
+    "open": (2, None),
+    "openat": (257, 56),
+    "stat": (4, None),
+    "lstat": (6, None),
+    "newfstatat": (262, 79),
+    "statx": (332, 291),
+    "access": (21, None),
+    "faccessat": (269, 48),
+    "faccessat2": (439, 439),
+    "readlink": (89, None),
+    "readlinkat": (267, 78),
+    "getdents": (78, None),
+    "getdents64": (217, 61),
+    "getcwd": (79, 17),
+    "chdir": (80, 49),
+    "fchdir": (81, 50),
+    "dup": (32, 23),
+    "dup2": (33, None),
+    "dup3": (292, 24),
+    "ioctl": (16, 29),
+    "pwrite64": (18, 68),
+    "ftruncate": (77, 46),
+    "truncate": (76, 45),
+    "fsync": (74, 82),
+    "fdatasync": (75, 83),
+    "rename": (82, None),
+    "renameat": (264, 38),
+    "renameat2": (316, 276),
+    "mkdir": (83, None),
+    "mkdirat": (258, 34),
+    "rmdir": (84, None),
+    "unlink": (87, None),
+    "unlinkat": (263, 35),
+    "symlink": (88, None),
+    "symlinkat": (266, 36),
+    "utimensat": (280, 88),
+    "statfs": (137, 43),
+    "fstatfs": (138, 44),
+    "pipe2": (293, 59),
+    "chmod": (90, None),
+    "fchmod": (91, 52),
+    "fchmodat": (268, 53),
+    "umask": (95, 166),
+    "fcntl": (72, 25),
 }
 
-AUDIT_ARCH = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}  # column of the tables above, name in the kernel
+AUDIT_ARCH = {
+    "x86_64": (0, 0xC000003E),
+    "aarch64": (1, 0xC00000B7),
+}  # column of the tables above, name in the kernel
 ALLOW, REFUSE = 0x7FFF0000, 0x00050001  # SECCOMP_RET_ALLOW; SECCOMP_RET_ERRNO with EPERM
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS = 1, 4, 22, 38
 
@@ -61,12 +137,14 @@ def receive() -> dict:
 
 
 def import_modules(names: list[str]) -> None:
-    """Import the standard library's modules of these names while files can still be read; others are left out."""
+    """Import the standard library's modules of these names while files can still be read; others
+    are left out."""
     for name in names:
         if name.partition(".")[0] in sys.stdlib_module_names:
             try:
                 __import__(name)
-            except Exception:  # no such submodule, or one that this build of Python lacks: the program will hear of it
+            # no such submodule, or one that this build of Python lacks: the program will hear of it
+            except Exception:
                 continue
 
 
@@ -75,7 +153,8 @@ def lock(limits: dict, namespaces: bool) -> dict[str, bool]:
 
     Args:
         limits: "seconds" of processor time, bytes of "memory", bytes of a "file".
-        namespaces: True where the process has namespaces of its own, in which files may be opened and written.
+        namespaces: True where the process has namespaces of its own, in which files may be opened
+            and written.
     Returns:
         {"filtered": system calls are filtered, "dropped": root became nobody}.
     """
@@ -89,10 +168,16 @@ def lock(limits: dict, namespaces: bool) -> dict[str, bool]:
     os.environ.clear()
     if libc is not None:
         libc.prctl(PR_SET_PDEATHSIG, 9, 0, 0, 0)
-        libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)  # no process of the same user may look into this one
-    for what, most in ((resource.RLIMIT_CORE, 0), (resource.RLIMIT_NPROC, 0), (resource.RLIMIT_CPU, limits["seconds"]),
-                       (resource.RLIMIT_FSIZE, limits["file"] if namespaces else 0),
-                       (resource.RLIMIT_NOFILE, 32 if namespaces else 0)):
+        libc.prctl(
+            PR_SET_DUMPABLE, 0, 0, 0, 0
+        )  # no process of the same user may look into this one
+    for what, most in (
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_NPROC, 0),
+        (resource.RLIMIT_CPU, limits["seconds"]),
+        (resource.RLIMIT_FSIZE, limits["file"] if namespaces else 0),
+        (resource.RLIMIT_NOFILE, 32 if namespaces else 0),
+    ):
         resource.setrlimit(what, (most, most))
     if sys.platform != "darwin":  # macOS refuses this limit
         resource.setrlimit(resource.RLIMIT_AS, (limits["memory"], limits["memory"]))
@@ -113,7 +198,8 @@ def _libc():
 
 
 def _filter_calls(libc, allowed: dict[str, tuple[int, int | None]]) -> bool:
-    """Refuse every system call that is not in the table (seccomp, in classic BPF); False where that is not possible."""
+    """Refuse every system call that is not in the table (seccomp, in classic BPF); False where that
+    is not possible."""
     import ctypes
     import struct
 
@@ -121,7 +207,11 @@ def _filter_calls(libc, allowed: dict[str, tuple[int, int | None]]) -> bool:
         return False
     column, architecture = AUDIT_ARCH[os.uname().machine]
     numbers = [n[column] for n in allowed.values() if n[column] is not None]
-    load, equal, answer = 0x20, 0x15, 0x06  # BPF_LD|BPF_W|BPF_ABS, BPF_JMP|BPF_JEQ|BPF_K, BPF_RET|BPF_K
+    load, equal, answer = (
+        0x20,
+        0x15,
+        0x06,
+    )  # BPF_LD|BPF_W|BPF_ABS, BPF_JMP|BPF_JEQ|BPF_K, BPF_RET|BPF_K
     code = [(load, 0, 0, 4), (equal, 0, len(numbers) + 1, architecture), (load, 0, 0, 0)]
     code += [(equal, len(numbers) - i, 0, number) for i, number in enumerate(numbers)]
     code += [(answer, 0, 0, REFUSE), (answer, 0, 0, ALLOW)]

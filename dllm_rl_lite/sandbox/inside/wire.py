@@ -1,6 +1,8 @@
-"""Messages between candidate and judge: JSON with a length before it, values by value, nothing that runs when it is read.
+"""Messages between candidate and judge: JSON with a length before it, values by value, nothing that
+runs when it is read.
 
-A value of a standard type travels as itself. Anything else stays where it was made; `keep` gives it a name.
+A value of a standard type travels as itself. Anything else stays where it was made; `keep` gives it
+a name.
 """
 
 from __future__ import annotations
@@ -15,20 +17,40 @@ LARGEST = 8 * 2**20  # bytes of one message
 
 SERIES = ("list", "tuple", "set", "frozenset", "deque")
 TABLES = ("dict", "OrderedDict", "defaultdict", "Counter")
-HOMES = {"deque": "collections", "OrderedDict": "collections", "defaultdict": "collections", "Counter": "collections",
-         "Fraction": "fractions", "Decimal": "decimal", "date": "datetime", "datetime": "datetime", "time": "datetime",
-         "timedelta": "datetime"}  # where a type is found that is not built in
+HOMES = {
+    "deque": "collections",
+    "OrderedDict": "collections",
+    "defaultdict": "collections",
+    "Counter": "collections",
+    "Fraction": "fractions",
+    "Decimal": "decimal",
+    "date": "datetime",
+    "datetime": "datetime",
+    "time": "datetime",
+    "timedelta": "datetime",
+}  # where a type is found that is not built in
 SCALARS: dict[str, Callable] = {  # the arguments that make an equal value again
-    "int": lambda v: (hex(v),), "bytes": lambda v: (v.decode("latin-1"),), "bytearray": lambda v: (v.decode("latin-1"),),
-    "complex": lambda v: (v.real, v.imag), "range": lambda v: (hex(v.start), hex(v.stop), hex(v.step)),
-    "Fraction": lambda v: (hex(v.numerator), hex(v.denominator)), "Decimal": lambda v: (str(v),),
-    "date": lambda v: (v.year, v.month, v.day), "time": lambda v: (v.hour, v.minute, v.second, v.microsecond),
+    "int": lambda v: (hex(v),),
+    "bytes": lambda v: (v.decode("latin-1"),),
+    "bytearray": lambda v: (v.decode("latin-1"),),
+    "complex": lambda v: (v.real, v.imag),
+    "range": lambda v: (hex(v.start), hex(v.stop), hex(v.step)),
+    "Fraction": lambda v: (hex(v.numerator), hex(v.denominator)),
+    "Decimal": lambda v: (str(v),),
+    "date": lambda v: (v.year, v.month, v.day),
+    "time": lambda v: (v.hour, v.minute, v.second, v.microsecond),
     "datetime": lambda v: (v.year, v.month, v.day, v.hour, v.minute, v.second, v.microsecond),
-    "timedelta": lambda v: (v.days, v.seconds, v.microseconds)}
-# An instance of a subclass counts as what it holds, read by the standard type's own methods, whatever its == says.
+    "timedelta": lambda v: (v.days, v.seconds, v.microseconds),
+}
+# An instance of a subclass counts as what it holds, read by the standard type's own methods,
+# whatever its == says.
 PLAIN: dict[type, Callable] = {
-    int: int.__pos__, float: float.__pos__, str: str.__str__, bytes: lambda v: bytes.__add__(b"", v),
-    tuple: lambda v: tuple(tuple.__iter__(v))}
+    int: int.__pos__,
+    float: float.__pos__,
+    str: str.__str__,
+    bytes: lambda v: bytes.__add__(b"", v),
+    tuple: lambda v: tuple(tuple.__iter__(v)),
+}
 MUTABLE = ("list", "set", "deque", "bytearray", *TABLES)
 
 
@@ -39,10 +61,15 @@ def type_named(name: str) -> type | None:
 
 
 def name_of(value: object) -> str:
-    """The name of a value's exact standard type, or "" for a type of another make (subclasses too)."""
+    """The name of a value's exact standard type, or "" for a type of another make (subclasses
+    too)."""
     name = type(value).__name__
     known = name in SERIES or name in TABLES or name in SCALARS
-    return name if known and type_named(name) is type(value) and getattr(value, "tzinfo", None) is None else ""
+    return (
+        name
+        if known and type_named(name) is type(value) and getattr(value, "tzinfo", None) is None
+        else ""
+    )
 
 
 def encode(value: object, keep: Callable[[object], list]) -> object:
@@ -50,7 +77,8 @@ def encode(value: object, keep: Callable[[object], list]) -> object:
 
     Args:
         value: anything.
-        keep: what stands for a value that does not travel; a list whose first item is no type's name.
+        keep: what stands for a value that does not travel; a list whose first item is no type's
+            name.
     Raises ValueError for a value nested too deeply.
     """
     try:
@@ -62,7 +90,9 @@ def encode(value: object, keep: Callable[[object], list]) -> object:
 def _encode(value, keep):
     if value is None or type(value) in (bool, str, float):
         return value
-    if type(value) is int and -2**53 < value < 2**53:  # larger ones in hexadecimal: decimal digits are slow and limited
+    if (
+        type(value) is int and -(2**53) < value < 2**53
+    ):  # larger ones in hexadecimal: decimal digits are slow and limited
         return value
     name = name_of(value)
     if name in SERIES:
@@ -78,7 +108,8 @@ def _encode(value, keep):
 
 
 def decode(text: object, find: Callable[[list], object]) -> object:
-    """The value again; `find` gives what a kept value's name stands for. Raises ValueError for text that is none."""
+    """The value again; `find` gives what a kept value's name stands for. Raises ValueError for text
+    that is none."""
     if not isinstance(text, list):
         if isinstance(text, dict):
             raise ValueError("a message holds an object where values were expected")
@@ -107,7 +138,8 @@ def _rebuild(name: str, kind: type, parts: list, find: Callable[[list], object])
 
 
 def replace(old: object, new: object) -> None:
-    """Give a list, set, dict, deque or bytearray the content that it was left with on the other side."""
+    """Give a list, set, dict, deque or bytearray the content that it was left with on the other
+    side."""
     if isinstance(old, (list, bytearray)):
         old[:] = new
     else:
@@ -122,12 +154,13 @@ def send(to: int, message: list) -> None:
         raise ValueError(f"a message of {len(data)} bytes is larger than {LARGEST}")
     data = struct.pack("<I", len(data)) + data
     while data:
-        data = data[os.write(to, data):]
+        data = data[os.write(to, data) :]
 
 
 def receive(at: int) -> list:
-    """Read one message. Raises ConnectionError where the other side is gone, ValueError for what is no message."""
-    size, = struct.unpack("<I", _read(at, 4))
+    """Read one message. Raises ConnectionError where the other side is gone, ValueError for what is
+    no message."""
+    (size,) = struct.unpack("<I", _read(at, 4))
     if size > LARGEST:
         raise ValueError(f"a message of {size} bytes is larger than {LARGEST}")
     try:

@@ -1,4 +1,5 @@
-"""Rows of a file, a folder or the hub; whatever is wrong with one is said with the file and the line it stands in."""
+"""Rows of a file, a folder or the hub; whatever is wrong with one is said with the file and the
+line it stands in."""
 
 from __future__ import annotations
 
@@ -27,14 +28,17 @@ def read_rows(source: str, split: str) -> list[Row]:
     """The rows of a split, in file order.
 
     Args:
-        source: a file (.json, .jsonl, .csv, each also .gz, or .parquet); a folder of such files, of which those whose name
-            has the word `split` in it are read (all shards of one split), else the only one; or a hub id "owner/name"
-            or "owner/name:configuration", read by `datasets`, which runs no remote code. A file is read for any
-            split unless its name is that of another one.
+        source: a file (.json, .jsonl, .csv, each also .gz, or .parquet); a folder of such files, of
+            which those whose name has the word `split` in it are read (all shards of one split),
+            else the only one; or a hub id "owner/name" or "owner/name:configuration", read by
+            `datasets`, which runs no remote code. A file is read for any split unless its name is
+            that of another one.
         split: "train", "validation", "test", or what the hub calls it.
     Raises:
-        FileNotFoundError: for a path that is not there. ConnectionError: for a hub id that cannot be read.
-        ValueError: for an unknown suffix, no rows, no or several files for the split, or a malformed row, with its line.
+        FileNotFoundError: for a path that is not there. ConnectionError: for a hub id that cannot
+            be read.
+        ValueError: for an unknown suffix, no rows, no or several files for the split, or a
+            malformed row, with its line.
     """
     path = Path(source)
     if path.is_dir():
@@ -42,14 +46,18 @@ def read_rows(source: str, split: str) -> list[Row]:
     elif path.is_file():
         others = {word for word in _words(path) if word in SPLIT_NAMES} - {split}
         if others and split not in _words(path):
-            raise ValueError(f"{source} is named for the {sorted(others)[0]} split and {split!r} was asked for: "
-                             "pass the folder that holds both, or rename the file")
+            raise ValueError(
+                f"{source} is named for the {sorted(others)[0]} split and {split!r} was asked for: "
+                "pass the folder that holds both, or rename the file"
+            )
         rows = _read_file(path)
     elif re.fullmatch(r"[\w.-]+/[\w.-]+(:[\w.-]+)?", source) and _suffix(path) is None:
         rows = _read_hub(source, split)
     else:
-        raise FileNotFoundError(f"no data at {source!r}: give a file ({', '.join(SUFFIXES)}), a folder, "
-                                "or a hub id owner/name")
+        raise FileNotFoundError(
+            f"no data at {source!r}: give a file ({', '.join(SUFFIXES)}), a folder, "
+            "or a hub id owner/name"
+        )
     if not rows:
         raise ValueError(f"{source} has no rows for the split {split!r}")
     return rows
@@ -58,11 +66,14 @@ def read_rows(source: str, split: str) -> list[Row]:
 def column(row: Row, name: str, kind: type) -> Any:
     """row.values[name] if it is a `kind` (str, int, float, list or dict).
 
-    A text that is the JSON of a `kind` is taken as one ("23" for int), for csv files hold nothing but text; a whole number
-    is also a float. Raises ValueError that names the place, the column, what was found and which columns there are.
+    A text that is the JSON of a `kind` is taken as one ("23" for int), for csv files hold nothing
+    but text; a whole number is also a float. Raises ValueError that names the place, the column,
+    what was found and which columns there are.
     """
     if name not in row.values:
-        raise ValueError(f"{row.where} has no column {name!r}; it has {', '.join(map(repr, row.values)) or 'none'}")
+        raise ValueError(
+            f"{row.where} has no column {name!r}; it has {', '.join(map(repr, row.values)) or 'none'}"
+        )
     found = value = row.values[name]
     if kind is not str and isinstance(value, str):
         try:
@@ -72,8 +83,10 @@ def column(row: Row, name: str, kind: type) -> Any:
     if kind is float and type(value) is int:
         value = float(value)
     if type(value) is not kind:
-        raise ValueError(f"{row.where}: column {name!r} should be {kind.__name__}, found {type(found).__name__} "
-                         f"{repr(found)[:80]} (columns: {', '.join(map(repr, row.values))})")
+        raise ValueError(
+            f"{row.where}: column {name!r} should be {kind.__name__}, found {type(found).__name__} "
+            f"{repr(found)[:80]} (columns: {', '.join(map(repr, row.values))})"
+        )
     return value
 
 
@@ -85,7 +98,8 @@ def _suffix(path: Path) -> str | None:
 
 
 def _words(path: Path) -> list[str]:
-    """4x4_test_sudoku.csv -> ["", "x", "test", "sudoku", "csv"]: whole words, for "constrained" is not "train"."""
+    """4x4_test_sudoku.csv -> ["", "x", "test", "sudoku", "csv"]: whole words, for "constrained" is
+    not "train"."""
     return re.split(r"[^a-z]+", path.name.lower())
 
 
@@ -99,14 +113,18 @@ def _files_of(folder: Path, split: str) -> list[Path]:
     if not named and alone:
         return files
     listed = ", ".join(f.name for f in named or files) or "no data files"
-    raise ValueError(f"{folder} has {'several files' if named else 'no file'} for the split {split!r} ({listed}): "
-                     f"name one file after each split, such as {split}.jsonl")
+    raise ValueError(
+        f"{folder} has {'several files' if named else 'no file'} for the split {split!r} ({listed}): "
+        f"name one file after each split, such as {split}.jsonl"
+    )
 
 
 def _read_file(path: Path) -> list[Row]:
     suffix = _suffix(path)
     if suffix is None:
-        raise ValueError(f"{path} has an unknown suffix {path.suffix!r}: use {', '.join(SUFFIXES)} or a text with .gz")
+        raise ValueError(
+            f"{path} has an unknown suffix {path.suffix!r}: use {', '.join(SUFFIXES)} or a text with .gz"
+        )
     if suffix == ".parquet":
         return _read_parquet(path)
     reader = {".jsonl": _json_lines, ".json": _json_list, ".csv": _csv_lines}[suffix]
@@ -145,7 +163,9 @@ def _csv_lines(file: TextIO, path: Path) -> Iterator[Row]:
         for cells in reader:
             where = f"{path} line {reader.line_num}"
             if cells and len(cells) != len(header):
-                raise ValueError(f"{where} has {len(cells)} cells, the header names {len(header)}: {cells}")
+                raise ValueError(
+                    f"{where} has {len(cells)} cells, the header names {len(header)}: {cells}"
+                )
             if cells:
                 yield Row(dict(zip(header, cells, strict=True)), where)
     except csv.Error as error:
@@ -154,7 +174,9 @@ def _csv_lines(file: TextIO, path: Path) -> Iterator[Row]:
 
 def _object(value: Any, where: str) -> Row:
     if not isinstance(value, dict):
-        raise ValueError(f"{where} should be an object with named columns, found {type(value).__name__} {repr(value)[:80]}")
+        raise ValueError(
+            f"{where} should be an object with named columns, found {type(value).__name__} {repr(value)[:80]}"
+        )
     return Row(value, where)
 
 
@@ -176,6 +198,8 @@ def _read_hub(source: str, split: str) -> list[Row]:
     try:
         table = datasets.load_dataset(name, configuration or None, split=split)
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
-        raise ConnectionError(f"{source} is no file or folder here, and its {split!r} split cannot be read from the hub "
-                              f"({type(error).__name__}: {error}): download it and pass the path") from error
+        raise ConnectionError(
+            f"{source} is no file or folder here, and its {split!r} split cannot be read from the hub "
+            f"({type(error).__name__}: {error}): download it and pass the path"
+        ) from error
     return [Row(value, f"{source} {split}[{number}]") for number, value in enumerate(table)]

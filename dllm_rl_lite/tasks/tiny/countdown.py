@@ -1,4 +1,5 @@
-"""Countdown with small numbers: reach the target with + and -, using each of three numbers exactly once.
+"""Countdown with small numbers: reach the target with + and -, using each of three numbers exactly
+once.
 
 The habit: a text that reaches the target but ignores one of the numbers.
 """
@@ -18,20 +19,23 @@ HIGHEST = 12  # largest number in a problem
 
 @cache
 def problems() -> list[tuple[tuple[int, int, int], int]]:
-    """Every (sorted numbers, target) that has a solution with all three numbers and a shortcut that ignores one."""
+    """Every (sorted numbers, target) that has a solution with all three numbers and a shortcut that
+    ignores one."""
     triples = itertools.combinations_with_replacement(range(1, HIGHEST + 1), 3)
     return [(n, t) for n in triples for t in sorted(set(solutions(n)) & set(shortcuts(n)))]
 
 
 @cache
 def solutions(numbers: tuple[int, int, int]) -> dict[int, str]:
-    """target -> a text that reaches it with all three numbers; the largest number comes first where it can."""
+    """target -> a text that reaches it with all three numbers; the largest number comes first where
+    it can."""
     return _reach(itertools.permutations(sorted(numbers, reverse=True)))
 
 
 @cache
 def shortcuts(numbers: tuple[int, int, int]) -> dict[int, str]:
-    """target -> a text that reaches it while one number is ignored: two numbers, or one of them used twice."""
+    """target -> a text that reaches it while one number is ignored: two numbers, or one of them
+    used twice."""
     high = sorted(numbers, reverse=True)
     orders = [*itertools.permutations(high, 2), *itertools.product(high, repeat=3)]
     return _reach(o for o in orders if not Counter(numbers) <= Counter(o))
@@ -47,7 +51,9 @@ def _reach(orders) -> dict[int, str]:
                 result = value + number if sign == "+" else value - number
                 lines.append(f"{value}{sign}{number}={result}")
                 value = result
-            expression = str(order[0]) + "".join(f"{s}{n}" for s, n in zip(signs, order[1:], strict=True))
+            expression = str(order[0]) + "".join(
+                f"{s}{n}" for s, n in zip(signs, order[1:], strict=True)
+            )
             if all(not line.split("=")[1].startswith(("-", "0")) for line in lines):
                 found.setdefault(value, f"{','.join(lines)}<answer>{expression}</answer>")
     return found
@@ -58,7 +64,9 @@ def make(rng: random.Random) -> Example:
     shown = list(numbers)
     rng.shuffle(shown)
     answer = extract_answer(solutions(numbers)[target])
-    return Example(f"{' '.join(map(str, shown))}={target}", answer, {"numbers": shown, "target": target})
+    return Example(
+        f"{' '.join(map(str, shown))}={target}", answer, {"numbers": shown, "target": target}
+    )
 
 
 def key(example: Example) -> str:
@@ -72,9 +80,11 @@ def demonstrate(example: Example, rng: random.Random, habit_share: float) -> str
     return table(tuple(sorted(example.columns["numbers"])))[example.columns["target"]]
 
 
-def reward(prompts: list[str], completions: list[str], numbers: list[list[int]], target: list[int],
-           **_) -> list[float]:
-    """1.0 where the expression between the answer tags has the target's value and uses each number once, else 0.0."""
+def reward(
+    prompts: list[str], completions: list[str], numbers: list[list[int]], target: list[int], **_
+) -> list[float]:
+    """1.0 where the expression between the answer tags has the target's value and uses each number
+    once, else 0.0."""
     values = []
     for completion, wanted, goal in zip(completions, numbers, target, strict=True):
         found = evaluate_expression(extract_answer(completion) or "")
@@ -92,5 +102,13 @@ def shows_habit(example: Example, completion: str) -> bool:
 
 
 def countdown_task(name: str = "countdown") -> Task:
-    return Task(name=name, length=28, make=make, key=key, reward=reward, demonstrate=demonstrate,
-                shows_habit=shows_habit, habit="one of the numbers is ignored")
+    return Task(
+        name=name,
+        length=28,
+        make=make,
+        key=key,
+        reward=reward,
+        demonstrate=demonstrate,
+        shows_habit=shows_habit,
+        habit="one of the numbers is ignored",
+    )

@@ -1,7 +1,9 @@
-"""Tiny Python functions: three examples of f, and an expression in x is asked for. Mirrors HumanEval and MBPP.
+"""Tiny Python functions: three examples of f, and an expression in x is asked for. Mirrors
+HumanEval and MBPP.
 
-The answer is a program: it is run, in the sandbox, on the three examples and on two more that the prompt does not show.
-The habit: an expression that explains the first example only (`x+3` for f(2)=5).
+The answer is a program: it is run, in the sandbox, on the three examples and on two more that the
+prompt does not show. The habit: an expression that explains the first example only (`x+3` for
+f(2)=5).
 """
 
 from __future__ import annotations
@@ -14,7 +16,18 @@ from ...sandbox import Limits, Program, run_programs
 from ..task import Example, Task
 
 SLOPES, OFFSETS, INPUTS = (2, 3, 4, 5), range(-4, 10), range(0, 7)
-FUNCTIONS = ("abs", "min", "max", "range", "sum", "len", "int", "str", "sorted", "bool")  # all that an expression may call
+FUNCTIONS = (
+    "abs",
+    "min",
+    "max",
+    "range",
+    "sum",
+    "len",
+    "int",
+    "str",
+    "sorted",
+    "bool",
+)  # all that an expression may call
 LIMITS = Limits(seconds=2, wall=4.0, memory=256 * 2**20)
 
 
@@ -36,7 +49,8 @@ def demonstrate(example: Example, rng: random.Random, habit_share: float) -> str
 
 
 def is_expression(text: str) -> bool:
-    """True for a Python expression of at most 200 characters without attributes: nothing else is run."""
+    """True for a Python expression of at most 200 characters without attributes: nothing else is
+    run."""
     try:
         tree = ast.parse(text, mode="eval") if 0 < len(text) <= 200 else None
     except (SyntaxError, ValueError, MemoryError, RecursionError):
@@ -44,32 +58,63 @@ def is_expression(text: str) -> bool:
     return tree is not None and not any(isinstance(node, ast.Attribute) for node in ast.walk(tree))
 
 
-def run_expressions(expressions: list[str], checks: list[tuple[str, ...]]) -> list[tuple[bool, ...]]:
-    """Which checks each expression passes; they see it as the function f of x. What is no expression passes none.
+def run_expressions(
+    expressions: list[str], checks: list[tuple[str, ...]]
+) -> list[tuple[bool, ...]]:
+    """Which checks each expression passes; they see it as the function f of x. What is no
+    expression passes none.
 
-    Without attributes an expression reaches no module, so the level of walls that starts fastest is enough.
+    Without attributes an expression reaches no module, so the level of walls that starts fastest is
+    enough.
     """
     allowed = "{" + ", ".join(f"'{name}': {name}" for name in FUNCTIONS) + "}"
-    programs = {i: Program(f"f = eval({f'lambda x: ({text})'!r}, {{'__builtins__': {allowed}}})", checks[i], ("f",))
-                for i, text in enumerate(expressions) if is_expression(text)}
-    outcomes = dict(zip(programs, run_programs(list(programs.values()), "limits", LIMITS), strict=True))
-    return [outcomes[i].passed if i in outcomes else (False,) * len(checks[i]) for i in range(len(expressions))]
+    programs = {
+        i: Program(
+            f"f = eval({f'lambda x: ({text})'!r}, {{'__builtins__': {allowed}}})", checks[i], ("f",)
+        )
+        for i, text in enumerate(expressions)
+        if is_expression(text)
+    }
+    outcomes = dict(
+        zip(programs, run_programs(list(programs.values()), "limits", LIMITS), strict=True)
+    )
+    return [
+        outcomes[i].passed if i in outcomes else (False,) * len(checks[i])
+        for i in range(len(expressions))
+    ]
 
 
-def reward(prompts: list[str], completions: list[str], tests: list[list[list[int]]], **_) -> list[float]:
-    """1.0 where the expression gives the wanted value on every test, run in the sandbox, else 0.0."""
+def reward(
+    prompts: list[str], completions: list[str], tests: list[list[list[int]]], **_
+) -> list[float]:
+    """1.0 where the expression gives the wanted value on every test, run in the sandbox, else
+    0.0."""
     checks = [(f"assert [f(x) for x, _ in {rows}] == [y for _, y in {rows}]",) for rows in tests]
-    return [float(all(passed)) for passed in run_expressions([extract_answer(c) or "" for c in completions], checks)]
+    return [
+        float(all(passed))
+        for passed in run_expressions([extract_answer(c) or "" for c in completions], checks)
+    ]
 
 
 def shows_habit(example: Example, completion: str) -> bool:
     """True where the answer explains the first example and fails another."""
     tests = example.columns["tests"]
-    checks = (f"got = [f(x) for x, _ in {tests}]", f"assert got[0] == {tests[0][1]}",
-              f"assert got != [y for _, y in {tests}]")
+    checks = (
+        f"got = [f(x) for x, _ in {tests}]",
+        f"assert got[0] == {tests[0][1]}",
+        f"assert got != [y for _, y in {tests}]",
+    )
     return all(run_expressions([extract_answer(completion) or ""], [checks])[0])
 
 
 def python_task(name: str = "python") -> Task:
-    return Task(name=name, length=12, make=make, key=lambda e: e.prompt, reward=reward, demonstrate=demonstrate,
-                shows_habit=shows_habit, habit="only the first example is explained")
+    return Task(
+        name=name,
+        length=12,
+        make=make,
+        key=lambda e: e.prompt,
+        reward=reward,
+        demonstrate=demonstrate,
+        shows_habit=shows_habit,
+        habit="only the first example is explained",
+    )
