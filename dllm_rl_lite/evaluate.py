@@ -22,42 +22,12 @@ import torch
 from .evaluation import accuracy_interval, compare, differences, pass_at, read_run, rescored
 from .evaluation.cards import card, protocol
 from .evaluation.rescoring import mean_scores
-from .models import decode, encode_prompts, load_lm
+from .models import MaskedDiffusionLM, decode, encode_prompts, load_lm
 from .names import lookup
-from .processes import ALONE, Team
-from .sampler import ORDERS, Rule, Schedule, Threshold, denoise
+from .processes import gather, own_part, process_count
+from .sampler import ORDERS, Decoding, Rule, Schedule, Threshold, fill_canvas
 from .seeds import generator
 from .tasks import Benchmark, Example, Task, load_task
-
-
-@dataclass(frozen=True)
-class Decoder:
-    """How texts are drawn in an evaluation."""
-
-    rule: Rule | None = None  # None: two tokens a forward pass, surest first
-    length: int = 0  # completion canvas, tokens; 0: the task's own
-    block_length: int | None = None  # tokens of a semi-autoregressive block; None: one block
-    temperature: float = 0.0  # 0: greedy
-    top_p: float = 1.0  # 1: off
-    eos: str = "free"  # see `denoise`
-    samples: int = 1  # texts a problem
-    cache: str = ""  # "prefix" or "dual": faster, and another law (`models/cache.py`)
-
-    def __post_init__(self):
-        if self.samples < 1 or self.length < 0:
-            raise ValueError(
-                f"need samples >= 1 and length >= 0 (0: the task's own), got {self.samples} and {self.length}"
-            )
-        if self.samples > 1 and self.temperature == 0 and not (self.rule and self.rule.random):
-            raise ValueError(
-                f"{self.samples} samples at temperature 0 are {self.samples} times the same text: raise the "
-                "temperature or ask for one sample"
-            )
-
-    def of(self, task: Task | Benchmark) -> Decoder:
-        """With the task's own length and the default rule filled in."""
-        length = self.length or task.length
-        return replace(self, length=length, rule=self.rule or Schedule(max(1, length // 2)))
 
 
 @dataclass(frozen=True)
@@ -124,130 +94,135 @@ class Report:
 
 
 def evaluate(
-    lm,
+    lm: MaskedDiffusionLM,
     task: Task | Benchmark | str,
-    rule: Rule | None = None,
+    decoding: Decoding | Rule | None = None,
     n: int = 256,
     seed: int = 0,
     split: str = "test",
-    temperature: float = 0.0,
-    block_length: int | None = None,
-    batch: int = 128,
-    eos: str = "free",
-    length: int = 0,
+    *,
     samples: int = 1,
-    top_p: float = 1.0,
+    batch: int = 128,
     save: str | os.PathLike | None = None,
     checkpoint_rule: str = "",
     say: Callable[[str], None] | None = None,
-    team: Team = ALONE,
-    cache: str = "",
 ) -> Report:
-    """Solve n problems of a split and report.
+    """Solve n problems of a split and report. Processes that share a run share the batches; all of
+    them get the report.
 
     Args:
-        lm: a model; task: a `Task`, a `Benchmark` or the name of one.
-        rule, length, block_length, temperature, top_p, eos, samples, cache: the `Decoder`'s; by
-            default two tokens a forward pass, surest first, greedy, one text a problem, no cache.
+        lm: the model.
+        task: a task, a benchmark, or the name of one.
+        decoding: how texts are written; a rule alone is greedy decoding by it. What is left open:
+            the task's own length, two tokens per forward pass, the surest first.
         n: problems (the same for equal n, seed and split; a benchmark takes 0 for all of them, in
             file order).
-        batch: texts at a time; results do not depend on it at temperature 0. Above, each batch has
-            its own generator, derived from `seed` and its first item, so a resumed evaluation gives
-            the same texts.
-        team: processes that share the batches; all get the report. It saves nothing.
+        seed: chooses the problems, and all noise.
+        split: "train", "validation" or "test".
+        samples: texts per problem.
+        batch: texts at a time; results do not depend on it if decoding is greedy. Otherwise each
+            batch has its own generator, derived from `seed` and its first item, so a resumed
+            evaluation gives the same texts.
         save: a json-lines file that grows batch by batch; called again with the same arguments, the
-            evaluation goes on where it stopped. checkpoint_rule: for the card, how this checkpoint
-            was chosen. say: a line per batch.
+            evaluation goes on where it stopped. One process only.
+        checkpoint_rule: for the card: how this checkpoint was chosen.
+        say: gets a line per batch.
     Raises:
         ValueError: for arguments that cannot be, or a `save` file that holds another evaluation
             (naming what differs).
     """
-    task = load_task(task) if isinstance(task, str) else task
-    decoder = Decoder(rule, length, block_length, temperature, top_p, eos, samples, cache).of(task)
-    examples = task.sample(n, split, seed)
-    chance = temperature > 0 or decoder.rule.random
-    settings = asdict(replace(decoder, rule=None)) | {
-        "rule": repr(decoder.rule),
-        "batch": batch if chance else "any",
-        "checkpoint_rule": checkpoint_rule or "not stated",
-    }
-    settings = {
-        k: v for k, v in settings.items() if k != "cache" or v
-    }  # cards from before there was one stay as they are
-    made = protocol(lm, task, examples, split, seed, settings)
-    jobs = list(itertools.product(range(len(examples)), range(samples)))
-    if save and team.size > 1:
+    if isinstance(task, str):
+        task = load_task(task)
+    if isinstance(decoding, Rule):
+        decoding = Decoding(rule=decoding)
+    decoding = (decoding or Decoding()).for_canvas(task.length)
+    check_samples(samples, decoding)
+    if save and process_count() > 1:
         raise ValueError(
             "several processes cannot save one evaluation: evaluate the checkpoint with one"
         )
+    examples = task.sample(n, split, seed)
+    settings = card_settings(decoding, samples, batch, checkpoint_rule)
+    made = protocol(lm, task, examples, split, seed, settings)
+    jobs = list(itertools.product(range(len(examples)), range(samples)))
     rows = _claim(Path(save), made, batch, len(jobs)) if save else []
-    for start in team.share(range(len(rows), len(jobs), batch)):
+    for start in own_part(range(len(rows), len(jobs), batch)):
         picked = jobs[start : start + batch]
-        prefill = (
-            "" if split == "train" else task.prefill
-        )  # prompts to train on leave it to the model
-        rows += _batch(
-            lm,
-            task,
-            prefill,
-            decoder,
-            [examples[i] for i, _ in picked],
-            picked,
-            generator(seed, start, "evaluate", lm.device),
-        )
+        noise = generator(seed, start, "evaluate", lm.device)
+        prefill = "" if split == "train" else task.prefill  # d1 trains without
+        new = solve(lm, task, [examples[i] for i, _ in picked], decoding, noise, prefill)
+        for row, (item, sample) in zip(new, picked, strict=True):
+            rows.append({"task": task.name, "item": item, "sample": sample, **row})
         if save:
             with open(save, "a") as file:
-                file.writelines(json.dumps(r) + "\n" for r in rows[start:])
+                file.writelines(json.dumps(row) + "\n" for row in rows[start:])
         if say:
-            right = 100 * statistics.fmean(r["reward"] == 1 for r in rows)
+            right = 100 * statistics.fmean(row["reward"] == 1 for row in rows)
             say(f"{len(rows)} of {len(jobs)} texts, {right:.1f} % right so far")
-    return report(task, examples, team.gather(rows), made)
+    return report(task, examples, gather(rows), made)
 
 
-def _batch(
-    lm,
-    task,
-    prefill: str,
-    decoder: Decoder,
-    examples: list[Example],
-    jobs: list[tuple[int, int]],
-    noise,
-) -> list[dict]:
-    """The saved rows of one batch: texts, their scores, passes and seconds."""
-    start = time.perf_counter()
-    prompts = encode_prompts(lm.tokenizer, [e.prompt for e in examples], prefill)
-    rollout = denoise(
-        lm,
-        prompts,
-        decoder.length,
-        decoder.rule,
-        decoder.block_length,
-        decoder.temperature,
-        top_p=decoder.top_p,
-        eos=decoder.eos,
-        generator=noise,
-        cache=decoder.cache,
-    )
-    texts = decode(lm.tokenizer, rollout.tokens)
-    seconds = (time.perf_counter() - start) / len(jobs)
-    rewards = task.solved(examples, texts)
-    return [
-        {
-            "task": task.name,
-            "item": i,
-            "sample": s,
-            "prompt": e.prompt,
-            "completion": t,
-            "reward": r,
-            "forwards": f,
-            "seconds": round(seconds, 5),
-            "answer": e.answer,
-            "columns": e.columns,
-        }
-        for (i, s), e, t, r, f in zip(
-            jobs, examples, texts, rewards, rollout.n_forwards.tolist(), strict=True
+def check_samples(samples: int, decoding: Decoding) -> None:
+    """Raise ValueError for a number of samples that cannot be, or that would all be one text."""
+    if samples < 1:
+        raise ValueError(f"samples must be at least 1, got {samples}")
+    if samples > 1 and not decoding.random:
+        raise ValueError(
+            f"{samples} samples at temperature 0 are {samples} times the same text: raise the "
+            "temperature or ask for one sample"
         )
-    ]
+
+
+def card_settings(decoding: Decoding, samples: int, batch: int, checkpoint_rule: str) -> dict:
+    """How texts were written, for the card. What the first cards did not have is only named if it
+    is used, so that they can still be compared with new ones."""
+    settings = {
+        "rule": repr(decoding.rule),
+        "length": decoding.length,
+        "block_length": decoding.block_length or None,
+        "temperature": decoding.temperature,
+        "top_p": decoding.top_p,
+        "eos": decoding.eos,
+        "samples": samples,
+    }
+    if decoding.top_k:
+        settings["top_k"] = decoding.top_k
+    if decoding.cache:
+        settings["cache"] = decoding.cache
+    settings["batch"] = batch if decoding.random else "any"
+    settings["checkpoint_rule"] = checkpoint_rule or "not stated"
+    return settings
+
+
+def solve(
+    lm: MaskedDiffusionLM,
+    task: Task | Benchmark,
+    examples: list[Example],
+    decoding: Decoding,
+    generator: torch.Generator,
+    prefill: str,
+) -> list[dict]:
+    """The saved row of each example: its text, reward, passes and seconds."""
+    start = time.perf_counter()
+    prompts = encode_prompts(lm.tokenizer, [example.prompt for example in examples], prefill)
+    rollout = fill_canvas(lm, prompts, decoding, generator=generator)
+    texts = decode(lm.tokenizer, rollout.tokens)
+    seconds = (time.perf_counter() - start) / len(examples)
+    rewards = task.solved(examples, texts)
+    rows = []
+    for i, example in enumerate(examples):
+        rows.append(
+            {
+                "prompt": example.prompt,
+                "completion": texts[i],
+                "reward": rewards[i],
+                "forwards": int(rollout.n_forwards[i]),
+                "seconds": round(seconds, 5),
+                "answer": example.answer,
+                "columns": example.columns,
+            }
+        )
+    return rows
 
 
 def _claim(path: Path, made: dict, batch: int, wanted: int) -> list[dict]:
@@ -371,24 +346,27 @@ def _run(a: argparse.Namespace) -> str:
         if a.threshold
         else Schedule(a.steps or (a.length or task.length) // 2, a.order)
     )
+    decoding = Decoding(
+        rule=rule,
+        length=a.length,
+        block_length=a.block_length,
+        temperature=a.temperature,
+        top_p=a.top_p,
+        eos=a.eos,
+        cache=a.cache,
+    )
     return evaluate(
         lm,
         task,
-        rule,
+        decoding,
         a.problems,
         a.seed,
         a.split,
-        a.temperature,
-        a.block_length or None,
-        a.batch,
-        a.eos,
-        a.length,
-        a.samples,
-        a.top_p,
-        a.save,
-        a.checkpoint_rule,
-        print,
-        cache=a.cache,
+        samples=a.samples,
+        batch=a.batch,
+        save=a.save,
+        checkpoint_rule=a.checkpoint_rule,
+        say=print,
     ).card()
 
 

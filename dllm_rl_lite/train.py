@@ -29,7 +29,19 @@ from .models import (
 from .models.adapters import base_fingerprint, checkpoint_gradients, describe_parameters, learning
 from .planning import Survey, guard_memory, out_of_memory, plan, survey
 from .planning.memory import Memory
-from .processes import ALONE, Team, gathered, is_sharded, join, leave, shard, whole
+from .processes import (
+    add_gradients,
+    check_agreement,
+    exit_processes,
+    full_tensor,
+    gather,
+    init_processes,
+    is_sharded,
+    process_count,
+    process_rank,
+    shard,
+    whole_weights,
+)
 from .sampler import Rollout
 from .seeds import derived_seed, generator
 from .tasks import Benchmark, Task
@@ -62,7 +74,6 @@ class Run:
     reference: (
         MaskedDiffusionLM | ReferencePolicy | None
     )  # the starting model, where a KL penalty needs it
-    team: Team  # the processes that share it
     optimizer: torch.optim.Optimizer
     schedule: torch.optim.lr_scheduler.LRScheduler
     memory: Memory  # what it was estimated to need
@@ -88,39 +99,42 @@ def train(
             function that fails; the message names the step, the method and the last good
             checkpoint.
     """
-    team = join(config.device)
-    say = say if team.rank == 0 else lambda line: None
-    team.agree("configuration", asdict(config))
-    found = survey(config, team.size, team.device)
+    device = init_processes(config.device)
+    if process_rank() > 0:
+        say = lambda line: None  # noqa: E731
+    check_agreement("configuration", asdict(config))
+    found = survey(config, process_count(), device)
     guard_memory(
         found.memory, found.free
     )  # before the folder is claimed: what is advised may then be changed
-    team.agree("task", found.prompts.note)  # and nobody loads before all have seen what is free
-    config = claim(config, team)
-    run_dir, run = Path(config.run_dir), prepare(config, reward, team, found)
+    check_agreement(
+        "task", found.prompts.note
+    )  # and nobody loads before all have seen what is free
+    config = claim(config)
+    run_dir, run = Path(config.run_dir), prepare(config, reward, device, found)
     if config.lora_targets:
         say(describe_parameters(run.lm))
     if isinstance(run.task, Benchmark):
         say(found.prompts.note)
     rows, start, saved = [], 0, complete_checkpoints(run_dir)
-    team.agree("newest checkpoint", saved[-1:])
+    check_agreement("newest checkpoint", saved[-1:])
     if saved:
         done, rows = load_checkpoint(saved[-1], run.lm, run.optimizer, run.schedule)
         start = done + 1
         say(f"resuming {run_dir} after step {done}")
-    board = _tensorboard(run_dir) if config.tensorboard and team.rank == 0 else None
+    board = _tensorboard(run_dir) if config.tensorboard and process_rank() == 0 else None
     for step in range(start, config.steps + 1):  # step 0 is the base model, before any update
         if step > 0 and is_over(config, rows):
             break
         rows.append(guarded_step(run, step, rows))
-        if team.rank == 0:
+        if process_rank() == 0:
             write_log(run_dir / "log.csv", rows)
         say(describe(rows[-1]))
         for name, value in rows[-1].items() if board else ():
             board.add_scalar(name, value, step)
         if step > 0 and (step % config.checkpoint_every == 0 or is_over(config, rows)):
-            team.agree("state of the weights", checksum(run.lm))
-            save_checkpoint(run_dir, step, run.lm, run.optimizer, run.schedule, rows, team)
+            check_agreement("state of the weights", checksum(run.lm))
+            save_checkpoint(run_dir, step, run.lm, run.optimizer, run.schedule, rows)
     if board:
         board.close()
     return TrainResult(rows, run.lm, run_dir)
@@ -157,27 +171,25 @@ def guarded_step(run: Run, step: int, rows: list[dict]) -> dict:
 def prepare(
     config: TrainConfig,
     reward: Callable[..., list[float]] | None,
-    team: Team = ALONE,
+    device: torch.device = torch.device("cpu"),  # noqa: B008
     found: Survey | None = None,
 ) -> Run:
     """Model, optimiser and schedule on the process's device."""
-    found = found or survey(config, team.size, team.device)
+    found = found or survey(config, process_count(), device)
     c, method, numbers = config, METHODS[config.method], config.resolved()
     if (
-        c.quantize and team.device.type == "cpu"
+        c.quantize and device.type == "cpu"
     ):  # there its backward pass gives no gradient after a rollout
         raise ValueError(
             f"quantize={c.quantize!r} trains on a GPU only: set device='auto' where there is one"
         )
-    if c.shard and team.size == 1:
+    if c.shard and process_count() == 1:
         raise ValueError(
             "shard splits a model over several processes, and this is one: set processes, or shard to false"
         )
     task, dtype = found.prompts.task, getattr(torch, c.dtype)
     check_canvas(numbers, task.length)
-    lm = load_lm(
-        c.model, team.device, torch.float32 if c.shard else dtype, quantize=c.quantize or None
-    )
+    lm = load_lm(c.model, device, torch.float32 if c.shard else dtype, quantize=c.quantize or None)
     if c.lora_targets:
         add_adapters(
             lm,
@@ -189,11 +201,11 @@ def prepare(
         )
     if c.gradient_checkpointing:
         checkpoint_gradients(lm)
-    team.agree("model", base_fingerprint(lm))
+    check_agreement("model", base_fingerprint(lm))
     reference = reference_policy(lm) if numbers.kl > 0 else None
     if c.shard:
         for model in (lm, reference):
-            shard(model, team, dtype) if model is not None else None
+            shard(model, device, dtype) if model is not None else None
     optimizer = torch.optim.AdamW(
         trainable_parameters(lm), numbers.lr, (0.9, 0.99), weight_decay=numbers.weight_decay
     )
@@ -208,7 +220,6 @@ def prepare(
         reward or task.reward,
         lm,
         reference,
-        team,
         optimizer,
         schedule,
         found.memory,
@@ -219,7 +230,7 @@ def one_step(run: Run, step: int) -> dict[str, float]:
     """Rollouts, rewards, credit and inner updates; returns the row of the log."""
     c, n = run.config, run.numbers
     problems = run.task.sample(n.prompts, "train", derived_seed(c.seed, step, "problems"))
-    with gathered(run.lm):
+    with whole_weights(run.lm):
         batch = collect(
             run.lm,
             run.task,
@@ -228,7 +239,6 @@ def one_step(run: Run, step: int) -> dict[str, float]:
             n,
             problems,
             rollout_noise(run, step),
-            run.team,
             c.cache,
         )
     start = time.perf_counter()
@@ -244,7 +254,7 @@ def rollout_noise(run: Run, step: int) -> list[torch.Generator]:
     """One generator for each rollout call of a step, on the model's device: the noise of a big
     vocabulary is drawn there."""
     rows, batch = run.numbers.prompts * run.numbers.group, run.config.rollout_batch
-    parts = -(-rows // batch) if batch else run.team.size
+    parts = -(-rows // batch) if batch else process_count()
     names = ["rollout"] if parts == 1 else [f"rollout {i} of {parts}" for i in range(parts)]
     return [generator(run.config.seed, step, name, run.lm.device) for name in names]
 
@@ -256,12 +266,12 @@ def update(run: Run, rollout: Rollout, advantage: Tensor, step: int) -> dict[str
     Returns the log columns, averaged over the inner updates, and `forwards_update`, the forward
     passes (of one row) spent.
     """
-    c, n, team = run.config, run.numbers, run.team
+    c, n = run.config, run.numbers
     seeds = [
         [generator(run.config.seed, step, f"views {i}") for i in chunks]
         for chunks in mask_seeds(n.inner_updates, n.published_quirks)
     ]
-    with gathered(run.lm, run.reference):
+    with whole_weights(run.lm, run.reference):
         batches = [
             score_views(
                 run.lm,
@@ -272,12 +282,11 @@ def update(run: Run, rollout: Rollout, advantage: Tensor, step: int) -> dict[str
                 advantage,
                 s,
                 i == 0,
-                team,
                 c.micro_batch,
             )
             for i, s in enumerate(seeds)
         ]
-    logs, spent = [], sum(team.gather([b.forwards for b in batches]))
+    logs, spent = [], sum(gather([b.forwards for b in batches]))
     for i, batch in enumerate(batches):
         losses: list[None] = []  # one for every backward pass of this process
 
@@ -285,16 +294,14 @@ def update(run: Run, rollout: Rollout, advantage: Tensor, step: int) -> dict[str
             losses.append(loss.backward())
 
         dropped = (
-            f"dropout {i}" if team.rank == 0 else f"dropout {i} of process {team.rank}"
+            f"dropout {i}" if process_rank() == 0 else f"dropout {i} of process {process_rank()}"
         )  # other rows, other units
-        with gathered(run.lm), learning(run.lm, derived_seed(c.seed, step, dropped)):
-            stats = accumulate_gradients(
-                run.lm, run.method, n, batch, backward, c.micro_batch, team
-            )
-            team.add_gradients(run.lm, bool(losses))
+        with whole_weights(run.lm), learning(run.lm, derived_seed(c.seed, step, dropped)):
+            stats = accumulate_gradients(run.lm, run.method, n, batch, backward, c.micro_batch)
+            add_gradients(run.lm, bool(losses))
         spent += stats.pop("forwards")
         norm = torch.nn.utils.clip_grad_norm_(trainable_parameters(run.lm), n.grad_clip)
-        stats["grad_norm"] = float(whole(norm))
+        stats["grad_norm"] = float(full_tensor(norm))
         if not math.isfinite(stats["grad_norm"]):
             raise FloatingPointError("the gradient is not finite: lower lr or grad_clip")
         run.optimizer.step()
@@ -308,18 +315,15 @@ def update(run: Run, rollout: Rollout, advantage: Tensor, step: int) -> dict[str
 def evaluate_validation(run: Run) -> dict[str, float]:
     """Greedy accuracy on held-out problems, with its 95 % interval."""
     c, n = run.config, run.numbers
-    batch = min(c.rollout_batch or 128, 128, -(-c.eval_problems // run.team.size) or 128)
-    with gathered(run.lm):
+    batch = min(c.rollout_batch or 128, 128, -(-c.eval_problems // process_count()) or 128)
+    with whole_weights(run.lm):
         report = evaluate(
             run.lm,
             run.task,
-            n.test_rule(run.task.length),
+            n.test_decoding(run.task.length),
             c.eval_problems,
             split=c.eval_split,
-            block_length=n.block_length or None,
-            eos=n.eos,
             batch=batch,
-            team=run.team,
         )
     return {
         "eval_accuracy": report.accuracy,
@@ -382,7 +386,7 @@ def main() -> None:
             launch(config, start["processes"])
         else:
             train(config)
-            leave()
+            exit_processes()
     except (ValueError, RuntimeError, FloatingPointError) as error:
         options.exit(
             1, f"{ERROR + os.environ['RANK'] + ': ' if 'RANK' in os.environ else ''}{error}\n"

@@ -6,7 +6,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from .. import advantages, estimators, objectives
-from .method import D1, TINY, Method, Numbers
+from .method import Method
+from .numbers import D1, TINY, Numbers
 
 DIFFU_GRPO = Method(
     name="diffu-grpo",

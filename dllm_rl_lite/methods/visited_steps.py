@@ -10,7 +10,7 @@ from .. import advantages, estimators, objectives
 from ..estimators import View
 from ..sampler import Rollout
 from .masked_views import DIFFU_GRPO
-from .method import Numbers
+from .numbers import Numbers
 
 
 def mean_over_steps(rollout: Rollout, generator: torch.Generator, **numbers) -> list[View]:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from .. import advantages, estimators, objectives
 from .masked_views import DIFFU_GRPO, GDPO
-from .method import D1, TINY
+from .numbers import D1, TINY
 
 WD1 = replace(
     DIFFU_GRPO,

@@ -19,25 +19,25 @@ from safetensors.torch import load_file, save_file
 
 from ..models import save_adapters
 from ..models.adapters import adapted_layers, restore_adapters
-from ..processes import ALONE, Team, is_sharded, split_like, whole
+from ..processes import full_tensor, is_sharded, process_rank, split_like
 
 
-def save_checkpoint(
-    run_dir: Path, step: int, lm, optimizer, scheduler, rows: list[dict], team: Team = ALONE
-) -> Path:
+def save_checkpoint(run_dir: Path, step: int, lm, optimizer, scheduler, rows: list[dict]) -> Path:
     """Write `run_dir/checkpoints/step-000123` (model or adapters, optimiser, schedule, log so far),
     then forget all but two.
 
     Everything is written and flushed under another name first and then renamed, so a kill leaves no
-    half checkpoint. The first process of a team writes; split weights are put together for it, so
+    half checkpoint. The first process writes; split weights are put together for it, so
     any number of processes can go on from there.
     """
     weights = (
-        {k: whole(v).cpu() for k, v in lm.backbone.state_dict().items()} if is_sharded(lm) else None
+        {k: full_tensor(v).cpu() for k, v in lm.backbone.state_dict().items()}
+        if is_sharded(lm)
+        else None
     )
     tensors, plain = _flatten(optimizer.state_dict())
     folder = run_dir / "checkpoints" / f"step-{step:06d}"
-    if team.rank:
+    if process_rank():
         return folder
     new = folder.with_suffix(".new")
     shutil.rmtree(new, ignore_errors=True)
@@ -116,7 +116,7 @@ def restore_model(folder: Path, lm) -> None:
 def _flatten(state: dict) -> tuple[dict[str, torch.Tensor], dict]:
     """An optimiser state as named tensors and plain json."""
     tensors = {
-        f"{i}.{k}": whole(v).contiguous()
+        f"{i}.{k}": full_tensor(v).contiguous()
         for i, slot in state["state"].items()
         for k, v in slot.items()
     }

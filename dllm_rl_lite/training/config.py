@@ -14,7 +14,7 @@ import yaml
 
 from ..methods import METHODS, Numbers
 from ..names import lookup, unknown
-from ..processes import ALONE, Team
+from ..processes import check_agreement, process_count, process_rank
 from ..tasks import TASKS, Benchmark, Task, load_task
 from ..values import cast, merged
 from .checkpoint import complete_checkpoints
@@ -158,7 +158,7 @@ def preset(model: str, name: str) -> str:
     return ("tiny" if model == "tiny" else "paper") if name == "auto" else name
 
 
-def claim(config: TrainConfig, team: Team = ALONE) -> TrainConfig:
+def claim(config: TrainConfig) -> TrainConfig:
     """Make `run_dir` this configuration's own, or check that it already is; returns the
     configuration that runs.
 
@@ -181,8 +181,8 @@ def claim(config: TrainConfig, team: Team = ALONE) -> TrainConfig:
                 f"{path} is not readable ({error}): delete {run_dir} or choose another"
             ) from error
     numbers, rows = config.resolved(), config.rollout_batch or found.get("rollout_batch", 0)
-    if not rows and team.size > 1:
-        rows = -(-numbers.prompts // team.size) * numbers.group
+    if not rows and process_count() > 1:
+        rows = -(-numbers.prompts // process_count()) * numbers.group
     config = replace(config, rollout_batch=rows)
     wanted = asdict(config) | {"run_dir": ""}
     changed = (
@@ -195,8 +195,8 @@ def claim(config: TrainConfig, team: Team = ALONE) -> TrainConfig:
         raise ValueError(
             f"{run_dir} holds another run ({both}): choose another run_dir, or delete it to start afresh"
         )
-    team.agree("view of the run folder", found)  # all have read it before one of them writes
-    if team.rank == 0:
+    check_agreement("view of the run folder", found)  # all have read it before one of them writes
+    if process_rank() == 0:
         new = path.with_suffix(".new")
         new.write_text(json.dumps(wanted, indent=1) + "\n")
         new.replace(path)

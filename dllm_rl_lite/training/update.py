@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..estimators import View, estimate, stack, token_logprobs
 from ..methods import Method, Numbers
-from ..processes import ALONE, Team
+from ..processes import gather, own_part
 from ..sampler import Rollout
 
 
@@ -65,7 +65,6 @@ def score_views(
     advantage: Tensor,
     generator: torch.Generator | list[torch.Generator],
     fresh: bool = False,
-    team: Team = ALONE,
     micro_batch: int = 0,
 ) -> UpdateBatch:
     """Draw the views of one update, and score them under the old (current) and the reference
@@ -74,7 +73,7 @@ def score_views(
     With one inner update the old policy is the current one, so its pass is saved. Without a KL
     penalty rows of zero credit cannot move the policy, so they are left out; the normaliser still
     counts them. Several generators draw the views of as many equal chunks of the rows. fresh: the
-    update is the first on these rollouts. Each process of a team draws the views of all rows, and
+    update is the first on these rollouts. Each process draws the views of all rows, and
     keeps its share of them; the normaliser is that of the whole batch. micro_batch: rows that are
     scored at a time, 0: all.
     """
@@ -104,7 +103,7 @@ def score_views(
         method.reduction
     ]
     rows = torch.arange(n, device=advantage.device)
-    rows = team.share(rows if numbers.kl > 0 else rows[(advantage != 0).view(n, -1).any(1)])
+    rows = own_part(rows if numbers.kl > 0 else rows[(advantage != 0).view(n, -1).any(1)])
     rollout, advantage, views = (
         rollout.select(rows),
         advantage[rows],
@@ -158,14 +157,13 @@ def accumulate_gradients(
     scored: UpdateBatch,
     backward: Callable[[Tensor], None],
     micro_batch: int = 0,
-    team: Team = ALONE,
 ) -> dict[str, float]:
     """Add the gradient of the method's loss to the parameters, one backward pass per view and
     micro-batch.
 
     Args:
         backward: called with each partial loss (`Tensor.backward`). micro_batch: rows at a time, 0:
-            all. team: whose numbers are returned; the gradient is this process's own.
+            all. With several processes the numbers are those of all, the gradient is this process's own.
     Returns:
         loss, clip_fraction (share of the ratios that left the clip range), ratio_spread (their
         standard deviation), kl (mean k3 of the scored tokens; 0 without a penalty) and forwards
@@ -179,7 +177,7 @@ def accumulate_gradients(
     chunks = (
         torch.arange(n, device=scored.advantage.device).split(micro_batch or max(n, 1)) if n else ()
     )
-    done = team.gather(
+    done = gather(
         [p for rows in chunks for p in pieces(lm, method, numbers, scored, rows, backward)]
     )
     ratio = torch.cat([p.log_ratio.exp() for p in done]) if done else torch.ones(1)

@@ -17,7 +17,7 @@ import torch
 from dllm_rl_lite.estimators.views import _TargetLogprob
 from dllm_rl_lite.methods import METHODS
 from dllm_rl_lite.models import reference_policy
-from dllm_rl_lite.sampler import Schedule, denoise
+from dllm_rl_lite.sampler import Decoding, Schedule, denoise
 from dllm_rl_lite.sampler.denoiser import _candidates
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -263,17 +263,23 @@ def test_candidates_equal_the_plain_formulas_with_forbidden_tokens_and_ties(rng)
     logits[:, 7] = logits[:25, 9:200] = float("-inf")
     logits[3, [5, 250]] = 30.0
     before = logits.clone()
-    token, logprob, entropy, margin, best, highest = _candidates(logits, 0.0, 0, 1.0, None)
+    found = _candidates(logits, Decoding(), None)
+    token = found.token
     wanted = plain_candidates(logits)
     assert (
-        torch.equal(logits, before) and torch.equal(token, wanted[0]) and torch.equal(best, token)
+        torch.equal(logits, before)
+        and torch.equal(token, wanted[0])
+        and torch.equal(found.likeliest, token)
     )
-    for got, want in zip((logprob, entropy, margin), wanted[1:], strict=True):
+    for got, want in zip((found.logprob, found.entropy, found.margin), wanted[1:], strict=True):
         torch.testing.assert_close(got.double(), want, rtol=1e-5, atol=1e-5)
-    assert torch.equal(logprob, highest) and margin[3] == 0 and token[3] == 5
-    drawn, of_drawn, *_ = _candidates(logits, 2.0, 0, 1.0, rng(1))
+    assert torch.equal(found.logprob, found.highest) and found.margin[3] == 0 and token[3] == 5
+    warm = _candidates(logits, Decoding(temperature=2.0), rng(1))
+    drawn = warm.token
     assert not torch.equal(drawn, token)
-    torch.testing.assert_close(of_drawn, logits.log_softmax(-1).gather(-1, drawn[:, None])[:, 0])
+    torch.testing.assert_close(
+        warm.logprob, logits.log_softmax(-1).gather(-1, drawn[:, None])[:, 0]
+    )
 
 
 @pytest.mark.parametrize("chunk", [1, 4, 100])

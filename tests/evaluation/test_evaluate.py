@@ -15,7 +15,7 @@ from checkpoints import write_checkpoint
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dllm_rl_lite.evaluate import Decoder, evaluate
+from dllm_rl_lite.evaluate import evaluate
 from dllm_rl_lite.evaluation import (
     accuracy_interval,
     compare,
@@ -29,8 +29,9 @@ from dllm_rl_lite.evaluation import (
 )
 from dllm_rl_lite.evaluation.cards import card, fingerprint
 from dllm_rl_lite.models import new_tiny_lm
-from dllm_rl_lite.sampler import Schedule, Threshold
+from dllm_rl_lite.sampler import Decoding, Schedule, Threshold
 
+WARM = Decoding(temperature=1.0)
 SMALL = {"hidden": 32, "layers": 1, "heads": 2, "feed_forward": 64}
 
 
@@ -120,7 +121,7 @@ def test_the_sign_test_and_the_paired_interval_by_hand():
 
 
 def test_batch_size_does_not_change_a_greedy_evaluation(lm):
-    one, many = (evaluate(lm, "python", rule=Threshold(0.3), n=12, batch=b) for b in (1, 12))
+    one, many = (evaluate(lm, "python", Threshold(0.3), n=12, batch=b) for b in (1, 12))
     assert [g["completion"] for g in one.generations] == [g["completion"] for g in many.generations]
     assert one.mean_forwards == many.mean_forwards
     assert not differences(one.protocol, many.protocol)
@@ -132,7 +133,7 @@ def test_a_stopped_evaluation_goes_on_to_the_same_texts(lm, tmp_path):
     path = tmp_path / "run.jsonl"
 
     def run():
-        return evaluate(lm, "chain2", n=5, temperature=1.0, samples=3, batch=4, save=path)
+        return evaluate(lm, "chain2", WARM, n=5, samples=3, batch=4, save=path)
 
     whole = run()
     wanted = [g["completion"] for g in whole.generations]
@@ -151,7 +152,7 @@ def test_a_stopped_evaluation_goes_on_to_the_same_texts(lm, tmp_path):
         assert [g["completion"] for g in read_run(path)[1]] == wanted
         assert (again.accuracy, again.pass_at) == (whole.accuracy, whole.pass_at)
     calls = []
-    evaluate(lm, "chain2", n=5, temperature=1.0, samples=3, batch=4, save=path, say=calls.append)
+    evaluate(lm, "chain2", WARM, n=5, samples=3, batch=4, save=path, say=calls.append)
     assert not calls  # nothing was left to do
 
 
@@ -162,8 +163,8 @@ def test_a_save_file_of_another_evaluation_is_refused(lm, tmp_path):
     for other, named in (
         ({"seed": 1}, "problem_seed"),
         ({"n": 5}, "problems"),
-        ({"length": 12}, "length"),
-        ({"rule": Schedule(4)}, "rule"),
+        ({"decoding": Decoding(length=12)}, "length"),
+        ({"decoding": Schedule(4)}, "rule"),
     ):
         with pytest.raises(ValueError, match=rf"another evaluation .*{named}"):
             evaluate(lm, "chain2", **({"n": 4} | other), save=path)
@@ -203,9 +204,9 @@ def test_the_card_names_what_decides_a_number(lm):
 def test_several_texts_a_problem(lm):
     with pytest.raises(ValueError, match="4 times the same text"):
         evaluate(lm, "chain2", n=2, samples=4)
-    with pytest.raises(ValueError, match="samples >= 1"):
-        Decoder(samples=0)
-    report = evaluate(lm, "python", n=6, samples=4, temperature=1.0)
+    with pytest.raises(ValueError, match="samples must be at least 1, got 0"):
+        evaluate(lm, "chain2", n=2, samples=0)
+    report = evaluate(lm, "python", WARM, n=6, samples=4)
     assert len(report.generations) == 24 and sorted(report.pass_at) == [1, 2, 4]
     by_problem = [[g["reward"] for g in report.generations if g["item"] == i] for i in range(6)]
     assert report.pass_at[4][0] == pytest.approx(statistics.fmean(max(r) == 1 for r in by_problem))
@@ -216,7 +217,7 @@ def test_several_texts_a_problem(lm):
 
 
 def test_length_is_the_canvas(lm):
-    report = evaluate(lm, "chain2", n=2, length=12)
+    report = evaluate(lm, "chain2", Decoding(length=12), n=2)
     assert report.protocol["length"] == 12 and report.mean_forwards == 6
 
 

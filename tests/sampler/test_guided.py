@@ -466,7 +466,7 @@ def test_block_lengths_of_rows_must_fit(lm):
     """One number, or one a row; each must divide the length."""
     for blocks, message in (
         (torch.tensor([4, 5, 4, 4]), "block_length 5 must divide length 12"),
-        (torch.tensor([4, 4]), "one number or one a row"),
+        (torch.tensor([4, 4]), "one number or one per row"),
     ):
         with pytest.raises(ValueError, match=message):
             denoise(lm, PROMPTS, LENGTH, Schedule(6), blocks)
