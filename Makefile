@@ -24,6 +24,7 @@ evaluate: setup  ## evaluate in notebooks/21_evaluate.ipynb; ARGS="model=FOLDER 
 
 test: setup  ## unit tests, then every notebook: does it run, and are its checked outputs the same?
 	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m pytest -n 2 --dist loadfile tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(NBVAL) -p no:cacheprovider notebooks
 
