@@ -23,7 +23,7 @@ from transformers import (
 )
 
 from dllm_rl_lite.models import MaskedDiffusionLM, add_adapters, build_tokenizer, load_lm
-from dllm_rl_lite.models.adapters import checkpoint_gradients, count_parameters, learning
+from dllm_rl_lite.models.adapters import checkpoint_gradients, count_parameters, training_mode
 from dllm_rl_lite.planning import guard_memory, out_of_memory
 from dllm_rl_lite.planning.guards import available_memory, container_rooms, halves, lowered
 from dllm_rl_lite.planning.memory import GIB, estimate_memory, measure, model_shape, saved_bytes
@@ -70,7 +70,7 @@ def saved(kind, layers, c: TrainConfig) -> float:
         [],
     )
     watch = torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t)
-    with lm.precision(), learning(lm, 0), watch:
+    with lm.precision(), training_mode(lm, 0), watch:
         output = lm.backbone.model(ids, use_cache=False)
     sizes = {s.data_ptr(): s.nbytes() for s in (t.untyped_storage() for t in kept)}
     assert output is not None
