@@ -112,7 +112,11 @@ def adapted_layers(lm: MaskedDiffusionLM) -> dict[str, LoraLayer]:
 
 
 def adapter_parameters(lm: MaskedDiffusionLM) -> dict[str, nn.Parameter]:
-    """The adapters' weights under the keys of peft's files."""
+    """The adapters' weights under the keys of peft's files.
+
+    (`get_peft_model_state_dict` would ask for the state of the whole model, which splits gathered
+    weights again.)
+    """
     return {
         PREFIX + name.replace(".default.", "."): parameter
         for name, parameter in lm.backbone.named_parameters()
@@ -195,7 +199,7 @@ def checkpoint_gradients(lm: MaskedDiffusionLM) -> None:
 
     It works in `training_mode`; gradients are the same.
     """
-    enable = getattr(  # the older name is that of transformers before 5.2x
+    enable = getattr(  # transformers 5.17 has only the other name
         lm.backbone, "activation_checkpointing_enable", lm.backbone.gradient_checkpointing_enable
     )
     # The reentrant kind gives no gradient if the embedding is frozen.
@@ -292,7 +296,8 @@ def load_adapters(lm: MaskedDiffusionLM, folder: str | os.PathLike) -> MaskedDif
                 "supported"
             )
     for part, digest in base_fingerprint(lm).items():
-        if digest and base.get(part, digest) != digest:
+        saved = base.get(part)
+        if digest and saved and saved != digest:
             raise ValueError(
                 f"the adapters in {folder} were trained on another base: load the model that they "
                 "started from"

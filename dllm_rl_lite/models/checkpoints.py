@@ -49,7 +49,7 @@ def load_lm(
     """Load a masked diffusion LM: ours or a published checkpoint, from safetensors alone, without
     remote code.
 
-    Weights are streamed, so the host holds one tensor besides the model (and none of it, if
+    Weights are streamed: the host holds a few tensors besides the model (and none of it, if
     `device` is a GPU).
 
     Args:
@@ -84,7 +84,7 @@ def load_lm(
     try:
         backbone = load_weights(folder, kind, config, device, dtype, quantize)
         tokenizer = load_tokenizer(folder, kind, values)
-    except (SafetensorError, OSError, RuntimeError, KeyError, json.JSONDecodeError) as error:
+    except (SafetensorError, OSError, KeyError, json.JSONDecodeError) as error:
         raise ValueError(
             f"the model in {folder} cannot be read ({error}); restore the folder or delete it"
         ) from error
@@ -218,13 +218,18 @@ def load_weights(
 
 
 def map_weights(folder: Path, kind: str, expected: nn.Module) -> dict[str, Tensor]:
-    """A folder's tensors by their stock names, mapped into memory: a tensor is read when it is used.
+    """A folder's tensors by their stock names, mapped into memory: each is read when it is used.
 
-    `from_pretrained(folder, key_mapping=...)` could open the files too, but it would take stock names
-    beside the checkpoint's own, put on adapters that lie in the folder, and say what is missing only
-    after all is read.
+    `from_pretrained(folder, key_mapping=...)` could open the files too. But it takes stock names
+    beside the checkpoint's own, puts on adapters that lie in the folder, and says what is missing
+    only after all is read.
 
-    Raises ValueError with the keys (and files) that are missing, unexpected or of another shape.
+    Args:
+        folder: holds the safetensors files.
+        kind: a key of FAMILIES.
+        expected: the stock module, with or without memory.
+    Raises:
+        ValueError: with the keys (and files) that are missing, unexpected or of another shape.
     """
     wanted = expected.state_dict()
     stock_names = {original_name(kind, name): name for name in wanted}

@@ -241,6 +241,12 @@ def test_another_base_is_refused(fresh, tmp_path):
     merged = merge_adapters(copy.deepcopy(lm))
     with pytest.raises(ValueError, match="trained on another base"):
         load_adapters(merged, tmp_path)
+    identity = json.loads((tmp_path / "base.json").read_text())
+    packed = identity | {"matrices": None}  # as 4 bits leave it: the rest has to do
+    (tmp_path / "base.json").write_text(json.dumps(packed))
+    load_adapters(fresh(1), tmp_path)
+    with pytest.raises(ValueError, match="trained on another base"):
+        load_adapters(fresh(2), tmp_path)
     (tmp_path / "base.json").unlink()
     load_adapters(fresh(2), tmp_path)
     with pytest.raises(ValueError, match="keys or shapes differ"):
@@ -328,8 +334,8 @@ def test_gradient_checkpointing_changes_no_gradient(fresh, adapted, monkeypatch)
 
 
 def test_dropout_draws_from_its_seed(fresh):
-    """Only in training mode; the same seed gives the same gradient, and the global generator is left
-    alone."""
+    """Only in training mode; the same seed gives the same gradient, and the global generator is
+    left alone."""
     lm = stir(add_adapters(fresh(), r=4, dropout=0.3))
     before, plain = torch.get_rng_state(), gradients(lm)
     found = []

@@ -531,9 +531,7 @@ def test_pickled_weights_are_refused(tmp_path):
     folder, weights = write_checkpoint(tmp_path, "Dream")
     (folder / "model.safetensors").unlink()
     torch.save(weights, folder / "pytorch_model.bin")
-    with pytest.raises(
-        ValueError, match=r"lacks \['model.safetensors'\].*pickled weights \(\*.bin"
-    ):
+    with pytest.raises(ValueError, match=r"lacks \['model.safetensors'\].*pickled weights"):
         load_lm(folder)
 
 
