@@ -22,11 +22,12 @@ from .models import (
     MaskedDiffusionLM,
     ReferencePolicy,
     add_adapters,
+    fingerprint,
     load_lm,
     reference_policy,
     trainable_parameters,
 )
-from .models.adapters import base_fingerprint, checkpoint_gradients, describe_parameters, learning
+from .models.adapters import checkpoint_gradients, describe_parameters, training_mode
 from .planning import Survey, guard_memory, out_of_memory, plan, survey
 from .planning.memory import Memory
 from .processes import (
@@ -133,7 +134,8 @@ def train(
         for name, value in rows[-1].items() if board else ():
             board.add_scalar(name, value, step)
         if step > 0 and (step % config.checkpoint_every == 0 or is_over(config, rows)):
-            check_agreement("state of the weights", checksum(run.lm))
+            if not is_sharded(run.lm):  # of split weights there is one copy
+                check_agreement("state of the weights", fingerprint(run.lm))
             save_checkpoint(run_dir, step, run.lm, run.optimizer, run.schedule, rows)
     if board:
         board.close()
@@ -201,7 +203,7 @@ def prepare(
         )
     if c.gradient_checkpointing:
         checkpoint_gradients(lm)
-    check_agreement("model", base_fingerprint(lm))
+    check_agreement("model", fingerprint(lm))
     reference = reference_policy(lm) if numbers.kl > 0 else None
     if c.shard:
         for model in (lm, reference):
@@ -296,7 +298,7 @@ def update(run: Run, rollout: Rollout, advantage: Tensor, step: int) -> dict[str
         dropped = (
             f"dropout {i}" if process_rank() == 0 else f"dropout {i} of process {process_rank()}"
         )  # other rows, other units
-        with whole_weights(run.lm), learning(run.lm, derived_seed(c.seed, step, dropped)):
+        with whole_weights(run.lm), training_mode(run.lm, derived_seed(c.seed, step, dropped)):
             stats = accumulate_gradients(run.lm, run.method, n, batch, backward, c.micro_batch)
             add_gradients(run.lm, bool(losses))
         spent += stats.pop("forwards")
@@ -332,16 +334,6 @@ def evaluate_validation(run: Run) -> dict[str, float]:
         "eval_forwards": report.mean_forwards,
         "seconds_eval": report.seconds,
     }
-
-
-def checksum(lm) -> float:
-    """A number that tells two states of the trained weights apart; of split weights, none: there is
-    one copy."""
-    return (
-        0.0
-        if is_sharded(lm)
-        else sum(float(p.detach().double().sum()) for p in trainable_parameters(lm))
-    )
 
 
 def describe(row: dict) -> str:

@@ -7,21 +7,11 @@ import hashlib
 import platform
 from importlib.metadata import PackageNotFoundError, version
 
+from ..models import fingerprint
+
 LIBRARIES = ("dllm_rl_lite", "torch", "transformers", "peft", "math-verify")
 # What may differ between two runs that are still the same experiment: where it ran, not what ran.
 PLACE = ("device", "libraries", "python", "sandbox")
-
-
-def fingerprint(lm) -> str:
-    """Eight hex digits of the weights: names, shapes and the first 256 values of every tensor,
-    adapters included."""
-    digest = hashlib.blake2b(digest_size=4)
-    for name, weight in sorted(lm.named_parameters(remove_duplicate=False)):
-        digest.update(f"{name}{tuple(weight.shape)}".encode())
-        digest.update(
-            weight.flatten()[:256].detach().clone().float().cpu().numpy().tobytes()
-        )  # numpy pins what it is given
-    return digest.hexdigest()
 
 
 def problems_hash(examples) -> str:

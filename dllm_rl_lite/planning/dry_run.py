@@ -16,7 +16,7 @@ import torch
 from ..estimators import token_logprobs
 from ..methods import METHODS
 from ..models import MaskedDiffusionLM, add_adapters, encode_prompts, load_lm, trainable_parameters
-from ..models.adapters import checkpoint_gradients, learning
+from ..models.adapters import checkpoint_gradients, training_mode
 from ..sampler import Rollout, denoise
 from ..tasks import Benchmark, Task
 from ..training import TrainConfig
@@ -205,7 +205,7 @@ def run_probe(
             token_logprobs(lm, rollout, view, temperature)
 
     def backward():
-        with learning(lm, 0):
+        with training_mode(lm, 0):
             token_logprobs(lm, rollout, view, temperature).sum().backward()
 
     forward(), backward()  # the first of each is slower

@@ -14,8 +14,7 @@ import psutil
 import torch
 
 from ..models import encode_prompts
-from ..models.checkpoints import load_tokenizer, locate, read_config
-from ..models.lm import TINY
+from ..models.checkpoints import load_tokenizer, read_config, resolve_model
 from ..tasks import Benchmark, Example, Task
 from ..training import TrainConfig
 from .memory import GIB, Memory, Workload, estimate_memory, measure, model_shape
@@ -88,7 +87,7 @@ def survey(config: TrainConfig, processes: int = 1, device: torch.device | str =
 
 def find_tokenizer(model: str):
     """The tokenizer of a model, as `load_lm` reads it; None for a folder that has none."""
-    folder = TINY if model == "tiny" else locate(model)
+    folder = resolve_model(model)
     try:
         return load_tokenizer(folder, *read_config(folder))
     except (OSError, ValueError, TypeError, KeyError):

@@ -17,8 +17,8 @@ from torch import nn
 from ..methods import METHODS
 from ..models import MaskedDiffusionLM
 from ..models.adapters import ALL, lora_targets
-from ..models.checkpoints import FAMILIES, locate, read_config, translate
-from ..models.lm import TINY
+from ..models.checkpoints import read_config, resolve_model
+from ..models.families import FAMILIES, stock_config
 from ..training import TrainConfig
 from .passes import scored_tokens
 
@@ -66,12 +66,13 @@ class Shape:
 def model_shape(model: str | MaskedDiffusionLM) -> Shape:
     """The shape of a model, by the name that `load_lm` takes or as it is loaded; no weight is read.
 
-    Raises ValueError as `locate`, `read_config` and `translate` do.
+    Raises ValueError as `resolve_model`, `read_config` and `stock_config` do.
     """
     if isinstance(model, str):
-        folder = TINY if model == "tiny" else locate(model)
+        folder = resolve_model(model)
         kind, values = read_config(folder)
-        config, module = translate(kind, values, f"{folder}/config.json"), FAMILIES[kind].module
+        config = stock_config(kind, values, f"{folder}/config.json")
+        module = FAMILIES[kind].module
     else:
         config, module = model.backbone.config, type(model.backbone)
     with torch.device("meta"):  # parameters without memory

@@ -27,8 +27,8 @@ from dllm_rl_lite.evaluation import (
     rescored,
     wilson,
 )
-from dllm_rl_lite.evaluation.cards import card, fingerprint
-from dllm_rl_lite.models import new_tiny_lm
+from dllm_rl_lite.evaluation.cards import card
+from dllm_rl_lite.models import fingerprint, new_tiny_lm
 from dllm_rl_lite.sampler import Decoding, Schedule, Threshold
 
 WARM = Decoding(temperature=1.0)
