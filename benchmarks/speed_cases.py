@@ -305,7 +305,9 @@ class Update:
         tolerance."""
         nats, share = TOLERANCE[self.lm.backbone.dtype]
         (scored, a1), ((views, old, ref), b1) = counted(self.scored), counted(self.restated)
-        shown = [torch.ones_like(v.scored) if self.method.text_loss else v.scored for v in views]
+        shown = [v.scored for v in views]
+        if self.method.objective.level != "view":  # one estimate from all views
+            shown = [torch.ones_like(views[0].scored)]
         for mine, other in ((scored.old, old), (scored.ref, ref)):
             for x, y, where in zip(mine, other or (), shown, strict=False):
                 within(

@@ -261,7 +261,7 @@ def measure(w: Workload) -> Memory:
     # keeps its part.
     gradients = 4 * trained * (1 + 1 / part if c.shard else 1)
     width, logits = w.prompt_tokens + length, scored_logits(w.micro_batch * w.scored, s)
-    scored = n.kl > 0 or (n.inner_updates > 1 and METHODS[c.method].uses_old)
+    scored = n.kl > 0 or (n.inner_updates > 1 and METHODS[c.method].objective.uses_old)
     scores = no_gradient(w.micro_batch, width, logits, s, c) + (
         gathered if frozen else 0
     )  # the reference beside the policy

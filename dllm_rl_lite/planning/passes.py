@@ -166,10 +166,10 @@ def update_times(config: TrainConfig) -> tuple[int, int, int, int]:
     """
     n, method = config.resolved(), METHODS[config.method]
     times = n.inner_updates
-    old = times if times > 1 and method.uses_old else 0
+    old = times if times > 1 and method.objective.uses_old else 0
     reference = times if n.kl > 0 else 0
     again = 0
-    if method.text_loss is not None and (old or reference):
+    if method.objective.level != "view" and (old or reference):
         again = times - 1 if old else times
     return old, reference, again, times
 

@@ -87,7 +87,7 @@ def ex_08_2(slope) -> None:
 
     def wanted(p, o, a, c):
         leaf = p.clone().requires_grad_()
-        return torch.autograd.grad(clipped_ratio(leaf, o, a, c).sum(), leaf)[0]
+        return torch.autograd.grad(clipped_ratio(leaf - o, a, c).sum(), leaf)[0]
 
     def follows(rule) -> bool:
         return all(
@@ -113,7 +113,10 @@ def ex_08_2(slope) -> None:
                 ),
                 "return one number per token, of the shape of phi",
             ),
-            (lambda: follows(clipped_ratio), "that is the loss; ask for its derivative in phi"),
+            (
+                lambda: follows(lambda p, o, a, c: clipped_ratio(p - o, a, c)),
+                "that is the loss; ask for its derivative in phi",
+            ),
             (
                 lambda: follows(lambda p, o, a, c: -wanted(p, o, a, c)),
                 "the sign: a good text has slope < 0",

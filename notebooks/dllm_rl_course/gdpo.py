@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dllm_rl_lite.estimators import NODES, View
-from dllm_rl_lite.objectives import clipped_text_ratio
+from dllm_rl_lite.objectives import clipped_text_ratio, mean_log_ratio
 from dllm_rl_lite.sampler import Rollout
 
 from .verdict import attempt, differs, judge, raised, result_of, tensor_differs
@@ -83,9 +83,8 @@ def _wanted(per_token: str) -> Tensor:
     tokens = (torch.arange(int(m.max())) < m[:, None]).double()
     start = (d / m)[:, None] * tokens  # each token changed alike
     leaf = start.clone().requires_grad_()
-    loss = clipped_text_ratio(
-        leaf, torch.zeros_like(leaf), None, a[:, None], tokens.bool(), EPSILON, 0.0, per_token
-    )
+    change = mean_log_ratio(leaf, torch.zeros_like(leaf), tokens.bool())
+    loss = clipped_text_ratio(change, a[:, None], EPSILON, tokens.bool(), per_token)
     return torch.autograd.grad(loss.sum(), leaf)[0][:, 0]
 
 
