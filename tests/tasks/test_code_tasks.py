@@ -41,10 +41,16 @@ MBPP = {
 }
 KODCODE = {
     "question": " Reverse a text. ",
-    "solution": "class Empty(ValueError): pass\ndef back(s):\n    if not s: raise Empty('no')\n    return s[::-1]",
-    "test": "import pytest\nfrom solution import back, Empty\ndef test_a():\n    assert back('ab') == 'ba'\n"
-    "def test_b():\n    with pytest.raises(Empty): back('')\n"
-    "class TestMore:\n    def test_c(self): assert back('x') == 'x'\n",
+    "solution": (
+        "class Empty(ValueError): pass\ndef back(s):\n    if not s: raise Empty('no')\n"
+        "    return s[::-1]"
+    ),
+    "test": (
+        "import pytest\nfrom solution import back, Empty\ndef test_a():\n"
+        "    assert back('ab') == 'ba'\n"
+        "def test_b():\n    with pytest.raises(Empty): back('')\n"
+        "class TestMore:\n    def test_c(self): assert back('x') == 'x'\n"
+    ),
     "test_info": [{"function_declaration": "def back(s):", "function_name": "back"}],
 }
 
@@ -284,7 +290,10 @@ def test_kodcode_references_pass(tasks):
 
 # ------------------------------------------------ the real files
 
-YES = "class Yes:\n    __eq__ = __lt__ = __gt__ = __le__ = __ge__ = __contains__ = lambda s, o: True\n    __hash__ = None\n"
+YES = (
+    "class Yes:\n    __eq__ = __lt__ = __gt__ = __le__ = __ge__ = __contains__ = lambda s, o: "
+    "True\n    __hash__ = None\n"
+)
 
 
 @real
