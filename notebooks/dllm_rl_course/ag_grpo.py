@@ -155,11 +155,6 @@ def _sound(text: str, modulo: bool = True) -> bool:
     return all(value(a, s, b) == int(r) for a, s, b, r in _lines(text))
 
 
-def _linked(text: str) -> bool:
-    lines = _lines(text)
-    return all(lines[i][3] == lines[i + 1][0] for i in range(len(lines) - 1))
-
-
 def _worked(prompt: str, text: str) -> bool:
     start, terms = parse(prompt)
     own = [tuple(map(str, line)) for line in work(start, terms, [True] * len(terms))]
