@@ -3,6 +3,7 @@ A reward function has TRL's signature, `reward(prompts, completions, **columns)`
 """
 
 from .answers import (
+    blank_share,
     boxed_format,
     countdown_correct,
     countdown_reward,
@@ -12,6 +13,7 @@ from .answers import (
     gsm8k_correct,
     gsm8k_reward,
     integer_reward,
+    keeps_givens,
     last_boxed,
     math_correct,
     math_reward,
@@ -26,6 +28,7 @@ from .answers import (
 )
 
 __all__ = [
+    "blank_share",
     "boxed_format",
     "countdown_correct",
     "countdown_reward",
@@ -35,6 +38,7 @@ __all__ = [
     "gsm8k_correct",
     "gsm8k_reward",
     "integer_reward",
+    "keeps_givens",
     "last_boxed",
     "math_correct",
     "math_reward",

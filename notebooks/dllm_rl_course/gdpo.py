@@ -135,7 +135,8 @@ def ex_09_2(slope) -> None:
             ),
             (
                 lambda: both(lambda x: -a * x.exp() / m * ((x.exp() - 1).abs() <= EPSILON)),
-                "only the wanted side is flat: a good text that fell keeps its slope, so that it can be repaired",
+                "only the wanted side is flat: a good text that fell keeps its slope, so that it "
+                "can be repaired",
             ),
             (
                 lambda: both(lambda x: -a * x.exp() / m * (1 - open_side(x))),
@@ -173,7 +174,8 @@ def ex_09_2(slope) -> None:
             ),
             (
                 lambda: not (like("inside", inside) and like("outside", outside)),
-                "differentiate -min(r A, clip(r) A): -A times dr/dd where the unclipped term is the smaller, else 0",
+                "differentiate -min(r A, clip(r) A): -A times dr/dd where the unclipped term is "
+                "the smaller, else 0",
             ),
         ],
     )
@@ -250,11 +252,13 @@ def ex_09_3(full_weight) -> None:
             ),
             (
                 lambda: all(len(set(c.tolist())) == 1 for c in counts()),
-                "each count is the same in every row: round up at random, with the chance of the fraction that floor drops",
+                "each count is the same in every row: round up at random, with the chance of the "
+                "fraction that floor drops",
             ),
             (
                 lambda: int(counts()[0].min()) > 0,
-                "at t m = 0.79 the first view must sometimes mask nothing: 'at least 1' makes that node too heavy",
+                "at t m = 0.79 the first view must sometimes mask nothing: 'at least 1' makes "
+                "that node too heavy",
             ),
             (
                 lambda: any(
@@ -269,7 +273,8 @@ def ex_09_3(full_weight) -> None:
             ),
             (
                 mean_off,
-                "the mean count is not quite t m: is the chance of rounding up the fraction of t m?",
+                "the mean count is not quite t m: is the chance of rounding up the fraction of t "
+                "m?",
             ),
             (
                 lambda: (
@@ -280,7 +285,8 @@ def ex_09_3(full_weight) -> None:
                         ]
                     )
                 ),
-                "those weights use the real shares; with counts right on average keep the nominal w / t",
+                "those weights use the real shares; with counts right on average keep the nominal "
+                "w / t",
             ),
             (lambda: weights_off(published), "each scored token weighs w / t of its node"),
         ],

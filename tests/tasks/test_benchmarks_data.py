@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 from dllm_rl_lite import rewards
 from dllm_rl_lite.evaluation.generations import read_generations
 from dllm_rl_lite.rewards import latex as equivalence
-from dllm_rl_lite.tasks import BENCHMARKS, Benchmark, Example, Task, load_task
+from dllm_rl_lite.tasks import BENCHMARKS, Benchmark, Example, GeneratedTask, load_task
 from dllm_rl_lite.tasks.published import puzzles
 from dllm_rl_lite.tasks.published import word_problems as mathematics
-from dllm_rl_lite.tasks.published.puzzles import leave_out, solve
+from dllm_rl_lite.tasks.published.puzzles import solve
+from dllm_rl_lite.tasks.published.splits import leave_out
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
 real = pytest.mark.skipif(not DATA.is_dir(), reason="the public benchmark files are not here")
@@ -111,13 +112,15 @@ def test_train_and_validation_are_disjoint_and_prompted_apart(small, name):
 
 
 def test_load_task_says_what_it_cannot_do():
-    assert isinstance(load_task("sudoku4"), Task) and isinstance(load_task("gsm8k"), Benchmark)
+    assert isinstance(load_task("sudoku4"), GeneratedTask) and isinstance(
+        load_task("gsm8k"), Benchmark
+    )
     assert set(BENCHMARKS) == {*FOUR, "humaneval", "mbpp", "kodcode"}
     for arguments, message in [
         (("gsm8", None), "unknown task 'gsm8'; did you mean 'gsm8k'"),
-        (("chain", "x.jsonl"), "'chain' is a generated task"),
+        (("chain", "x.jsonl"), "'chain' is generated and reads no data"),
         (("sudoku4", None, 3), "pass data= for the published benchmark"),
-        (("chain", None, 0, True), "neither shots nor published_quirks"),
+        (("chain", None, 0, True), "has neither shots nor published_quirks"),
         (("countdown", "x.jsonl", 2), "zero-shot benchmark"),
         (("sudoku4", "x.csv", 4), "shots must be 0 to 3"),
     ]:

@@ -9,16 +9,14 @@ import pytest
 
 from dllm_rl_lite.sandbox import best_level, run_programs
 from dllm_rl_lite.tasks import rewards_of
-from dllm_rl_lite.tasks.published import programs as code
-from dllm_rl_lite.tasks.published.programs import (
+from dllm_rl_lite.tasks.published import code_rewards as code
+from dllm_rl_lite.tasks.published.code_rewards import (
     extract_code,
-    humaneval_task,
     indented,
-    kodcode_task,
-    mbpp_task,
     program,
     published_code,
 )
+from dllm_rl_lite.tasks.published.programs import humaneval_task, kodcode_task, mbpp_task
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
 real = pytest.mark.skipif(not DATA.is_dir(), reason="the real benchmark files are not here")
@@ -233,7 +231,7 @@ def test_a_program_cannot_bring_its_own_math(tasks):
 
 
 def test_rewards(tasks):
-    """Each recipe's numbers, on right, half right, wrong and missing programs in several
+    """AG-GRPO's numbers, on right, half right, wrong and missing programs in several
     formats."""
     examples = tasks["mbpp"].sample(1) * 7
     right, half, bad = (
@@ -258,8 +256,6 @@ def test_rewards(tasks):
     assert of(code.code_correct) == [1, 0, 0, 1, 1, 0, 0] == of(code.published_correct)
     assert of(code.ag_grpo_code_reward) == [2, 1, 1, -1, -1, 0, -1]
     assert of(code.published_ag_grpo_code_reward) == [2, 1, 1, 1, 1, 1, 0]
-    assert of(code.ta_grpo_code_reward) == [2, 1.5, 1, 1.875, 1, 0.125, 0]
-    assert of(code.coupled_code_reward) == [2.5, 1.5, 0.25, 2.5, 2.5, 0, 0]
     assert tasks["mbpp"].rewards_of(examples, texts) == of(code.ag_grpo_code_reward)
 
 

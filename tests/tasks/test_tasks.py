@@ -486,7 +486,7 @@ def test_evaluate_expression_takes_what_fits():
 def test_countdown_reward_by_hand(expression, value):
     """Numbers 2 3 4, target 5: the right value from each number exactly once."""
     e = Example("2 3 4=5", "3+4-2", {"numbers": [2, 3, 4], "target": 5})
-    assert load_task("countdown").score([e], [f"<answer>{expression}</answer>"]) == [value]
+    assert load_task("countdown").rewards_of([e], [f"<answer>{expression}</answer>"]) == [value]
 
 
 @pytest.mark.parametrize(
