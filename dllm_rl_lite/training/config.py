@@ -12,6 +12,7 @@ from pathlib import Path
 
 import yaml
 
+from ..files import write_atomically
 from ..methods import METHODS, Numbers
 from ..names import lookup, unknown
 from ..processes import ALONE, Team
@@ -197,9 +198,7 @@ def claim(config: TrainConfig, team: Team = ALONE) -> TrainConfig:
         )
     team.agree("view of the run folder", found)  # all have read it before one of them writes
     if team.rank == 0:
-        new = path.with_suffix(".new")
-        new.write_text(json.dumps(wanted, indent=1) + "\n")
-        new.replace(path)
+        write_atomically(path, json.dumps(wanted, indent=1) + "\n")
     return config
 
 
