@@ -70,7 +70,7 @@ class Benchmark:
         """Benchmarks name no habit."""
         return False
 
-    def protocol(self) -> dict:
+    def card_entry(self) -> dict:
         """What has to be known to make a number of this benchmark again."""
         return {
             "task": self.name,

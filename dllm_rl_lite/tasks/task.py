@@ -83,7 +83,7 @@ class Task:
         """Of a problem in the mean score."""
         return 1.0
 
-    def protocol(self) -> dict:
+    def card_entry(self) -> dict:
         """What has to be known to make a number of this task again."""
         return {
             "task": self.name,

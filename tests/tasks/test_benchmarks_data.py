@@ -83,7 +83,7 @@ def test_a_benchmark_answers_to_the_names_of_a_task(small, name):
     )
     assert task.solved(test, ["", "no"]) == [0.0, 0.0]
     assert all(json.loads(json.dumps(e.columns)) == e.columns for e in test)
-    card = task.protocol()
+    card = task.card_entry()
     assert (
         card["source"] == str(small / name)
         and card["shots"] == 0
@@ -264,7 +264,7 @@ def test_shots_are_fixed_come_from_train_and_leave_it(small, name):
     assert all(
         e.prompt.split("Question: ")[-1].split("\n")[0] not in shown for e in task.read("train")
     )
-    assert task.protocol()["shots"] == 2 and "2 worked examples" in task.protocol()["prompt"]
+    assert task.card_entry()["shots"] == 2 and "2 worked examples" in task.card_entry()["prompt"]
     with pytest.raises(ValueError, match="shots must be 0 to "):
         load_task(name, str(small / name), shots=99).read("test")
 
