@@ -93,9 +93,6 @@ def format_card(card: dict) -> str:
 
 def differences(first: dict, second: dict, ignore: tuple[str, ...] = PLACE) -> dict[str, tuple]:
     """What two cards disagree on: name -> (first, second). An empty dict means one experiment."""
-    found = {}
-    for name in {**first, **second}:
-        values = (first.get(name), second.get(name))
-        if name not in ignore and values[0] != values[1]:
-            found[name] = values
-    return found
+    names = [name for name in {**first, **second} if name not in ignore]
+    pairs = {name: (first.get(name), second.get(name)) for name in names}
+    return {name: (a, b) for name, (a, b) in pairs.items() if a != b}

@@ -17,10 +17,8 @@ def t_interval(values: list[float]) -> tuple[float, float]:
     if n < 2:
         raise ValueError(f"an interval over seeds needs at least 2 of them, got {n}")
     df = n - 1
-    if df <= len(T95):
-        t = T95[df - 1]
-    else:  # the series in 1 / df is right to 2e-4 from there on
-        t = 1.95996 + 2.37227 / df + 2.82250 / df**2 + 2.55585 / df**3
+    series = 1.95996 + 2.37227 / df + 2.82250 / df**2 + 2.55585 / df**3  # right to 2e-4 for df > 10
+    t = T95[df - 1] if df <= len(T95) else series
     return statistics.fmean(values), t * statistics.stdev(values) / math.sqrt(n)
 
 

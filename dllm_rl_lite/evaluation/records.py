@@ -19,17 +19,21 @@ from .intervals import t_interval
 KEY = ("stage", "method", "variant", "task", "seed", "lr", "budget")
 
 
-def read_table(path: Path) -> pd.DataFrame:
+def read_table(path: Path, missing: str) -> pd.DataFrame:
     """A csv file as a table with one type per column: integers, floats or text.
 
     pandas fills up short lines and shifts long ones, so the shape is checked first.
 
     Args:
-        path: an existing file.
+        path: the file.
+        missing: what to say if there is no such file.
     Raises:
+        FileNotFoundError: for a missing file.
         ValueError: for a line with too many or too few cells, or bad column names, naming file and
             line.
     """
+    if not path.is_file():
+        raise FileNotFoundError(missing)
     with open(path, newline="") as file:
         reader = csv.reader(file)
         names = next(reader, [])
@@ -58,12 +62,8 @@ def read_log(path: str | Path) -> list[dict]:
         FileNotFoundError: for a missing file.
         ValueError: for a malformed line or a cell that is not a number, naming file and line.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"no training log at {path}: train with this run_dir first, or correct the path"
-        )
-    table = read_table(path)
+    missing = f"no training log at {path}: train with this run_dir first, or correct the path"
+    table = read_table(Path(path), missing)
     for name in table.select_dtypes("string"):
         numbers = pd.to_numeric(table[name], errors="coerce")
         index = table.index[numbers.isna() & table[name].notna()][0]
@@ -82,12 +82,8 @@ def read_results(path: str | Path) -> list[dict]:
         FileNotFoundError: for a missing file.
         ValueError: for a malformed line, naming file and line.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"no results at {path}: run the benchmark that makes them, or correct the path"
-        )
-    return as_rows(read_table(path))
+    missing = f"no results at {path}: run the benchmark that makes them, or correct the path"
+    return as_rows(read_table(Path(path), missing))
 
 
 def with_forwards(rows: list[dict]) -> list[dict]:
@@ -98,6 +94,12 @@ def with_forwards(rows: list[dict]) -> list[dict]:
         spent += (row.get("forwards_rollout") or 0) + (row.get("forwards_update") or 0)
         counted.append(row | {"forwards": spent / 1000})
     return counted
+
+
+def _recorded(folder: str | Path, name: str) -> pd.DataFrame:
+    """A table of compare.py; an empty one if it is not there yet."""
+    path = Path(folder) / name
+    return read_table(path, "") if path.is_file() else pd.DataFrame(columns=[*KEY, "step"])
 
 
 def results(
@@ -112,10 +114,7 @@ def results(
         method: only runs of this method; None: of all.
         task: only runs of this task; None: of all.
     """
-    path = Path(folder) / "compare.csv"
-    if not path.is_file():
-        return []
-    table = read_table(path).drop_duplicates(list(KEY), keep="last")
+    table = _recorded(folder, "compare.csv").drop_duplicates(list(KEY), keep="last")
     for column, wanted in (("stage", stage), ("method", method), ("task", task)):
         if wanted is not None:
             table = table[table[column] == wanted]
@@ -136,19 +135,15 @@ def curves(
         stage: runs of this stage.
         task: runs of this task.
     """
-    path = Path(folder) / "compare_curves.csv"
-    if not path.is_file():
-        return {}
-    table = read_table(path)
+    table = _recorded(folder, "compare_curves.csv")
     table = table[(table["stage"] == stage) & (table["task"] == task)]
     if methods:
         table = table[table["method"].isin(methods)]
     found = {}
     runs = table.groupby(["method", "variant", "seed", "lr"], sort=False)
     for (method, variant, _, _), run in runs:
-        label = method
-        if variant != "plain" or stage == "flag":
-            label = f"{method} {variant}"
+        plain = variant == "plain" and stage != "flag"
+        label = method if plain else f"{method} {variant}"
         run = run.drop_duplicates("step", keep="last").sort_values("step")
         found.setdefault(label, []).append(with_forwards(as_rows(run)))
     return found
@@ -161,19 +156,14 @@ def summary(rows: list[dict]) -> list[dict]:
     A run has collapsed if it ends below half of the base model's accuracy. Accuracies are in %; the
     best comes first.
     """
-    if not rows:
-        return []
     found = []
+    if not rows:
+        return found
     groups = pd.DataFrame(rows).groupby(["method", "variant", "task", "lr"], sort=False)
     for (method, variant, task, lr), runs in groups:
         accuracies = (100 * runs["accuracy"]).tolist()
         mean = statistics.fmean(accuracies)
-        low = None
-        high = None
-        if len(accuracies) > 1:
-            _, half = t_interval(accuracies)
-            low = mean - half
-            high = mean + half
+        half = t_interval(accuracies)[1] if len(accuracies) > 1 else None
         found.append(
             {
                 "method": method,
@@ -183,8 +173,8 @@ def summary(rows: list[dict]) -> list[dict]:
                 "seeds": len(runs),
                 "base": 100 * float(runs["before"].iloc[0]),
                 "mean": mean,
-                "low": low,
-                "high": high,
+                "low": None if half is None else mean - half,
+                "high": None if half is None else mean + half,
                 "worst": min(accuracies),
                 "collapsed": int((runs["accuracy"] < runs["before"] / 2).sum()),
                 "steps": float(runs["steps"].mean()),
@@ -210,9 +200,11 @@ def paired(rows: list[dict], method: str, other: str) -> tuple[float, float, int
     Raises:
         ValueError: for fewer than two pairs.
     """
-    table = pd.DataFrame(rows)
-    plain = table[table["variant"] == "plain"]
-    accuracy = 100 * plain.pivot_table("accuracy", ["task", "seed"], "method", aggfunc="last")
-    pairs = accuracy.reindex(columns=[method, other]).dropna()
-    mean, half = t_interval((pairs[method] - pairs[other]).tolist())
-    return mean, half, len(pairs)
+    found = {
+        (r["method"], r["task"], r["seed"]): 100 * r["accuracy"]
+        for r in rows
+        if r["variant"] == "plain"
+    }
+    shared = [k[1:] for k in found if k[0] == method and (other, *k[1:]) in found]
+    mean, half = t_interval([found[(method, *k)] - found[(other, *k)] for k in shared])
+    return mean, half, len(shared)

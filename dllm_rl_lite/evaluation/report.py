@@ -96,21 +96,14 @@ def make_report(
     samples = card.get("samples", 1)
     answered = [examples[row["item"]] for row in rows]
     right = [0] * len(examples)
-    wrong = 0
-    habits = 0
+    habits = []  # of each wrong text: does it show the habit?
     for row, example in zip(rows, answered, strict=True):
         right[row["item"]] += row["reward"] == 1
         if row["reward"] < 1:
-            wrong += 1
-            habits += task.shows_habit(example, row["completion"])
+            habits.append(task.shows_habit(example, row["completion"]))
     accuracy, low, high = accuracy_interval(right, samples)
     seconds = sum(row.get("seconds", 0.0) for row in rows)
-    speed = 0.0
-    if seconds:
-        speed = len(rows) * card.get("length", 0) / seconds
-    passes = {}
-    if samples > 1:
-        passes = {k: pass_at(right, samples, k) for k in PASS_AT if k <= samples}
+    ks = [k for k in PASS_AT if k <= samples] if samples > 1 else []
     return Report(
         task=task.name,
         split=card.get("split", ""),
@@ -120,13 +113,13 @@ def make_report(
         accuracy=accuracy,
         low=low,
         high=high,
-        habit_share=habits / max(wrong, 1),
+        habit_share=sum(habits) / max(len(habits), 1),
         mean_forwards=statistics.fmean(row.get("forwards", 0) for row in rows),
         seconds=seconds,
-        tokens_per_second=speed,
+        tokens_per_second=len(rows) * card.get("length", 0) / seconds if seconds else 0.0,
         generations=rows,
         mean_reward=mean_reward(task, answered, [row["reward"] for row in rows]),
         samples=samples,
-        pass_at=passes,
+        pass_at={k: pass_at(right, samples, k) for k in ks},
         card=card,
     )

@@ -107,9 +107,10 @@ class Rescored:
 
     def rewards_by_problem(self) -> dict[str, float]:
         """As `Report.rewards_by_problem`."""
-        rows = []
-        for example, value in zip(self.examples, self.values, strict=True):
-            rows.append({"prompt": example.prompt, "answer": example.answer, "reward": value})
+        rows = [
+            {"prompt": example.prompt, "answer": example.answer, "reward": value}
+            for example, value in zip(self.examples, self.values, strict=True)
+        ]
         return rewards_by_problem(rows)
 
 
@@ -147,10 +148,9 @@ def rescored(
         )
     if published_quirks is None:
         published_quirks = card.get("published_quirks", False)
-    options = {}
-    if source != "generated":
-        options = {"data": source, "published_quirks": published_quirks}
-    loaded = load_task(name, **options)
+    generated = source == "generated"
+    data = {} if generated else {"data": source, "published_quirks": published_quirks}
+    loaded = load_task(name, **data)
     return Rescored(loaded, examples, texts, values=loaded.solved(examples, texts), card=card)
 
 

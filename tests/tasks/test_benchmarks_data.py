@@ -499,23 +499,6 @@ def test_d1s_rows_become_examples(tmp_path, name):
     )
 
 
-def test_our_own_rows_become_examples(tmp_path):
-    row = {
-        "task": "chain",
-        "prompt": "6-4",
-        "completion": "<answer>2</answer>",
-        "answer": "2",
-        "columns": {},
-        "reward": 1.0,
-    }
-    path = lines(tmp_path / "run.jsonl", [{"protocol": {"task": "chain"}}, row])
-    assert read_generations(path, "chain") == ([Example("6-4", "2")], ["<answer>2</answer>"])
-    with pytest.raises(ValueError, match="run.jsonl line 2 is of the task 'chain', not 'gsm8k'"):
-        read_generations(path, "gsm8k")
-    with pytest.raises(ValueError, match="only a protocol card"):
-        read_generations(lines(tmp_path / "card.jsonl", [{"protocol": {}}]), "chain")
-
-
 @pytest.mark.parametrize(
     "name, change, message",
     [
