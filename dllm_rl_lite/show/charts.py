@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Iterable
 
 import matplotlib.pyplot as plt
+import pandas as pd
 
 from ..evaluation import t_interval
 from ..names import unknown
@@ -32,11 +35,9 @@ OTHER = "#009E73"  # of dots that are no method's
 
 def colours(labels: Iterable[str]) -> dict[str, str]:
     """label -> colour: a known method's own, for others the next one of CYCLE that is free."""
-    labels = dict.fromkeys(labels)
-    own = {label: METHOD_COLOURS[label] for label in labels if label in METHOD_COLOURS}
-    free = [colour for colour in CYCLE if colour not in own.values()] or CYCLE
-    others = [label for label in labels if label not in own]
-    return own | {label: free[i % len(free)] for i, label in enumerate(others)}
+    found = {label: METHOD_COLOURS.get(label) for label in labels}
+    free = itertools.cycle([c for c in CYCLE if c not in found.values()] or CYCLE)
+    return {label: colour or next(free) for label, colour in found.items()}
 
 
 def curves(
@@ -76,85 +77,65 @@ def curves(
     banded = set()  # what the bands are over
     for label, seeds in runs.items():
         colour = colour_of[label]
-        points = [_points(label, rows, column, x, scale) for rows in seeds]
+        points = [scale * _points(label, rows, column, x) for rows in seeds]
+        line = points[0]
         name = label
-        mean = points[0]
-        band = {}
         if len(seeds) > 1:
             for seed in points:
-                ax.plot(list(seed), list(seed.values()), color=colour, linewidth=0.7, alpha=0.5)
-            mean, band = _over_seeds(label, points, x)
+                ax.plot(seed.index, seed["mean"], color=colour, linewidth=0.7, alpha=0.5)
+            line = _over_seeds(label, points, x)
             name = f"{label} (mean of {len(seeds)} seeds)"
-            banded.add("seeds")
-        elif column == "eval_accuracy":
-            band = _over_problems(seeds[0], x, scale)
-            banded |= {"problems"} if band else set()
-        style = {"linewidth": 2.2, "markersize": 4, "marker": "o" if len(mean) < 25 else None}
-        ax.plot(list(mean), list(mean.values()), color=colour, label=name, **style)
-        if band:
-            low, high = zip(*band.values(), strict=True)
-            ax.fill_between(list(band), low, high, color=colour, alpha=0.18, linewidth=0)
+        style = {"linewidth": 2.2, "markersize": 4, "marker": "o" if len(line) < 25 else None}
+        ax.plot(line.index, line["mean"], color=colour, label=name, **style)
+        band = line.dropna()
+        if "low" in band and len(band):
+            ax.fill_between(
+                band.index, band["low"], band["high"], color=colour, alpha=0.18, linewidth=0
+            )
+            banded.add("seeds" if len(seeds) > 1 else "problems")
     _limit_view(ax, percent)
-    if ylabel is None:
-        ylabel = column.replace("_", " ") + (" (%)" if percent else "")
-    ax.set(xlabel=x.replace("_", " "), ylabel=ylabel)
+    own_name = column.replace("_", " ") + (" (%)" if percent else "")
+    ax.set(xlabel=x.replace("_", " "), ylabel=own_name if ylabel is None else ylabel)
     ax.set_title(title, loc="left")
     over = " or ".join(sorted(banded))
     ax.legend(title=f"band: 95 % interval over {over}" if over else None)
     return ax
 
 
-def _points(label: str, rows: list[dict], column: str, x: str, scale: float) -> dict[float, float]:
-    """x -> scale * value of the rows that have both, by x."""
-    points = {float(row[x]): scale * float(row[column]) for row in with_values(rows, x, column)}
-    if not points:
-        known = {name for row in rows for name in row if with_values([row], name)}
+def _points(label: str, rows: list[dict], column: str, x: str) -> pd.DataFrame:
+    """The rows that have a value, by x: `mean`, the value, and for an evaluation `low` and
+    `high`."""
+    names = {x: x, column: "mean"}
+    if column == "eval_accuracy":
+        names |= {"eval_low": "low", "eval_high": "high"}
+    table = pd.DataFrame(rows).reindex(columns=names).apply(pd.to_numeric).rename(columns=names)
+    table = table.dropna(subset=[x, "mean"]).drop_duplicates(x, keep="last")
+    if table.empty:
+        known = {name for row in rows for name in row if row[name] not in (None, "")}
         wanted = x if column in known and x not in known else column
         raise ValueError(f"no row of {label!r} has a value: " + unknown("column", wanted, known))
-    return dict(sorted(points.items()))
+    return table.set_index(x).sort_index()
 
 
-def with_values(rows: list[dict], *columns: str) -> list[dict]:
-    """The rows that have a value in each of these columns."""
-    return [row for row in rows if all(row.get(name) not in (None, "") for name in columns)]
-
-
-def _over_seeds(label: str, points: list[dict[float, float]], x: str) -> tuple[dict, dict]:
-    """x -> mean, and x -> (low, high) of its interval, at each x that all seeds have."""
-    means = {}
-    band = {}
-    for at in points[0]:
-        if all(at in seed for seed in points):
-            mean, half = t_interval([seed[at] for seed in points])
-            means[at] = mean
-            band[at] = (mean - half, mean + half)
-    if not means:
+def _over_seeds(label: str, seeds: list[pd.DataFrame], x: str) -> pd.DataFrame:
+    """Mean and interval over seeds, at each x that all of them have."""
+    shared = pd.concat([seed["mean"] for seed in seeds], axis=1, join="inner")
+    if shared.empty:
         raise ValueError(f"the seeds of {label!r} share no value of {x!r}, so they have no mean")
-    return means, band
-
-
-def _over_problems(rows: list[dict], x: str, scale: float) -> dict[float, tuple[float, float]]:
-    """x -> (low, high) of an evaluation."""
-    band = {}
-    for row in with_values(rows, x, "eval_accuracy", "eval_low", "eval_high"):
-        band[float(row[x])] = (scale * float(row["eval_low"]), scale * float(row["eval_high"]))
-    return band
+    found = [t_interval(values) for values in shared.to_numpy().tolist()]
+    table = pd.DataFrame(found, index=shared.index, columns=["mean", "half"])
+    return table.assign(low=table["mean"] - table["half"], high=table["mean"] + table["half"])
 
 
 def _limit_view(ax: plt.Axes, percent: bool) -> None:
     """Show at most half of the curves' height above and below them, and no share beyond 0 and
     100."""
     values = [value for line in ax.lines for value in line.get_ydata()]
-    low = min(values)
-    high = max(values)
+    low, high = min(values), max(values)
     room = (high - low) / 2 or max(abs(high), 1.0)
     bottom, top = ax.get_ylim()
-    bottom = max(bottom, low - room)
-    top = min(top, high + room)
-    if percent:
-        bottom = max(bottom, -2)
-        top = min(top, 102)
-    ax.set_ylim(bottom, top)
+    least, most = (-2, 102) if percent else (-math.inf, math.inf)
+    ax.set_ylim(max(bottom, low - room, least), min(top, high + room, most))
 
 
 def intervals(
@@ -182,7 +163,7 @@ def intervals(
                 f"{label!r}: need low <= value <= high, got value {value}, low {low}, high {high}"
             )
         dot(ax, y, value, low, high, colour=METHOD_COLOURS.get(label, OTHER))
-    list_rows(ax, points)
+    list_rows(ax, list(points))
     ax.set_xlabel(xlabel)
     ax.grid(False, axis="y")
     return ax
@@ -193,11 +174,9 @@ def dot(
 ) -> None:
     """A horizontal dot, with an error bar if it has an interval."""
     error = None if low is None else [[value - low], [high - value]]
-    look = {"fmt": "o", "markersize": 7, "capsize": 4, "linewidth": 2, "color": colour}
-    ax.errorbar(value, y, xerr=error, **look)
+    ax.errorbar(value, y, xerr=error, fmt="o", markersize=7, capsize=4, linewidth=2, color=colour)
 
 
-def list_rows(ax: plt.Axes, labels: Iterable[str]) -> None:
+def list_rows(ax: plt.Axes, labels: list[str]) -> None:
     """Name the rows of dots, the first on top."""
-    labels = list(labels)
     ax.set(yticks=range(len(labels)), yticklabels=labels, ylim=(len(labels) - 0.5, -0.5))

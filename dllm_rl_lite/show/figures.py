@@ -9,7 +9,7 @@ import pandas as pd
 
 from ..evaluation.records import with_forwards
 from ..names import unknown
-from .charts import CYCLE, METHOD_COLOURS, colours, curves, dot, list_rows, with_values
+from .charts import CYCLE, METHOD_COLOURS, colours, curves, dot, list_rows
 
 PANELS = {
     "eval_accuracy": "validation accuracy (%)",
@@ -33,13 +33,10 @@ def panels(runs: dict[str, list[list[dict]]], columns: list[str] | None = None) 
     Raises:
         ValueError: for no runs, or no known column.
     """
-    counted = {}
-    every_row = []
-    for label, seeds in runs.items():
-        counted[label] = [with_forwards(rows) for rows in seeds]
-        for rows in counted[label]:
-            every_row += rows
-    columns = [name for name in columns or PANELS if with_values(every_row, name)]
+    runs = {label: [with_forwards(rows) for rows in seeds] for label, seeds in runs.items()}
+    every_row = [row for seeds in runs.values() for rows in seeds for row in rows]
+    found = {name for row in every_row for name in row if row[name] not in (None, "")}
+    columns = [name for name in columns or PANELS if name in found]
     if not columns:
         raise ValueError("nothing to draw: no run has any of the columns")
     across = min(3, len(columns))
@@ -49,7 +46,7 @@ def panels(runs: dict[str, list[list[dict]]], columns: list[str] | None = None) 
     for ax, column in zip(axes.flat, columns, strict=False):
         percent = column == "eval_accuracy"
         title = PANELS.get(column, column)
-        curves(counted, column, ax=ax, percent=percent, ylabel="", title=title)
+        curves(runs, column, ax=ax, percent=percent, ylabel="", title=title)
         ax.get_legend().remove()
     for ax in axes.flat[len(columns) :]:
         ax.set_visible(False)
@@ -91,8 +88,8 @@ def comparison(rows: list[dict], log: dict[str, dict[str, list[list[dict]]]]) ->
         for method, seeds in log.get(task, {}).items():
             colour = colours(log[task])[method]
             mean = _mean_curve(seeds)
-            passes.plot(mean["forwards"], mean["eval_accuracy"], color=colour, label=method)
-            steps.plot(mean["step"], mean["eval_accuracy"], color=colour, label=method)
+            for ax, x in ((passes, "forwards"), (steps, "step")):
+                ax.plot(mean[x], 100 * mean["eval_accuracy"], color=colour, label=method)
         passes.set(xlabel="forward passes (thousands)", ylabel="validation accuracy (%)")
         steps.set(xlabel="batches of rollouts", ylabel="validation accuracy (%)")
     handles, labels = axes[0, 1].get_legend_handles_labels()
@@ -115,21 +112,11 @@ def _compare_accuracies(ax: plt.Axes, rows: list[dict]) -> None:
 
 
 def _mean_curve(seeds: list[list[dict]]) -> pd.DataFrame:
-    """Means over seeds of step, forwards and accuracy in %, at the steps that all seeds
-    evaluated."""
-    rows = []
-    for log in seeds:
-        for row in with_values(log, "eval_accuracy"):
-            rows.append(
-                {
-                    "step": row["step"],
-                    "forwards": row["forwards"],
-                    "eval_accuracy": 100 * row["eval_accuracy"],
-                }
-            )
-    by_step = pd.DataFrame(rows).groupby("step")
-    mean = by_step.mean()[by_step.size() == len(seeds)]
-    return mean.reset_index()
+    """Means over seeds of step, forwards and accuracy, at the steps that all seeds evaluated."""
+    table = pd.concat([pd.DataFrame(rows) for rows in seeds])
+    table = table[["step", "forwards", "eval_accuracy"]].apply(pd.to_numeric).dropna()
+    by_step = table.groupby("step", as_index=False)
+    return by_step.mean()[by_step.size()["size"] == len(seeds)]
 
 
 FAMILIES = {

@@ -10,6 +10,7 @@ import itertools
 import math
 
 import matplotlib.pyplot as plt
+import numpy as np
 import torch
 from matplotlib.colors import LinearSegmentedColormap, Normalize, to_hex
 from matplotlib.patches import Rectangle
@@ -21,11 +22,8 @@ from .tables import shorten
 CONFIDENCE = LinearSegmentedColormap.from_list(
     "confidence", plt.get_cmap("YlGnBu")([i / 22 for i in range(1, 11)])
 )
-NEW = "#D55E00"  # the outline of a new cell
-GIVEN = "#DDDDDD"  # backgrounds
-EMPTY = "#F6F6F6"
-MASK = "·"
-END = "∎"
+NEW, GIVEN, EMPTY = "#D55E00", "#DDDDDD", "#F6F6F6"  # outline of new cells; backgrounds
+MASK, END = "·", "∎"
 SYMBOLS = str.maketrans({" ": "␣", "\n": "↵", "\t": "⇥", "\r": "↵"})
 
 
@@ -43,11 +41,8 @@ def frames(rollout: Rollout, row: int = 0) -> Tensor:
 
 def cell_text(rollout: Rollout, tokenizer, token: int) -> str:
     """One token as visible text: masks, ends of sequence and white space as symbols."""
-    if token == rollout.mask_id:
-        return MASK
-    if token == rollout.eos_id:
-        return END
-    return tokenizer.decode([token]).translate(SYMBOLS) or "�"
+    special = {rollout.mask_id: MASK, rollout.eos_id: END}
+    return special.get(token) or tokenizer.decode([token]).translate(SYMBOLS) or "�"
 
 
 def prompt_text(rollout: Rollout, tokenizer, row: int, width: int = 90) -> str:
@@ -60,26 +55,13 @@ def prompt_text(rollout: Rollout, tokenizer, row: int, width: int = 90) -> str:
 def kinds(rollout: Rollout, row: int = 0) -> list[list[str]]:
     """T + 1 lists of L letters: m masked, g given (anchored), w withdrawn later, e end of sequence,
     k any other."""
-    reveal = rollout.unmask_step[row].tolist()
-    last = int(rollout.n_forwards[row])
-    letters = []
-    for k, ids in enumerate(frames(rollout, row).tolist()):
-        cells = zip(ids, reveal, strict=True)
-        letters.append(
-            [_kind(rollout, token, k < last and k <= step, step) for token, step in cells]
-        )
-    return letters
-
-
-def _kind(rollout: Rollout, token: int, unwritten: bool, step: int) -> str:
-    """The letter of a cell. unwritten: the pass that writes it for good is still to come."""
-    if token == rollout.mask_id:
-        return "m"
-    if step < 0:
-        return "g"
-    if unwritten:  # and yet it shows a token: a re-masking rule took that one back
-        return "w"
-    return "e" if token == rollout.eos_id else "k"
+    tokens = frames(rollout, row).numpy()
+    reveal = rollout.unmask_step[row].cpu().numpy()
+    frame = np.arange(len(tokens))[:, None]
+    # A token that is shown before the pass that wrote it for good: a re-masking rule took it back.
+    withdrawn = (frame <= reveal) & (frame < len(tokens) - 1)
+    first_that_holds = [tokens == rollout.mask_id, reveal < 0, withdrawn, tokens == rollout.eos_id]
+    return np.select(first_that_holds, ["m", "g", "w", "e"], default="k").tolist()
 
 
 def backgrounds(rollout: Rollout, row: int = 0) -> list[str]:
@@ -121,11 +103,9 @@ def filmstrip(
     shown = _chosen(len(ids) - 1, steps, max_frames)
     texts = {k: [cell_text(rollout, tokenizer, token) for token in ids[k]] for k in shown}
     order = [str(step) if step >= 0 else "–" for step in rollout.unmask_step[row].tolist()]
-    widths = []  # of the columns, in characters
-    for i, number in enumerate(order):
-        longest = max(len(texts[k][i]) for k in shown)
-        widths.append(1 + max(1.0, 0.8 * len(number), longest))
-    edges = [0, *itertools.accumulate(widths)]
+    columns = zip(order, *texts.values(), strict=True)
+    widths = [1 + max(1.0, 0.8 * len(number), *map(len, cells)) for number, *cells in columns]
+    edges = [0, *itertools.accumulate(widths)]  # of the columns, in characters
     font = min(10.0, max(6.0, 10 * 120 / edges[-1]))
     fig, ax = _strip_axes(edges[-1], len(shown), font)
     above = ids[max(shown[0] - 1, 0)]
@@ -171,12 +151,8 @@ def _row_name(ax, y: float, text: str) -> None:
 def _strip_axes(width: float, n_frames: int, font: float) -> tuple[plt.Figure, plt.Axes]:
     """Axes whose x unit is one character of the given font size, and whose y unit is one line of
     cells."""
-    character = 0.0086 * font  # inches, as all below
-    line = 0.027 * font
-    left = 1.2
-    right = 0.25
-    bottom = 0.45
-    top = 0.6
+    character, line = 0.0086 * font, 0.027 * font  # inches, as all below
+    left, right, bottom, top = 1.2, 0.25, 0.45, 0.6
     rows = n_frames + 2.2
     wide = max(left + width * character + right, 7.2)
     high = rows * line + top + bottom
@@ -241,8 +217,7 @@ LEGEND = {  # letter: text of its cell, words, is it outlined as new?
 def _strip_legend(fig: plt.Figure, ax: plt.Axes, y: float, letters: set[str]) -> None:
     """Explain the kinds of cells that are there, and the colours."""
     place = ax.get_position()
-    wide = fig.get_figwidth()
-    high = fig.get_figheight()
+    wide, high = fig.get_size_inches()
     per_inch = ax.get_xlim()[1] / (place.width * wide)
     x = 0.0
     for letter, (text, words, new) in LEGEND.items():

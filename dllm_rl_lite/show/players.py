@@ -78,10 +78,9 @@ def player(rollout: Rollout, tokenizer, row: int = 0) -> HTML:
     from IPython.display import HTML
 
     last = len(frames(rollout, row)) - 1
-    shades = [CONFIDENCE(quarter / 4) for quarter in range(5)]
     scale = "".join(
-        f'<b style="background:{to_hex(shade)}">{quarter / 4:g}</b>'
-        for quarter, shade in enumerate(shades)
+        f'<b style="background:{to_hex(CONFIDENCE(p))}">{p:g}</b>'
+        for p in (0.0, 0.25, 0.5, 0.75, 1.0)
     )
     return HTML(
         f'<div class="dllm-player mathjax_ignore tex2jax_ignore"><style>{PLAYER_CSS}</style>'
@@ -104,11 +103,9 @@ def _cells(rollout: Rollout, tokenizer, row: int) -> str:
     cells = []
     for i, colour in enumerate(backgrounds(rollout, row)):
         changes = []
-        seen = None
-        for k in range(last + 1):
-            if (ids[k][i], letters[k][i]) != seen:
-                seen = (ids[k][i], letters[k][i])
-                changes.append([k, letters[k][i], cell_text(rollout, tokenizer, ids[k][i])])
+        for k, letter in enumerate(kind[i] for kind in letters):
+            if k == 0 or (ids[k][i], letter) != (ids[k - 1][i], letters[k - 1][i]):
+                changes.append([k, letter, cell_text(rollout, tokenizer, ids[k][i])])
         step, letter, text = changes[-1]
         new = " n" if step == last > 0 else ""
         about = _about(rollout, row, i)

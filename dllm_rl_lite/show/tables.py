@@ -15,10 +15,8 @@ from ..tasks import Example
 def shorten(text: str, width: int) -> str:
     """The text on one line; if it is longer than `width`, its middle becomes an ellipsis."""
     text = str(text).strip().replace("\n", "↵")
-    if len(text) <= width:
-        return text
-    end = len(text) - (width - width // 2 - 1)
-    return text[: width // 2] + "…" + text[end:]
+    start, end = width // 2, width - width // 2 - 1
+    return text if len(text) <= width else text[:start] + "…" + text[len(text) - end :]
 
 
 def table(rows: list[dict], columns: list[str] | None = None) -> str:
@@ -103,5 +101,4 @@ def before_after(
 
 
 def _marked(text: str, reward: float) -> str:
-    mark = "✓" if reward == 1 else "✗"
-    return f"{mark} {shorten(text, 44)}"
+    return ("✓ " if reward == 1 else "✗ ") + shorten(text, 44)
