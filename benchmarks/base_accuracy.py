@@ -59,7 +59,8 @@ def groups(lm, name: str) -> dict:
 
 
 def main() -> None:
-    lm, record = load_lm("tiny"), {}
+    lm = load_lm("tiny")
+    record = {}
     for name, n in TASKS.items():
         rows = {}
         for label, temperature in (("greedy", 0.0), ("rollout", TEMPERATURE)):
@@ -73,7 +74,8 @@ def main() -> None:
             )
         record[name] = rows | groups(lm, name)
         print(
-            f"  groups: mixed {record[name]['mixed']:.2f}, all wrong {record[name]['all_wrong']:.2f}",
+            f"  groups: mixed {record[name]['mixed']:.2f}, "
+            f"all wrong {record[name]['all_wrong']:.2f}",
             flush=True,
         )
     OUT.write_text(json.dumps(record, indent=1) + "\n")

@@ -14,88 +14,25 @@ import os
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import torch
 
-from .evaluation import accuracy_interval, compare, differences, pass_at, read_run, rescored
-from .evaluation.cards import card, protocol
-from .evaluation.rescoring import mean_scores
+from .evaluation import Report, differences, paired_comparison, read_run, rescored
+from .evaluation.cards import format_card, make_card
+from .evaluation.report import make_report, saved_lines
+from .files import write_atomically
 from .models import MaskedDiffusionLM, decode, encode_prompts, load_lm
 from .names import lookup
 from .processes import gather, own_part, process_count
 from .sampler import ORDERS, Decoding, Rule, Schedule, Threshold, fill_canvas
 from .seeds import generator
-from .tasks import Benchmark, Example, Task, load_task
-
-
-@dataclass(frozen=True)
-class Report:
-    """An evaluation. Accuracy counts a text as right where the task's rule gives 1."""
-
-    task: str
-    split: str
-    n: int  # problems
-    temperature: float
-    rule: str
-    accuracy: float
-    # 95 % interval over problems: Wilson's, or Student's t where a problem has several texts
-    low: float
-    high: float
-    habit_share: float  # share of the wrong answers that show the task's habit and no other mistake
-    mean_forwards: float  # forward passes a text
-    seconds: float
-    tokens_per_second: float
-    generations: list[
-        dict
-    ]  # prompt, completion, reward, forwards, answer, columns, item and sample of each text
-    # mean of the rule's value, problems weighed as the benchmark does (Sudoku: blank cells)
-    score: float = 0.0
-    samples: int = 1  # texts a problem
-    pass_at: dict[int, tuple[float, float, float]] = field(
-        default_factory=dict
-    )  # k -> (pass@k, low, high)
-    protocol: dict = field(default_factory=dict)  # what has to be known to make this number again
-
-    def __str__(self) -> str:
-        return (
-            f"{self.task} {self.split}: {100 * self.accuracy:.1f} % [{100 * self.low:.1f}, {100 * self.high:.1f}] "
-            f"of {self.n}, {self.mean_forwards:.1f} forward passes a problem, {self.seconds:.1f} s"
-        )
-
-    def card(self) -> str:
-        """The number and its protocol card, for people."""
-        passes = "".join(
-            f"\n  pass@{k}: {100 * m:.1f} % [{100 * a:.1f}, {100 * b:.1f}]"
-            for k, (m, a, b) in self.pass_at.items()
-            if k > 1
-        )
-        return f"{self}{passes}\n{card(self.protocol)}"
-
-    def save(self, path: str | os.PathLike) -> None:
-        """Write the protocol card and one json line per text; `rescore(path)` reads them back."""
-        lines = [
-            json.dumps({"protocol": self.protocol}),
-            *(json.dumps(g) for g in self.generations),
-        ]
-        Path(path).write_text("\n".join(lines) + "\n")
-
-    def summary(self) -> dict:
-        """Everything but the generations."""
-        return {
-            k: v for k, v in asdict(replace(self, generations=[])).items() if k != "generations"
-        }
-
-    def scores(self) -> dict[str, float]:
-        """problem -> mean score of its texts, for `evaluation.compare`; a problem is its prompt and
-        its answer."""
-        return mean_scores(self.generations)
+from .tasks import Example, Task, load_task
 
 
 def evaluate(
     lm: MaskedDiffusionLM,
-    task: Task | Benchmark | str,
+    task: Task | str,
     decoding: Decoding | Rule | None = None,
     n: int = 256,
     seed: int = 0,
@@ -143,7 +80,7 @@ def evaluate(
         )
     examples = task.sample(n, split, seed)
     settings = card_settings(decoding, samples, batch, checkpoint_rule)
-    made = protocol(lm, task, examples, split, seed, settings)
+    made = make_card(lm, task, examples, split, seed, settings)
     jobs = list(itertools.product(range(len(examples)), range(samples)))
     rows = _claim(Path(save), made, batch, len(jobs)) if save else []
     for start in own_part(range(len(rows), len(jobs), batch)):
@@ -159,7 +96,7 @@ def evaluate(
         if say:
             right = 100 * statistics.fmean(row["reward"] == 1 for row in rows)
             say(f"{len(rows)} of {len(jobs)} texts, {right:.1f} % right so far")
-    return report(task, examples, gather(rows), made)
+    return make_report(task, examples, gather(rows), made)
 
 
 def check_samples(samples: int, decoding: Decoding) -> None:
@@ -196,7 +133,7 @@ def card_settings(decoding: Decoding, samples: int, batch: int, checkpoint_rule:
 
 def solve(
     lm: MaskedDiffusionLM,
-    task: Task | Benchmark,
+    task: Task,
     examples: list[Example],
     decoding: Decoding,
     generator: torch.Generator,
@@ -230,53 +167,18 @@ def _claim(path: Path, made: dict, batch: int, wanted: int) -> list[dict]:
     cut off is dropped."""
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({"protocol": made}) + "\n")
+        write_atomically(path, saved_lines(made, []))
         return []
     found, rows = read_run(path, cut_off=True)
     if changed := differences(found, made):
         both = ", ".join(f"{k} {a!r} -> {b!r}" for k, (a, b) in changed.items())
         raise ValueError(
-            f"{path} holds another evaluation ({both}): choose another file, or delete it to start afresh"
+            f"{path} holds another evaluation ({both}): "
+            "choose another file, or delete it to start afresh"
         )
     rows = rows if len(rows) == wanted else rows[: len(rows) // batch * batch]
-    new = path.with_suffix(".new")
-    new.write_text("".join(json.dumps(r) + "\n" for r in [{"protocol": found}, *rows]))
-    new.replace(path)
+    write_atomically(path, saved_lines(found, rows))
     return rows
-
-
-def report(task: Task | Benchmark, examples: list[Example], rows: list[dict], made: dict) -> Report:
-    """A `Report` of saved or fresh rows; examples[row["item"]] is what a row answers."""
-    samples = made.get("samples", 1)
-    right = [0] * len(examples)
-    for row in rows:
-        right[row["item"]] += row["reward"] == 1
-    accuracy, low, high = accuracy_interval(right, samples)
-    weights = [task.weigh(examples[r["item"]]) for r in rows]
-    wrong = [
-        task.shows_habit(examples[r["item"]], r["completion"]) for r in rows if r["reward"] < 1
-    ]
-    seconds = sum(r.get("seconds", 0.0) for r in rows)
-    ks = [k for k in (1, 2, 4, 8, 16, 32, 64, 128) if k <= samples and samples > 1]
-    return Report(
-        task.name,
-        made.get("split", ""),
-        len(examples),
-        made.get("temperature", 0.0),
-        made.get("rule", ""),
-        accuracy,
-        low,
-        high,
-        sum(wrong) / max(len(wrong), 1),
-        statistics.fmean(r.get("forwards", 0) for r in rows),
-        seconds,
-        len(rows) * made.get("length", 0) / seconds if seconds else 0.0,
-        rows,
-        sum(w * r["reward"] for w, r in zip(weights, rows, strict=True)) / (sum(weights) or 1.0),
-        samples,
-        {k: pass_at(right, samples, k) for k in ks},
-        made,
-    )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -367,7 +269,7 @@ def _run(a: argparse.Namespace) -> str:
         save=a.save,
         checkpoint_rule=a.checkpoint_rule,
         say=print,
-    ).card()
+    ).describe()
 
 
 def _rescore(a: argparse.Namespace) -> str:
@@ -379,12 +281,14 @@ def _compare(a: argparse.Namespace) -> str:
         rescored(path, a.task, a.published_quirks or None) for path in (a.first, a.second)
     )
     lines = [f"first   {a.first}\n        {first}", f"second  {a.second}\n        {second}"]
-    if changed := differences(first.protocol, second.protocol):
+    if changed := differences(first.card, second.card):
         lines += [
             "their cards differ in:",
-            card({k: f"{x} -> {y}" for k, (x, y) in changed.items()}),
+            format_card({k: f"{x} -> {y}" for k, (x, y) in changed.items()}),
         ]
-    return "\n".join([*lines, str(compare(first.scores(), second.scores()))])
+    return "\n".join(
+        [*lines, str(paired_comparison(first.rewards_by_problem(), second.rewards_by_problem()))]
+    )
 
 
 COMMANDS = {"run": _run, "rescore": _rescore, "compare": _compare}

@@ -21,7 +21,7 @@ LAYERS = [
     ("objectives", "sampler", "tasks"),
     ("models", "sandbox"),
     ("rewards",),
-    ("names", "processes", "seeds", "values"),
+    ("files", "names", "processes", "seeds", "values"),
 ]
 FLOOR = {place: height for height, line in enumerate(reversed(LAYERS)) for place in line}
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")

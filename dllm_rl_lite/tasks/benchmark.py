@@ -51,7 +51,7 @@ class Benchmark(Task):
         """What an evaluation counts, per example, in 0..1."""
         return rewards_of(self.correct, examples, completions)
 
-    def protocol(self) -> dict:
+    def card_entry(self) -> dict:
         """What has to be known to make a number of this benchmark again."""
         return {
             "task": self.name,

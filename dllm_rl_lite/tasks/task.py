@@ -50,7 +50,7 @@ class Task(ABC):
         """n problems of a split, the same for equal (n, split, seed) on every machine."""
 
     @abstractmethod
-    def protocol(self) -> dict:
+    def card_entry(self) -> dict:
         """What has to be known to make a number of this task again."""
 
     def rewards_of(self, examples: list[Example], completions: list[str]) -> list[float]:
@@ -102,7 +102,7 @@ class GeneratedTask(Task):
             f"not {n}: ask for fewer"
         )
 
-    def protocol(self) -> dict:
+    def card_entry(self) -> dict:
         """What has to be known to make a number of this task again."""
         return {
             "task": self.name,

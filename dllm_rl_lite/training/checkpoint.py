@@ -7,16 +7,17 @@ draws after a resume.
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from ..files import write_atomically
 from ..models import save_adapters
 from ..models.adapters import adapted_layers, restore_adapters
 from ..processes import full_tensor, is_sharded, process_rank, split_like
@@ -62,13 +63,8 @@ def save_checkpoint(run_dir: Path, step: int, lm, optimizer, scheduler, rows: li
 
 def write_log(path: Path, rows: list[dict]) -> None:
     """Write the whole log, atomically: one row per step, the union of all columns."""
-    columns = list(dict.fromkeys(k for row in rows for k in row))
-    new = path.with_suffix(".new")
-    with open(new, "w", newline="") as file:
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows(rows)
-    os.replace(new, path)
+    log = pd.DataFrame(rows, dtype=object)  # object: integers stay integers beside empty cells
+    write_atomically(path, log.to_csv(index=False))
 
 
 def complete_checkpoints(run_dir: Path) -> list[Path]:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import yaml
 
+from ..files import write_atomically
 from ..methods import METHODS, Numbers
 from ..names import lookup, unknown
 from ..processes import check_agreement, process_count, process_rank
@@ -131,7 +132,7 @@ class TrainConfig:
         """The method's numbers for this run, overrides applied."""
         return METHODS[self.method].numbers(preset(self.model, self.preset), **self.numbers)
 
-    def load_task(self) -> Task | Benchmark:
+    def load_task(self) -> Task:
         """What this run trains on; `published_quirks` is also a benchmark's, which then scores as
         the releases do."""
         quirks = self.resolved().published_quirks and (bool(self.data) or self.task not in TASKS)
@@ -197,9 +198,7 @@ def claim(config: TrainConfig) -> TrainConfig:
         )
     check_agreement("view of the run folder", found)  # all have read it before one of them writes
     if process_rank() == 0:
-        new = path.with_suffix(".new")
-        new.write_text(json.dumps(wanted, indent=1) + "\n")
-        new.replace(path)
+        write_atomically(path, json.dumps(wanted, indent=1) + "\n")
     return config
 
 

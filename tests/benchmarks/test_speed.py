@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 import restatement
+import result_tables
 import speed
 import speed_cases as cases
 import torch
@@ -201,8 +202,8 @@ def test_peak_memory_is_what_a_run_takes_beyond_what_is_there():
 def test_a_table_keeps_other_settings_and_replaces_the_same(tmp_path):
     """Two settings, one of them measured again."""
     path, row = tmp_path / "speed.csv", dict.fromkeys(speed.KEY, "x") | {"ratio": 2.0}
-    speed.record([row, row | {"case": "y"}], path)
-    speed.record([row | {"ratio": 3.14159}], path)
+    result_tables.record([row, row | {"case": "y"}], path, speed.KEY)
+    result_tables.record([row | {"ratio": 3.14159}], path, speed.KEY)
     assert [(r["case"], r["ratio"]) for r in csv.DictReader(path.open())] == [
         ("x", "3.142"),
         ("y", "2"),

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from dllm_rl_lite.evaluate import evaluate
 from dllm_rl_lite.evaluation import (
     accuracy_interval,
-    compare,
     differences,
+    paired_comparison,
     pass_at,
     pass_at_k,
     read_run,
@@ -27,7 +27,7 @@ from dllm_rl_lite.evaluation import (
     rescored,
     wilson,
 )
-from dllm_rl_lite.evaluation.cards import card
+from dllm_rl_lite.evaluation.cards import format_card
 from dllm_rl_lite.models import fingerprint, new_tiny_lm
 from dllm_rl_lite.sampler import Decoding, Schedule, Threshold
 
@@ -101,7 +101,7 @@ def test_texts_of_one_problem_are_not_independent():
 def test_the_sign_test_and_the_paired_interval_by_hand():
     first = {"a": 1.0, "b": 0.0, "c": 0.0, "d": 0.0, "e": 1.0, "only first": 1.0}
     second = {"a": 1.0, "b": 1.0, "c": 1.0, "d": 0.0, "e": 0.0, "only second": 1.0}
-    found = compare(first, second)
+    found = paired_comparison(first, second)
     assert (found.n, found.both, found.first_only, found.second_only, found.neither) == (
         5,
         1,
@@ -115,16 +115,16 @@ def test_the_sign_test_and_the_paired_interval_by_hand():
     assert (found.low, found.high) == (pytest.approx(0.2 - half), pytest.approx(0.2 + half))
     assert found.p == pytest.approx(1.0)  # 1 of 3 heads: 2 (1 + 3) / 8, capped
     six = {str(i): 1.0 for i in range(6)}
-    assert compare({k: 0.0 for k in six}, six).p == pytest.approx(2 / 2**6)
+    assert paired_comparison({k: 0.0 for k in six}, six).p == pytest.approx(2 / 2**6)
     with pytest.raises(ValueError, match="share 0 problems"):
-        compare({"a": 1.0}, {"b": 1.0})
+        paired_comparison({"a": 1.0}, {"b": 1.0})
 
 
 def test_batch_size_does_not_change_a_greedy_evaluation(lm):
     one, many = (evaluate(lm, "python", Threshold(0.3), n=12, batch=b) for b in (1, 12))
     assert [g["completion"] for g in one.generations] == [g["completion"] for g in many.generations]
     assert one.mean_forwards == many.mean_forwards
-    assert not differences(one.protocol, many.protocol)
+    assert not differences(one.card, many.card)
 
 
 def test_a_stopped_evaluation_goes_on_to_the_same_texts(lm, tmp_path):
@@ -175,7 +175,7 @@ def test_a_save_file_of_another_evaluation_is_refused(lm, tmp_path):
 
 def test_the_card_names_what_decides_a_number(lm):
     report = evaluate(lm, "sudoku4", n=3, split="validation", checkpoint_rule="last")
-    text = report.card()
+    text = report.describe()
     for part in (
         str(report),
         "split ",
@@ -192,8 +192,8 @@ def test_the_card_names_what_decides_a_number(lm):
         "published quirks",
     ):
         assert part in text
-    json.dumps(report.protocol)
-    assert card({"a_b": 1, "c": {"x": "2"}}) == "  a b  1\n  c    x 2"
+    json.dumps(report.card)
+    assert format_card({"a_b": 1, "c": {"x": "2"}}) == "  a b  1\n  c    x 2"
     changed = new_tiny_lm(**SMALL).eval()
     assert fingerprint(changed) == fingerprint(lm)
     with torch.no_grad():
@@ -218,7 +218,7 @@ def test_several_texts_a_problem(lm):
 
 def test_length_is_the_canvas(lm):
     report = evaluate(lm, "chain2", Decoding(length=12), n=2)
-    assert report.protocol["length"] == 12 and report.mean_forwards == 6
+    assert report.card["length"] == 12 and report.mean_forwards == 6
 
 
 def test_saved_generations_score_again(lm, tmp_path):

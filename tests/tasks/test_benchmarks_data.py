@@ -84,7 +84,7 @@ def test_a_benchmark_answers_to_the_names_of_a_task(small, name):
     )
     assert task.solved(test, ["", "no"]) == [0.0, 0.0]
     assert all(json.loads(json.dumps(e.columns)) == e.columns for e in test)
-    card = task.protocol()
+    card = task.card_entry()
     assert (
         card["source"] == str(small / name)
         and card["shots"] == 0
@@ -267,7 +267,7 @@ def test_shots_are_fixed_come_from_train_and_leave_it(small, name):
     assert all(
         e.prompt.split("Question: ")[-1].split("\n")[0] not in shown for e in task.read("train")
     )
-    assert task.protocol()["shots"] == 2 and "2 worked examples" in task.protocol()["prompt"]
+    assert task.card_entry()["shots"] == 2 and "2 worked examples" in task.card_entry()["prompt"]
     with pytest.raises(ValueError, match="shots must be 0 to "):
         load_task(name, str(small / name), shots=99).read("test")
 
@@ -500,23 +500,6 @@ def test_d1s_rows_become_examples(tmp_path, name):
         == read_generations(whole, name)
         == ([EXAMPLES[name]] * 2, [D1[name]["generations"]] * 2)
     )
-
-
-def test_our_own_rows_become_examples(tmp_path):
-    row = {
-        "task": "chain",
-        "prompt": "6-4",
-        "completion": "<answer>2</answer>",
-        "answer": "2",
-        "columns": {},
-        "reward": 1.0,
-    }
-    path = lines(tmp_path / "run.jsonl", [{"protocol": {"task": "chain"}}, row])
-    assert read_generations(path, "chain") == ([Example("6-4", "2")], ["<answer>2</answer>"])
-    with pytest.raises(ValueError, match="run.jsonl line 2 is of the task 'chain', not 'gsm8k'"):
-        read_generations(path, "gsm8k")
-    with pytest.raises(ValueError, match="only a protocol card"):
-        read_generations(lines(tmp_path / "card.jsonl", [{"protocol": {}}]), "chain")
 
 
 @pytest.mark.parametrize(

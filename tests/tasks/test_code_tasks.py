@@ -117,7 +117,7 @@ def test_prompts_and_protocol(tasks):
         "Python. \n\nReverse " in prompts["kodcode"]
         and "declaration is def back(s):." in prompts["kodcode"]
     )
-    card = tasks["mbpp"].protocol()
+    card = tasks["mbpp"].card_entry()
     assert (
         card["prefill"] == "<think>" and card["shots"] == 0 and "system message" in card["prompt"]
     )
@@ -267,9 +267,9 @@ def test_published_quirks_change_reward_and_rule(tmp_path):
     assert plain.solved(plain.sample(), [text]) == [1.0] and quirks.solved(
         quirks.sample(), [text]
     ) == [0.0]
-    assert quirks.protocol()["published_quirks"] and quirks.rewards_of(quirks.sample(), ["x"]) == [
-        0.0
-    ]
+    assert quirks.card_entry()["published_quirks"] and quirks.rewards_of(
+        quirks.sample(), ["x"]
+    ) == [0.0]
     assert plain.rewards_of(plain.sample(), ["x"]) == [-1.0]
 
 
@@ -337,5 +337,5 @@ def test_mbpp_references_pass():
 
 
 def test_the_card_says_behind_which_walls_programs_ran(tmp_path):
-    card = mbpp_task(str(tmp_path / "mbpp.jsonl")).protocol()
+    card = mbpp_task(str(tmp_path / "mbpp.jsonl")).card_entry()
     assert card["sandbox"] == best_level() and card["task"] == "mbpp"
