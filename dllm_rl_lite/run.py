@@ -115,9 +115,8 @@ def run(notebook: str | Path, config: str | Path | None = None, words: Sequence[
 
 def main() -> None:
     """The command line."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-    for name in ("traitlets", "asyncio"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    logging.basicConfig(format="%(message)s", stream=sys.stdout)
+    logging.getLogger("papermill").setLevel(logging.INFO)
     try:
         files, words = split_arguments(sys.argv[1:], most=2)
         if not files:

@@ -59,7 +59,10 @@ def read_file(path: str | Path | None) -> DictConfig:
         return OmegaConf.create()
     if not Path(path).is_file():
         raise ValueError(f"no parameter file {path}")
-    return OmegaConf.load(path)
+    found = OmegaConf.load(path)
+    if not isinstance(found, DictConfig):
+        raise ValueError(f"{path} must hold `name: value` lines, found a list")
+    return found
 
 
 def read_words(schema: type, words: Sequence[str]) -> DictConfig:

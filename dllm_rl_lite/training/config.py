@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from ..methods import METHODS, Numbers
@@ -46,9 +46,7 @@ class TrainConfig:
     numbers: dict = option({}, "overrides of the method's numbers, such as numbers.lr=1e-4")
     forwards: int = option(0, "stop after this many forward passes of one row; 0: no limit")
     eval_every: int = option(10, "steps between evaluations; 0: only before and after")
-    eval_problems: int = option(
-        128, "held-out problems per evaluation; 0: the whole split", least=0
-    )
+    eval_problems: int = option(128, "held-out problems per evaluation; 0: all of them", least=0)
     eval_split: str = option("validation", "the split that evaluations during training use")
     checkpoint_every: int = option(10, "steps between checkpoints; one more at the end", least=1)
     rollout_batch: int = option(0, "rows per rollout call, whole groups; 0: all", least=0)
@@ -88,9 +86,9 @@ class TrainConfig:
         low_precision = self.quantize or (self.dtype != "float32" and not self.shard)
         if low_precision and not self.lora_targets:
             raise ValueError(
-                f"dtype {self.dtype!r}, quantize {self.quantize!r}: such weights cannot take a small "
-                "update; set lora_targets, or shard (which keeps a float32 copy), or train float32 "
-                "weights"
+                f"dtype {self.dtype!r}, quantize {self.quantize!r}: such weights cannot take a "
+                "small update; set lora_targets, or shard (which keeps a float32 copy), or train "
+                "float32 weights"
             )
         group = self.resolved().group
         if self.rollout_batch % group:
@@ -190,32 +188,29 @@ class Parameters(TrainConfig):
 
     processes: int = option(1, "start as many processes on this machine")
     dry_run: bool = option(False, "print the plan and stop")
-    test_problems: int = option(0, "of 20_train.ipynb: problems before and after; 0: all")
+    test_problems: int = option(180, "of 20_train.ipynb: problems before and after; 0: all")
     test_split: str = option("test", "of 20_train.ipynb: where they come from")
 
 
-def read_config(
-    path: str | Path | None = None, given: Mapping | None = None
-) -> tuple[TrainConfig, dict]:
-    """A configuration from a YAML file, as in `notebooks/configs`, and from values that override it.
+LAUNCH = ("processes", "dry_run")
+NOTEBOOK = ("test_problems", "test_split")
+
+
+def read_config(path: str | Path | None, given: Mapping | None = None) -> tuple[TrainConfig, dict]:
+    """A configuration from a YAML file and from values that override it, and how to start it.
 
     Args:
-        path: a YAML file, which 20_train.ipynb can also take.
+        path: a file such as those in `notebooks/configs`, which 20_train.ipynb takes too.
         given: values by name.
     Returns:
-        the configuration; and how to start it, "processes" and "dry_run".
+        the configuration, and the values of `LAUNCH`.
     Raises:
-        ValueError: for a file that cannot be read, an unknown name (with the nearest match) or a
-            value of another type.
+        ValueError: for a missing file, an unknown name (with the nearest match) or a value of
+            another type.
     """
     values = read_values(Parameters, read_file(path), given or {})
     values["numbers"] = read_values(Numbers, values.get("numbers", {}), kind="number")
-    start = {"processes": Parameters.processes, "dry_run": Parameters.dry_run}
-    settings = {}
-    known = asdict(TrainConfig())
-    for name, value in values.items():
-        if name in start:
-            start[name] = value
-        elif name in known:
-            settings[name] = value
-    return TrainConfig(**settings), start
+    start = {name: values.pop(name, getattr(Parameters, name)) for name in LAUNCH}
+    for name in NOTEBOOK:
+        values.pop(name, None)
+    return TrainConfig(**values), start
