@@ -131,7 +131,7 @@ def rescored(
         examples, texts = read_generations(path, name)
     else:
         raise ValueError(
-            f"{path} does not say which task it is of: pass task= (on the command line --task)"
+            f"{path} does not say which task it is of: pass task= (also on the command line)"
         )
     quirks = made.get("published_quirks", False) if published_quirks is None else published_quirks
     how = {} if source == "generated" else {"data": source, "published_quirks": quirks}
