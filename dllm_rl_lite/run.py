@@ -32,15 +32,13 @@ def parameters_cell(notebook: Path) -> str:
     """
     if not notebook.is_file():
         raise ValueError(f"no notebook {notebook}")
-    tagged = []
-    for cell in json.loads(notebook.read_text())["cells"]:
-        if "parameters" in cell["metadata"].get("tags", []):
-            tagged.append("".join(cell["source"]))
+    cells = json.loads(notebook.read_text())["cells"]
+    tagged = [cell for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
     if len(tagged) != 1:
         raise ValueError(
             f"{notebook} has {len(tagged)} cells tagged `parameters`; it needs exactly one"
         )
-    return tagged[0]
+    return "".join(tagged[0]["source"])
 
 
 def declared(notebook: Path) -> dict:
@@ -54,10 +52,9 @@ def declared(notebook: Path) -> dict:
 
 def parameters(notebook: Path, config: str | Path | None, words: Sequence[str]) -> dict:
     """The values of a YAML file and then of name=value words, as the notebook's own types."""
-    columns = []
-    for name, default in declared(notebook).items():
-        columns.append((name, type(default), option(default, help="")))
-    schema = make_dataclass("Parameters", columns)
+    defaults = declared(notebook)
+    typed = [(name, type(value), option(value, help="")) for name, value in defaults.items()]
+    schema = make_dataclass("Parameters", typed)
     return read_values(schema, read_file(config), read_words(schema, words))
 
 

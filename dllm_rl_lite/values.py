@@ -47,8 +47,8 @@ def describe_options(schema: type) -> str:
 
 
 def split_arguments(arguments: Sequence[str], most: int) -> tuple[list[str], list[str]]:
-    """The arguments of a command line: at most `most` names, and the name=value words."""
-    names = [a for a in arguments if "=" not in a and not a.startswith("--")][:most]
+    """The first `most` names of a command line, and everything else: its name=value words."""
+    names = [a for a in arguments if "=" not in a and not a.startswith("-")][:most]
     words = [a for a in arguments if a not in names]
     return names, words
 

@@ -64,7 +64,7 @@ class TrainConfig:
         choices=("", "all", "published"),
     )
     lora_r: int = option(128, "rank of the adapters", least=1)
-    lora_alpha: float = option(64.0, "scale of the adapters, times lora_r")
+    lora_alpha: float = option(64.0, "their scale is lora_alpha / lora_r")
     lora_dropout: float = option(0.0, "0.05 in d1's family; with it no ratio starts at exactly 1")
     gradient_checkpointing: bool = option(False, "less memory for one more forward pass")
     quantize: str = option("", "4bit: the frozen base, on a GPU", choices=("", "4bit"))
@@ -153,7 +153,7 @@ def settle_run_dir(config: TrainConfig, team: Team = ALONE) -> TrainConfig:
     config = replace(config, rollout_batch=rows)
     wanted = asdict(config) | {"run_dir": ""}
     changed = []
-    for name in sorted(found and wanted):
+    for name in sorted(found.keys() & wanted):
         if name not in MAY_CHANGE_ON_RESUME and found[name] != wanted[name]:
             changed.append(f"{name} {found[name]!r} -> {wanted[name]!r}")
     if changed:
