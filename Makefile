@@ -36,4 +36,4 @@ lab: setup  ## open JupyterLab on the notebooks
 	$(BIN)/python -m jupyterlab --notebook-dir notebooks
 
 base: setup  ## pretrain the shipped base model again, into runs/base (half an hour)
-	$(BIN)/python -m dllm_rl_lite.training.base_model --out runs/base
+	$(BIN)/python -m dllm_rl_lite.training.base_model runs/base

@@ -1,22 +1,25 @@
 """How good is it? Accuracy with an interval, forward passes, speed, pass@k; every text saved,
-resumed, scored again.
+resumed, scored again. From a shell:
 
-`python -m dllm_rl_lite.evaluate --help` evaluates, scores saved texts again, and compares two runs,
-from a shell.
+    python -m dllm_rl_lite.evaluate run MODEL TASK save=FILE [name=value ...]
+    python -m dllm_rl_lite.evaluate rescore FILE [name=value ...]
+    python -m dllm_rl_lite.evaluate compare FILE FILE [name=value ...]
 """
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import json
 import os
 import statistics
+import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from yaml import YAMLError
 
 from .evaluation import Report, differences, paired_comparison, read_run, rescored
 from .evaluation.cards import format_card, make_card
@@ -28,6 +31,7 @@ from .processes import gather, own_part, process_count
 from .sampler import ORDERS, Decoding, Rule, Schedule, Threshold, fill_canvas
 from .seeds import generator
 from .tasks import Example, Task, load_task
+from .values import describe_options, option, read_values, read_words, split_arguments
 
 
 def evaluate(
@@ -181,129 +185,129 @@ def _claim(path: Path, made: dict, batch: int, wanted: int) -> list[dict]:
     return rows
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    commands = parser.add_subparsers(dest="command", required=True)
-    run = commands.add_parser(
-        "run",
-        help="evaluate a model on a task; the same command again goes on where it stopped",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    run.add_argument("model", help="tiny, a folder, or a hub id such as GSAI-ML/LLaDA-8B-Instruct")
-    run.add_argument("task", help="a name of load_task, such as gsm8k")
-    run.add_argument("--save", required=True, help="the json-lines file of the texts")
-    for name, default, what in (
-        ("data", "", "file, folder or hub id of the task's rows; default: the task's own"),
-        ("adapters", "", "folder of LoRA adapters"),
-        ("split", "test", "of the task"),
-        ("problems", 0, "how many; 0: all of a benchmark"),
-        ("seed", 0, "of problems and noise"),
-        ("shots", 0, "worked examples in the prompt"),
-        ("length", 0, "canvas, tokens; 0: the task's own"),
-        ("steps", 0, "forward passes of the schedule; 0: half the length"),
-        ("order", "confidence", f"of the schedule: {', '.join(ORDERS)}"),
-        ("threshold", 0.0, "reveal all that is surer than this, in place of a schedule; 0: off"),
-        ("block-length", 0, "tokens of a block; 0: one block"),
-        ("temperature", 0.0, "0: greedy"),
-        ("top-p", 1.0, "1: off"),
-        ("samples", 1, "texts a problem"),
-        ("eos", "free", "free, stop or forbid"),
-        ("batch", 16, "texts at a time"),
-        ("device", "cpu", "cpu, cuda, ..."),
-        ("dtype", "float32", "or bfloat16"),
-        ("cache", "", "prefix or dual: faster, and another law (benchmarks/cache.py)"),
-        ("checkpoint-rule", "not stated", "how this checkpoint was chosen, for the protocol card"),
-    ):
-        run.add_argument(f"--{name}", type=type(default), default=default, help=what)
-    again = commands.add_parser(
-        "rescore", help="score saved texts again, offline: this project's files, or d1's"
-    )
-    again.add_argument("file")
-    pair = commands.add_parser(
-        "compare", help="two runs on the same problems, with a paired interval"
-    )
-    pair.add_argument("first")
-    pair.add_argument("second")
-    for one in (again, pair):
-        one.add_argument("--task", default="", help="of files that do not name it, such as d1's")
-    for one in (run, again, pair):
-        one.add_argument(
-            "--published-quirks",
-            action="store_true",
-            help="count as the releases do, mistakes included",
-        )
-    return parser
+@dataclass(frozen=True)
+class ScoringOptions:
+    """What `evaluate rescore FILE` and `evaluate compare FILE FILE` can be told."""
+
+    task: str = option("", "the task of files that do not name it, such as d1's")
+    published_quirks: bool = option(False, "count as the releases do, mistakes included")
 
 
-def _run(a: argparse.Namespace) -> str:
+@dataclass(frozen=True)
+class RunOptions:
+    """What `evaluate run MODEL TASK` can be told."""
+
+    save: str = option("", "the json-lines file of the texts; it must be given")
+    data: str = option("", "file, folder or hub id of the task's rows; empty: the task's own")
+    adapters: str = option("", "folder of LoRA adapters")
+    split: str = option("test", "split of the task")
+    problems: int = option(0, "how many; 0: all of a benchmark")
+    seed: int = option(0, "seeds problems and noise")
+    shots: int = option(0, "worked examples in the prompt")
+    length: int = option(0, "canvas, tokens; 0: the task's own")
+    steps: int = option(0, "forward passes of the schedule; 0: half the length")
+    order: str = option("confidence", f"order of the schedule: {', '.join(ORDERS)}")
+    threshold: float = option(0.0, "instead of a schedule, reveal all that is surer; 0: off")
+    block_length: int = option(0, "tokens per block; 0: one block")
+    temperature: float = option(0.0, "0: greedy")
+    top_p: float = option(1.0, "1: off")
+    samples: int = option(1, "texts per problem")
+    eos: str = option("free", "free, stop or forbid")
+    batch: int = option(16, "texts at a time")
+    device: str = option("cpu", "cpu, cuda, ...")
+    dtype: str = option("float32", "or bfloat16")
+    cache: str = option("", "prefix or dual: faster, from another distribution")
+    checkpoint_rule: str = option("not stated", "how this checkpoint was chosen, for the card")
+    published_quirks: bool = option(False, "count as the releases do, mistakes included")
+
+
+def _run(options: RunOptions, model: str, task_name: str) -> str:
+    """Evaluate a model on a task; the same command again goes on where it stopped."""
+    if not options.save:
+        raise ValueError("give save=FILE, the json-lines file of the texts")
     dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    dtype = lookup("dtype", options.dtype, dtypes)
     task = load_task(
-        a.task, data=a.data or None, shots=a.shots, published_quirks=a.published_quirks
+        task_name,
+        data=options.data or None,
+        shots=options.shots,
+        published_quirks=options.published_quirks,
     )
-    lm = load_lm(a.model, a.device, lookup("dtype", a.dtype, dtypes), adapters=a.adapters or None)
-    rule = (
-        Threshold(a.threshold)
-        if a.threshold
-        else Schedule(a.steps or (a.length or task.length) // 2, a.order)
-    )
+    lm = load_lm(model, options.device, dtype, adapters=options.adapters or None)
+    length = options.length or task.length
+    rule = Schedule(options.steps or length // 2, options.order)
+    if options.threshold:
+        rule = Threshold(options.threshold)
     decoding = Decoding(
         rule=rule,
-        length=a.length,
-        block_length=a.block_length,
-        temperature=a.temperature,
-        top_p=a.top_p,
-        eos=a.eos,
-        cache=a.cache,
+        length=options.length,
+        block_length=options.block_length,
+        temperature=options.temperature,
+        top_p=options.top_p,
+        eos=options.eos,
+        cache=options.cache,
     )
-    return evaluate(
+    report = evaluate(
         lm,
         task,
         decoding,
-        a.problems,
-        a.seed,
-        a.split,
-        samples=a.samples,
-        batch=a.batch,
-        save=a.save,
-        checkpoint_rule=a.checkpoint_rule,
+        n=options.problems,
+        seed=options.seed,
+        split=options.split,
+        samples=options.samples,
+        batch=options.batch,
+        save=options.save,
+        checkpoint_rule=options.checkpoint_rule,
         say=print,
-    ).describe()
-
-
-def _rescore(a: argparse.Namespace) -> str:
-    return str(rescored(a.file, a.task, a.published_quirks or None))
-
-
-def _compare(a: argparse.Namespace) -> str:
-    first, second = (
-        rescored(path, a.task, a.published_quirks or None) for path in (a.first, a.second)
     )
-    lines = [f"first   {a.first}\n        {first}", f"second  {a.second}\n        {second}"]
-    if changed := differences(first.card, second.card):
-        lines += [
-            "their cards differ in:",
-            format_card({k: f"{x} -> {y}" for k, (x, y) in changed.items()}),
-        ]
-    return "\n".join(
-        [*lines, str(paired_comparison(first.rewards_by_problem(), second.rewards_by_problem()))]
-    )
+    return report.describe()
 
 
-COMMANDS = {"run": _run, "rescore": _rescore, "compare": _compare}
+def _rescore(options: ScoringOptions, path: str) -> str:
+    """Score saved texts again, offline: this project's files, or d1's."""
+    return str(rescored(path, options.task, options.published_quirks or None))
+
+
+def _compare(options: ScoringOptions, first_path: str, second_path: str) -> str:
+    """Two runs on the same problems, with a paired interval."""
+    first = rescored(first_path, options.task, options.published_quirks or None)
+    second = rescored(second_path, options.task, options.published_quirks or None)
+    lines = [f"first   {first_path}\n        {first}", f"second  {second_path}\n        {second}"]
+    changed = differences(first.card, second.card)
+    if changed:
+        both = {name: f"{one} -> {other}" for name, (one, other) in changed.items()}
+        lines += ["their cards differ in:", format_card(both)]
+    lines.append(str(paired_comparison(first.rewards_by_problem(), second.rewards_by_problem())))
+    return "\n".join(lines)
+
+
+# command -> what it runs, its options, and how many names it takes
+COMMANDS = {
+    "run": (_run, RunOptions, 2),
+    "rescore": (_rescore, ScoringOptions, 1),
+    "compare": (_compare, ScoringOptions, 2),
+}
 
 
 def main() -> None:
     """The command line."""
-    parser = _parser()
-    a = parser.parse_args()
     try:
-        print(COMMANDS[a.command](a))
-    except (ValueError, RuntimeError, FileNotFoundError) as error:
-        parser.exit(1, f"{error}\n")
+        names, words = split_arguments(sys.argv[1:], most=3)
+        if not names or "--help" in words:
+            print(__doc__)
+            for command, (function, schema, _) in COMMANDS.items():
+                print(f"{command}: {function.__doc__}\n{describe_options(schema)}\n")
+            return
+        function, schema, wanted = lookup("command", names[0], COMMANDS)
+        if len(names) != wanted + 1:
+            raise ValueError(f"{names[0]} takes {wanted} names before name=value, got {names[1:]}")
+        options = schema(**read_values(schema, read_words(schema, words)))
+        print(function(options, *names[1:]))
+    except (ValueError, RuntimeError, FileNotFoundError, YAMLError) as error:
+        sys.exit(str(error))
     except KeyboardInterrupt:
-        parser.exit(130, "\nstopped; finished texts are saved, run the same command to go on\n")
+        print("\nstopped; finished texts are saved, run the same command to go on", file=sys.stderr)
+        sys.exit(130)
 
 
 if __name__ == "__main__":

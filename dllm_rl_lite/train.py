@@ -1,13 +1,15 @@
 """One plain training loop: rollouts, rewards, credit, inner updates, evaluation, log, checkpoint.
 
-It knows no method by name: a `Method` record says what to do. `python -m dllm_rl_lite.train --help`
-starts it from a shell.
+It knows no method by name: a `Method` record says what to do. From a shell:
+
+    python -m dllm_rl_lite.train [CONFIG.yaml] [name=value ...]
 """
 
 from __future__ import annotations
 
 import math
 import os
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -15,6 +17,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from yaml import YAMLError
 
 from .evaluate import evaluate
 from .methods import METHODS, Method, Numbers
@@ -58,8 +61,9 @@ from .training import (
     score_views,
 )
 from .training.checkpoint import load_checkpoint, save_checkpoint, write_log
-from .training.config import check_canvas, claim, parse, parser
+from .training.config import Parameters, check_canvas, settle_run_dir
 from .training.result import ERROR
+from .values import describe_options, read_words, split_arguments
 
 
 @dataclass(frozen=True)
@@ -108,11 +112,11 @@ def train(
     guard_memory(
         found.memory, found.free
     )  # before the folder is claimed: what is advised may then be changed
-    check_agreement(
-        "task", found.prompts.note
-    )  # and nobody loads before all have seen what is free
-    config = claim(config)
-    run_dir, run = Path(config.run_dir), prepare(config, reward, device, found)
+    # Nobody loads before all have seen what is free.
+    check_agreement("task", found.prompts.note)
+    config = settle_run_dir(config)
+    run_dir = Path(config.run_dir)
+    run = prepare(config, reward, device, found)
     if config.lora_targets:
         say(describe_parameters(run.lm))
     if isinstance(run.task, Benchmark):
@@ -365,13 +369,15 @@ def _tensorboard(run_dir: Path):
 
 def main() -> None:
     """The command line."""
-    options = parser(__doc__)
-    given = parse(options)
     try:
-        split = (
-            {"shard": True} if os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true" else {}
-        )  # accelerate's word
-        config, start = read_config(given.pop("config"), given | split)
+        files, words = split_arguments(sys.argv[1:], most=1)
+        if "--help" in words:
+            print(f"{__doc__}\n{describe_options(Parameters)}")
+            return
+        if os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true":  # set by accelerate launch
+            words.append("shard=true")
+        path = files[0] if files else None
+        config, start = read_config(path, read_words(Parameters, words))
         if start["dry_run"]:
             print(plan(config, start["processes"]))
         elif start["processes"] > 1 and "WORLD_SIZE" not in os.environ:
@@ -379,10 +385,9 @@ def main() -> None:
         else:
             train(config)
             exit_processes()
-    except (ValueError, RuntimeError, FloatingPointError) as error:
-        options.exit(
-            1, f"{ERROR + os.environ['RANK'] + ': ' if 'RANK' in os.environ else ''}{error}\n"
-        )
+    except (ValueError, RuntimeError, FloatingPointError, YAMLError) as error:
+        rank = os.environ.get("RANK")
+        sys.exit(str(error) if rank is None else f"{ERROR}{rank}: {error}")
 
 
 if __name__ == "__main__":

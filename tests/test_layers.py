@@ -20,8 +20,8 @@ LAYERS = [
     ("advantages", "estimators"),
     ("objectives", "sampler", "tasks"),
     ("models", "sandbox"),
-    ("rewards",),
-    ("files", "names", "processes", "seeds", "values"),
+    ("rewards", "values"),
+    ("files", "names", "processes", "seeds"),
 ]
 FLOOR = {place: height for height, line in enumerate(reversed(LAYERS)) for place in line}
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")

@@ -144,7 +144,7 @@ def rescored(
         examples, texts = read_generations(path, name)
     else:
         raise ValueError(
-            f"{path} does not say which task it is of: pass task= (on the command line --task)"
+            f"{path} does not say which task it is of: pass task= (also on the command line)"
         )
     if published_quirks is None:
         published_quirks = card.get("published_quirks", False)

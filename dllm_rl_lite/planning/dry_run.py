@@ -1,7 +1,7 @@
 """The dry run: what a run would train, need and take, with hours from a short measured probe;
 nothing is trained or written.
 
-`python -m dllm_rl_lite.train CONFIG.yaml --dry-run` prints it.
+`python -m dllm_rl_lite.train CONFIG.yaml dry_run=true` prints it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Train the tiny base model from nothing: one masked diffusion LM for four tasks, with the habits
 that RL will unlearn.
 
-`python -m dllm_rl_lite.training.base_model --out FOLDER` makes the shipped model again. The record
-of the run that made it is notebooks/results/pretrain.json and pretrain.csv.
+`python -m dllm_rl_lite.training.base_model FOLDER` makes the shipped model again. The record of the
+run that made it is notebooks/results/pretrain.json and pretrain.csv.
 """
 
 from __future__ import annotations
@@ -182,11 +182,5 @@ def pretrain(
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--out",
-        type=Path,
-        required=True,
-        help="folder for the model, its record and its checkpoints",
-    )
-    arguments = parser.parse_args()
-    pretrain(PretrainConfig(), arguments.out)
+    parser.add_argument("folder", type=Path, help="of the model, its record and its checkpoints")
+    pretrain(PretrainConfig(), parser.parse_args().folder)

@@ -7,6 +7,7 @@ import math
 import statistics
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from checkpoints import write_checkpoint
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dllm_rl_lite.evaluate import evaluate
+from dllm_rl_lite.evaluate import RunOptions, ScoringOptions, evaluate, main
 from dllm_rl_lite.evaluation import (
     accuracy_interval,
     differences,
@@ -280,22 +281,49 @@ def shell(*words: str) -> subprocess.CompletedProcess:
 def test_the_command_line_evaluates_resumes_rescores_and_compares(tmp_path):
     files = [str(tmp_path / f"{n}.jsonl") for n in (1, 2)]
     for file, steps in zip(files, ("8", "2"), strict=True):
-        first = shell("run", "tiny", "chain2", "--problems", "12", "--steps", steps, "--save", file)
+        first = shell("run", "tiny", "chain2", "problems=12", f"steps={steps}", f"save={file}")
         assert (
             first.returncode == 0
             and "12 of 12 texts" in first.stdout
             and f"Schedule(steps={steps}" in first.stdout
         )
-    again = shell("run", "tiny", "chain2", "--problems", "12", "--steps", "2", "--save", files[1])
+    again = shell("run", "tiny", "chain2", "problems=12", "steps=2", f"save={files[1]}")
     assert again.returncode == 0 and "12 of 12 texts" not in again.stdout  # nothing left to do
     assert "of 12 texts right" in shell("rescore", files[0]).stdout
     pair = shell("compare", *files).stdout
     assert "rule  Schedule(steps=8" in pair and "over 12 shared problems" in pair
-    other = shell("run", "tiny", "chain2", "--problems", "13", "--steps", "2", "--save", files[1])
+    other = shell("run", "tiny", "chain2", "problems=13", "steps=2", f"save={files[1]}")
     assert other.returncode == 1 and "holds another evaluation (problems 12 -> 13" in other.stderr
-    unknown = shell("run", "tiny", "chian2", "--save", files[0])
+    unknown = shell("run", "tiny", "chian2", f"save={files[0]}")
     assert unknown.returncode == 1 and "did you mean 'chain2'" in unknown.stderr
     assert "Traceback" not in other.stderr + unknown.stderr
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        (
+            ["run", "tiny", "chain2", "problmes=3"],
+            "unknown parameter 'problmes'; did you mean 'pro",
+        ),
+        (["run", "tiny", "chain2", "problems=3"], "give save=FILE"),
+        (["run", "tiny", "problems=3"], "run takes 2 names before name=value, got ['tiny']"),
+        (["run", "tiny", "chain2", "--problems", "3"], "write name=value"),
+        (["evaluate", "tiny", "chain2"], "unknown command 'evaluate'"),
+    ],
+)
+def test_the_command_line_names_what_it_cannot_read(monkeypatch, words, said):
+    monkeypatch.setattr(sys, "argv", ["evaluate", *words])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert said in caught.value.code
+
+
+def test_the_command_line_lists_every_option(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["evaluate"])
+    main()
+    shown = capsys.readouterr().out
+    assert all(f"\n  {f.name}=" in shown for f in (*fields(RunOptions), *fields(ScoringOptions)))
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="the stored LLaDA generations are not here")
@@ -343,16 +371,11 @@ def test_a_published_checkpoint_is_evaluated_on_a_benchmark_from_the_shell(kind,
         "run",
         str(tmp_path / "model"),
         "gsm8k",
-        "--data",
-        str(tmp_path / "gsm8k_test.jsonl"),
-        "--length",
-        "16",
-        "--steps",
-        "4",
-        "--block-length",
-        "8",
-        "--save",
-        save,
+        f"data={tmp_path / 'gsm8k_test.jsonl'}",
+        "length=16",
+        "steps=4",
+        "block_length=8",
+        f"save={save}",
     )
     assert done.returncode == 0, done.stderr
     assert "3 of 3 texts" in done.stdout

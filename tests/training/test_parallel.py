@@ -246,31 +246,26 @@ def test_the_message_of_a_failed_worker_is_its_own(tmp_path, monkeypatch):
 
 
 def test_a_shell_starts_them_itself_and_the_batch_of_a_run_is_kept(tmp_path):
-    """`--processes 2` is torchrun; without a rollout_batch the folder remembers the rows of one
+    """`processes=2` is torchrun; without a rollout_batch the folder remembers the rows of one
     process, and one goes on."""
     shell = [
         sys.executable,
         "-m",
         "dllm_rl_lite.train",
-        "--task",
-        "chain2",
-        "--eval-problems",
-        "8",
-        "--run-dir",
-        str(tmp_path / "run"),
-        "--numbers",
-        '{"prompts": 3, "group": 4}',
-        "--checkpoint-every",
-        "1",
-        "--eval-every",
-        "1",
+        "task=chain2",
+        "eval_problems=8",
+        f"run_dir={tmp_path / 'run'}",
+        "numbers.prompts=3",
+        "numbers.group=4",
+        "checkpoint_every=1",
+        "eval_every=1",
     ]
     first = subprocess.run(
-        [*shell, "--steps", "1", "--processes", "2"], env=ENV, capture_output=True, text=True
+        [*shell, "steps=1", "processes=2"], env=ENV, capture_output=True, text=True
     )
     assert first.returncode == 0 and "step   1  reward" in first.stdout, first.stderr
     assert json.loads((tmp_path / "run" / "config.json").read_text())["rollout_batch"] == 8
-    second = subprocess.run([*shell, "--steps", "2"], env=ENV, capture_output=True, text=True)
+    second = subprocess.run([*shell, "steps=2"], env=ENV, capture_output=True, text=True)
     assert second.returncode == 0 and "after step 1\nstep   2" in second.stdout, second.stderr
     whole = config(
         tmp_path / "whole",
