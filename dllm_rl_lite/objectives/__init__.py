@@ -1,5 +1,5 @@
-"""How credit becomes a loss: ratios, surrogates, penalties and averages, the record that names one of
-each, and the denoising loss of pretraining. A new surrogate goes to surrogates.py.
+"""How advantages become a loss: ratios, surrogates, penalties and averages, the record that names
+one of each, and the denoising loss of pretraining. A new surrogate goes to surrogates.py.
 """
 
 from .averages import AVERAGES, divisors, token_weights

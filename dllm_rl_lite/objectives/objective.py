@@ -16,7 +16,7 @@ LEVELS = ("view", "token", "text")
 
 @dataclass(frozen=True, kw_only=True)
 class Objective:
-    """How credit becomes a loss: surrogate(ratio) plus kl times penalty, averaged.
+    """How advantages become a loss: surrogate(ratio) plus kl times penalty, averaged.
 
     The functions of level "text" also take `scored`, (N, L) bool, the tokens that count.
     """

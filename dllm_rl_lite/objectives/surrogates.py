@@ -1,4 +1,4 @@
-"""Surrogates: how does credit become a number whose gradient improves the policy?
+"""Surrogates: how does an advantage become a number whose gradient improves the policy?
 
 A surrogate takes a log-ratio (or the log-probability itself), the advantage and the clip, and
 returns one value per token; one of whole texts also takes which tokens count, and returns one value

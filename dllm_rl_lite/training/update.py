@@ -294,7 +294,7 @@ def token_pieces(
             logp,
             old_logp,
             ref_logp,
-            as_column(advantage),
+            advantage.view(len(here), -1),
             part.scored,
             clip=numbers.clip,
             kl=numbers.kl,
@@ -342,7 +342,7 @@ def text_pieces(
         leaf,
         old_logp,
         ref_logp,
-        as_column(batch.advantage[rows]),
+        batch.advantage[rows].view(len(rows), -1),
         scored,
         clip=numbers.clip,
         kl=numbers.kl,
@@ -361,13 +361,6 @@ def text_pieces(
             backward(partial)
             forwards += int(live.sum())
     yield micro_batch_log(method, loss, forwards, rollout, logp, old_logp, ref_logp, scored)
-
-
-def as_column(advantage: Tensor) -> Tensor:
-    """(N, 1) of one advantage per text; advantages by token stay (N, L)."""
-    if advantage.ndim == 1:
-        return advantage[:, None]
-    return advantage
 
 
 def micro_batch_log(
