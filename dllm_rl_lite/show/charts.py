@@ -94,8 +94,9 @@ def curves(
             )
             banded.add("seeds" if len(seeds) > 1 else "problems")
     _limit_view(ax, percent)
-    own_name = column.replace("_", " ") + (" (%)" if percent else "")
-    ax.set(xlabel=x.replace("_", " "), ylabel=own_name if ylabel is None else ylabel)
+    if ylabel is None:
+        ylabel = column.replace("_", " ") + (" (%)" if percent else "")
+    ax.set(xlabel=x.replace("_", " "), ylabel=ylabel)
     ax.set_title(title, loc="left")
     over = " or ".join(sorted(banded))
     ax.legend(title=f"band: 95 % interval over {over}" if over else None)

@@ -82,14 +82,15 @@ def comparison(rows: list[dict], log: dict[str, dict[str, list[list[dict]]]]) ->
         layout="constrained",
         gridspec_kw={"width_ratios": [1.15, 1, 1]},
     )
+    colour_of = colours([row["method"] for row in rows] + [*itertools.chain(*log.values())])
     for (dots, passes, steps), task in zip(axes, tasks, strict=True):
-        _compare_accuracies(dots, [row for row in rows if row["task"] == task])
+        _compare_accuracies(dots, [row for row in rows if row["task"] == task], colour_of)
         dots.set_title(task, loc="left")
         for method, seeds in log.get(task, {}).items():
-            colour = colours(log[task])[method]
             mean = _mean_curve(seeds)
-            for ax, x in ((passes, "forwards"), (steps, "step")):
-                ax.plot(mean[x], 100 * mean["eval_accuracy"], color=colour, label=method)
+            look = {"color": colour_of[method], "label": method}
+            passes.plot(mean["forwards"], 100 * mean["eval_accuracy"], **look)
+            steps.plot(mean["step"], 100 * mean["eval_accuracy"], **look)
         passes.set(xlabel="forward passes (thousands)", ylabel="validation accuracy (%)")
         steps.set(xlabel="batches of rollouts", ylabel="validation accuracy (%)")
     handles, labels = axes[0, 1].get_legend_handles_labels()
@@ -98,15 +99,14 @@ def comparison(rows: list[dict], log: dict[str, dict[str, list[list[dict]]]]) ->
     return fig
 
 
-def _compare_accuracies(ax: plt.Axes, rows: list[dict]) -> None:
+def _compare_accuracies(ax: plt.Axes, rows: list[dict], colour_of: dict[str, str]) -> None:
     """The test accuracies of the methods on one task."""
-    methods = [row["method"] for row in rows]
     for y, row in enumerate(rows):
-        colour = colours(methods)[row["method"]]
+        colour = colour_of[row["method"]]
         dot(ax, y, row["mean"], row["low"], row["high"], colour=colour)
         ax.plot(row["worst"], y, "x", color=colour)
     ax.axvline(rows[0]["base"], color=METHOD_COLOURS["base"], linestyle="--", linewidth=1.2)
-    list_rows(ax, methods)
+    list_rows(ax, [row["method"] for row in rows])
     left, right = ax.get_xlim()
     ax.set(xlabel="test accuracy, greedy (%)", xlim=(max(0, left), min(100, right)))
 

@@ -415,6 +415,9 @@ def test_curves_colours_differ_and_errors_name_the_column():
     labels = ("base", "agrpo", "diffu-grpo", "mine", "yours")
     ax = show.curves({label: [rows([0, i])] for i, label in enumerate(labels)}, "reward")
     assert len({li.get_color() for li in ax.lines}) == 5
+    many = [f"mine {i}" for i in range(9)]  # more than the cycle has
+    assert set(show.charts.colours(many).values()) == set(show.CYCLE)
+    assert show.charts.colours([*many, "agrpo"])["agrpo"] == show.METHOD_COLOURS["agrpo"]
     with pytest.raises(
         ValueError, match="'mine' has a value: unknown column 'rewards'; did you mean 'reward'"
     ):
