@@ -27,7 +27,7 @@ from .names import lookup
 from .processes import ALONE, Team
 from .sampler import ORDERS, Rule, Schedule, Threshold, denoise
 from .seeds import generator
-from .tasks import Benchmark, Example, Task, load_task
+from .tasks import Example, Task, load_task
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Decoder:
                 "temperature or ask for one sample"
             )
 
-    def of(self, task: Task | Benchmark) -> Decoder:
+    def of(self, task: Task) -> Decoder:
         """With the task's own length and the default rule filled in."""
         length = self.length or task.length
         return replace(self, length=length, rule=self.rule or Schedule(max(1, length // 2)))
@@ -125,7 +125,7 @@ class Report:
 
 def evaluate(
     lm,
-    task: Task | Benchmark | str,
+    task: Task | str,
     rule: Rule | None = None,
     n: int = 256,
     seed: int = 0,
@@ -146,7 +146,7 @@ def evaluate(
     """Solve n problems of a split and report.
 
     Args:
-        lm: a model; task: a `Task`, a `Benchmark` or the name of one.
+        lm: a model; task: a `Task` or the name of one.
         rule, length, block_length, temperature, top_p, eos, samples, cache: the `Decoder`'s; by
             default two tokens a forward pass, surest first, greedy, one text a problem, no cache.
         n: problems (the same for equal n, seed and split; a benchmark takes 0 for all of them, in
@@ -270,7 +270,7 @@ def _claim(path: Path, made: dict, batch: int, wanted: int) -> list[dict]:
     return rows
 
 
-def report(task: Task | Benchmark, examples: list[Example], rows: list[dict], made: dict) -> Report:
+def report(task: Task, examples: list[Example], rows: list[dict], made: dict) -> Report:
     """A `Report` of saved or fresh rows; examples[row["item"]] is what a row answers."""
     samples = made.get("samples", 1)
     right = [0] * len(examples)

@@ -56,7 +56,7 @@ class Run:
     config: TrainConfig
     method: Method
     numbers: Numbers
-    task: Task | Benchmark
+    task: Task
     reward: Callable[..., list[float]]
     lm: MaskedDiffusionLM
     reference: (

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..tasks import Benchmark, Example, Task, load_task, rewards_of
+from ..tasks import Example, Task, load_task, rewards_of
 from .generations import read_generations
 from .intervals import wilson
 
@@ -77,7 +77,7 @@ def is_own(path: str | os.PathLike) -> bool:
 class Rescored:
     """Saved texts and what a rule says of them now."""
 
-    task: Task | Benchmark
+    task: Task
     examples: list[Example]
     completions: list[str]
     values: list[float]  # in 0..1, 1 is right

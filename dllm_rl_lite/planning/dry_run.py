@@ -18,7 +18,7 @@ from ..methods import METHODS
 from ..models import MaskedDiffusionLM, add_adapters, encode_prompts, load_lm, trainable_parameters
 from ..models.adapters import checkpoint_gradients, learning
 from ..sampler import Rollout, denoise
-from ..tasks import Benchmark, Task
+from ..tasks import Task
 from ..training import TrainConfig
 from ..training.config import preset
 from ..training.experience import roll_out
@@ -178,9 +178,7 @@ def load_for_probe(config: TrainConfig, device: torch.device) -> MaskedDiffusion
     return lm
 
 
-def run_probe(
-    config: TrainConfig, lm: MaskedDiffusionLM, task: Task | Benchmark, memory: Memory
-) -> Probe:
+def run_probe(config: TrainConfig, lm: MaskedDiffusionLM, task: Task, memory: Memory) -> Probe:
     """Time rollouts of a few passes, and one view of one micro-batch with and without gradient;
     each after a warm-up."""
     begun, w, n = time.perf_counter(), memory.workload, config.resolved()
@@ -225,7 +223,7 @@ def run_probe(
 
 
 def timed_rollout(
-    config: TrainConfig, lm: MaskedDiffusionLM, task: Task | Benchmark, examples: list
+    config: TrainConfig, lm: MaskedDiffusionLM, task: Task, examples: list
 ) -> Rollout:
     """A rollout call: whole where its passes depend on the texts; else of the first block alone, in
     at most `PASSES` passes.

@@ -36,7 +36,7 @@ PHASES = {"training.experience": "rollouts", "evaluate": "evaluation", "training
 class Prompts:
     """What the prompts of a split are like."""
 
-    task: Task | Benchmark  # without the problems that are left out
+    task: Task  # without the problems that are left out
     note: str  # a sentence for a person
     longest: int  # tokens, of those that are kept
     mean: float
@@ -96,15 +96,15 @@ def find_tokenizer(model: str):
 
 
 def fit_prompts(
-    task: Task | Benchmark, tokenizer, room: int, max_prompt: int = 0, split: str = "train"
-) -> tuple[Task | Benchmark, str]:
+    task: Task, tokenizer, room: int, max_prompt: int = 0, split: str = "train"
+) -> tuple[Task, str]:
     """`measure_prompts`, for a run: the task to train on, and what to say of it."""
     found = measure_prompts(task, tokenizer, room, max_prompt, split)
     return found.task, found.note
 
 
 def measure_prompts(
-    task: Task | Benchmark, tokenizer, room: int, max_prompt: int = 0, split: str = "train"
+    task: Task, tokenizer, room: int, max_prompt: int = 0, split: str = "train"
 ) -> Prompts:
     """Count the tokens of a split's prompts, once, and leave out the problems of a benchmark that
     are too long.

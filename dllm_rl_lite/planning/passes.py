@@ -18,7 +18,7 @@ from ..estimators import View
 from ..methods import METHODS
 from ..sampler import Rollout, Rule
 from ..seeds import derived_seed
-from ..tasks import Benchmark, Task
+from ..tasks import Task
 from ..training import TrainConfig
 from ..training.experience import anchors
 
@@ -58,9 +58,7 @@ class Passes:
         return self.steps * self.step + self.evaluations * self.evaluation
 
 
-def count_passes(
-    config: TrainConfig, task: Task | Benchmark | None = None, tokenizer=None
-) -> Passes:
+def count_passes(config: TrainConfig, task: Task | None = None, tokenizer=None) -> Passes:
     """The passes of a run.
 
     Args:
@@ -123,7 +121,7 @@ def rule_passes(masked: Tensor, rule: Rule, block_length: int) -> Tensor:
     return ((left + least - 1) // least).sum(1)
 
 
-def rollout_passes(config: TrainConfig, task: Task | Benchmark, tokenizer) -> tuple[int, int, bool]:
+def rollout_passes(config: TrainConfig, task: Task, tokenizer) -> tuple[int, int, bool]:
     """Passes of one step's rollouts, of its importance weights, and whether the guided rows'
     canvases are known.
 

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from ..models import encode_prompts, new_tiny_lm
 from ..objectives import diffusion_loss
-from ..tasks import Task, load_task, split_of
+from ..tasks import GeneratedTask, load_task, split_of
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class PretrainConfig:
 
 
 def demonstrations(
-    task: Task, n: int, habit_share: float, rng: random.Random
+    task: GeneratedTask, n: int, habit_share: float, rng: random.Random
 ) -> tuple[list[str], list[str]]:
     """n prompts of the training split and one demonstrated completion each."""
     examples = []
@@ -101,7 +101,7 @@ def lr_at(step: int, config: PretrainConfig) -> float:
 
 
 def train_step(
-    lm, optimizer, config: PretrainConfig, tasks: dict[str, Task], step: int
+    lm, optimizer, config: PretrainConfig, tasks: dict[str, GeneratedTask], step: int
 ) -> dict[str, float]:
     """One optimiser step on a batch of every task; all chance comes from (seed, step)."""
     rng = random.Random(f"{config.seed}/{step}")

@@ -131,7 +131,7 @@ class TrainConfig:
         """The method's numbers for this run, overrides applied."""
         return METHODS[self.method].numbers(preset(self.model, self.preset), **self.numbers)
 
-    def load_task(self) -> Task | Benchmark:
+    def load_task(self) -> Task:
         """What this run trains on; `published_quirks` is also a benchmark's, which then scores as
         the releases do."""
         quirks = self.resolved().published_quirks and (bool(self.data) or self.task not in TASKS)
