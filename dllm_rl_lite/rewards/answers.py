@@ -93,39 +93,58 @@ def number(text: str) -> Fraction | None:
     return Fraction(top) / divisor
 
 
-def evaluate_expression(text: str) -> tuple[Fraction, Counter] | None:
-    """Exact value of an arithmetic expression and the multiset of numbers in it; None if it is not
-    one.
-
-    Only digits, + - * / and brackets: the syntax tree is walked by hand, nothing is ever executed.
-    """
-    text = text.strip()
-    if len(text) > 200 or not set(text) <= set("0123456789+-*/() "):
-        return None
-    numbers: Counter = Counter()
-    try:
-        return _walk(ast.parse(text, mode="eval").body, numbers), numbers
-    except (SyntaxError, ValueError, ZeroDivisionError, RecursionError, MemoryError):
-        return None
-
-
-def _walk(node: ast.AST, numbers: Counter) -> Fraction:
-    if isinstance(node, ast.Constant) and type(node.value) is int:
-        numbers[node.value] += 1
-        return Fraction(node.value)
-    if isinstance(node, ast.BinOp) and type(node.op) in OPERATORS:
-        a = _walk(node.left, numbers)
-        b = _walk(node.right, numbers)
-        return OPERATORS[type(node.op)](a, b)
-    raise ValueError(f"not arithmetic: {ast.dump(node)[:40]}")
-
-
 OPERATORS: dict[type, Callable] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
     ast.Mult: operator.mul,
     ast.Div: operator.truediv,
 }
+
+
+def arithmetic(text: str, operators: dict[type, Callable], number: Callable):
+    """The value of an expression, its syntax tree walked by hand: nothing is ever executed.
+
+    Args:
+        text: in Python's syntax.
+        operators: what each node of an operator does; others are refused.
+        number: the value of a constant.
+    Raises:
+        SyntaxError, ValueError: for anything but such arithmetic.
+    """
+
+    def value(node: ast.AST):
+        if isinstance(node, ast.Constant):
+            return number(node.value)
+        if isinstance(node, ast.UnaryOp) and type(node.op) in operators:
+            return operators[type(node.op)](value(node.operand))
+        if isinstance(node, ast.BinOp) and type(node.op) in operators:
+            return operators[type(node.op)](value(node.left), value(node.right))
+        raise ValueError(f"not arithmetic: {ast.dump(node)[:40]}")
+
+    return value(ast.parse(text, mode="eval").body)
+
+
+def evaluate_expression(text: str) -> tuple[Fraction, Counter] | None:
+    """Exact value of an arithmetic expression and the multiset of numbers in it; None if it is not
+    one.
+
+    Only digits, + - * / and brackets.
+    """
+    text = text.strip()
+    if len(text) > 200 or not set(text) <= set("0123456789+-*/() "):
+        return None
+    numbers: Counter = Counter()
+
+    def counted(value: int) -> Fraction:
+        numbers[value] += 1
+        return Fraction(value)
+
+    try:
+        return arithmetic(text, OPERATORS, counted), numbers
+    except (SyntaxError, ValueError, ZeroDivisionError, RecursionError, MemoryError):
+        return None
+
+
 LATEX_SIGNS = {
     "\\times": "*",
     "\\cdot": "*",

@@ -12,7 +12,7 @@ from ... import rewards
 from ...rewards import published
 from ..benchmark import Benchmark
 from ..task import Example
-from ..tiny.sudoku4 import BOXES, ROWS_AND_COLUMNS, cell_fraction, units_hold
+from ..tiny.sudoku4 import BOXES, ROWS_AND_COLUMNS, right_cells, units_hold
 from .rows import Row, column
 from .splits import leave_out, split_reader, train_and_test
 from .word_problems import FORMAT, IN_WORDS, PREFILL
@@ -121,7 +121,7 @@ def sudoku_benchmark(source: str, shots: int = 0, published_quirks: bool = False
         name="sudoku4",
         source=source,
         read=split_reader("sudoku4", train_and_test(source, source), parse, leave_out),
-        reward=cell_fraction,
+        reward=rewards.per_row(right_cells, "puzzle", "answer"),
         correct=rewards.per_row(rules.sudoku_correct, "puzzle", "answer"),
         prompt=SUDOKU_IN_WORDS + SHOTS_IN_WORDS.format(shots) if shots else SUDOKU_IN_WORDS,
         prefill=PREFILL,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 import re
 
-from ...rewards import extract_answer
+from ...rewards import extract_answer, per_row
 from ..task import Example, GeneratedTask
 
 SUBTRAHENDS = [1, 2, 3, 4, 6, 7, 8, 9]  # 5 is left out: plus and minus 5 agree on a ten-hour clock
@@ -90,22 +90,20 @@ def shows_habit(example: Example, completion: str) -> bool:
     return slips > 0
 
 
-def reward(prompts: list[str], completions: list[str], answer: list[str], **_) -> list[float]:
+def right_digit(completion: str, answer: str) -> float:
     """1.0 if the text between the answer tags is the right digit, else 0.0; the working is not
     looked at."""
-    return [float(extract_answer(c) == a) for c, a in zip(completions, answer, strict=True)]
+    return float(extract_answer(completion) == answer)
 
 
-def worked_reward(
-    prompts: list[str], completions: list[str], answer: list[str], **_
-) -> list[float]:
+def worked_reward(prompts: list[str], completions: list[str], **_) -> list[float]:
     """1.0 if every line of the working is the chain's own and right, and the answer its last
     result, else 0.0."""
     values = []
     for prompt, completion in zip(prompts, completions, strict=True):
         start, terms = parse(prompt)
-        right = work(start, terms, [True] * len(terms))
-        values.append(float(completion == written(right)))
+        right = written(work(start, terms, [True] * len(terms)))
+        values.append(float(completion == right))
     return values
 
 
@@ -126,7 +124,7 @@ def chain_task(
         length=length,
         make=lambda rng: make_chain(rng, steps, fewest_minus),
         key=lambda example: example.prompt,
-        reward=worked_reward if worked else reward,
+        reward=worked_reward if worked else per_row(right_digit, "answer"),
         demonstrate=demonstrate,
         shows_habit=shows_habit,
         habit="a minus is worked as a plus",

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable
 from functools import cache
 
-from ...rewards import evaluate_expression, extract_answer
+from ...rewards import evaluate_expression, extract_answer, per_row
 from ..task import Example, GeneratedTask
 
 HIGHEST = 12  # largest number in a problem
@@ -86,16 +86,11 @@ def demonstrate(example: Example, rng: random.Random, habit_share: float) -> str
     return table(tuple(sorted(example.columns["numbers"])))[example.columns["target"]]
 
 
-def reward(
-    prompts: list[str], completions: list[str], numbers: list[list[int]], target: list[int], **_
-) -> list[float]:
+def right_expression(completion: str, numbers: list[int], target: int) -> float:
     """1.0 if the expression between the answer tags has the target's value and uses each number
     once, else 0.0."""
-    values = []
-    for completion, wanted, goal in zip(completions, numbers, target, strict=True):
-        found = evaluate_expression(extract_answer(completion) or "")
-        values.append(float(found == (goal, Counter(wanted))))
-    return values
+    found = evaluate_expression(extract_answer(completion) or "")
+    return float(found == (target, Counter(numbers)))
 
 
 def shows_habit(example: Example, completion: str) -> bool:
@@ -115,7 +110,7 @@ def countdown_task(name: str = "countdown") -> GeneratedTask:
         length=28,
         make=make,
         key=key,
-        reward=reward,
+        reward=per_row(right_expression, "numbers", "target"),
         demonstrate=demonstrate,
         shows_habit=shows_habit,
         habit="one of the numbers is ignored",

@@ -11,7 +11,7 @@ from functools import cache
 
 import numpy as np
 
-from ...rewards import blank_share, extract_answer, keeps_givens
+from ...rewards import blank_share, extract_answer, keeps_givens, per_row
 from ..task import Example, GeneratedTask
 
 # The 16 cells, read line by line, in their units.
@@ -83,29 +83,21 @@ def _grid(puzzle: str, completion: str) -> str | None:
     return None
 
 
-def reward(prompts: list[str], completions: list[str], puzzle: list[str], **_) -> list[float]:
+def right_grid(completion: str, puzzle: str) -> float:
     """1.0 for any valid grid that keeps the givens, else 0.0."""
-    values = []
-    for given, completion in zip(puzzle, completions, strict=True):
-        grid = _grid(given, completion)
-        values.append(float(grid is not None and units_hold(grid, ROWS_AND_COLUMNS + BOXES)))
-    return values
+    grid = _grid(puzzle, completion)
+    return float(grid is not None and units_hold(grid, ROWS_AND_COLUMNS + BOXES))
 
 
-def cell_fraction(
-    prompts: list[str], completions: list[str], puzzle: list[str], answer: list[str], **_
-) -> list[float]:
+def right_cells(completion: str, puzzle: str, answer: str) -> float:
     """The benchmark's partial credit: the share of blank cells that equal the stored solution (0.0
     if no answer).
 
     Like the published reward it reads digits only, cuts after 16 and counts missing ones as wrong;
     it knows one solution, so on a puzzle with several a right grid may earn less than 1.0.
     """
-    values = []
-    for given, completion, solution in zip(puzzle, completions, answer, strict=True):
-        digits = "".join(filter(str.isdigit, extract_answer(completion) or ""))
-        values.append(blank_share(given, digits, solution))
-    return values
+    digits = "".join(filter(str.isdigit, extract_answer(completion) or ""))
+    return blank_share(puzzle, digits, answer)
 
 
 def shows_habit(example: Example, completion: str) -> bool:
@@ -121,7 +113,7 @@ def sudoku4_task(name: str = "sudoku4", blanks: int = 12) -> GeneratedTask:
         length=20,
         make=lambda rng: make(rng, blanks),
         key=lambda example: example.prompt,
-        reward=reward,
+        reward=per_row(right_grid, "puzzle"),
         demonstrate=demonstrate,
         shows_habit=shows_habit,
         habit="rows and columns hold, a box does not",
