@@ -10,78 +10,44 @@ from __future__ import annotations
 import math
 import os
 import sys
-import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
-import torch
-from torch import Tensor
 from yaml import YAMLError
 
 from .evaluate import evaluate
-from .methods import METHODS, Method, Numbers
 from .models import (
-    MaskedDiffusionLM,
-    ReferencePolicy,
-    add_adapters,
     fingerprint,
-    load_lm,
-    reference_policy,
-    trainable_parameters,
 )
-from .models.adapters import checkpoint_gradients, describe_parameters, training_mode
-from .planning import Survey, guard_memory, out_of_memory, plan, survey
+from .models.adapters import describe_parameters
+from .planning import guard_memory, out_of_memory, plan, survey
 from .planning.memory import Memory
 from .processes import (
-    add_gradients,
     check_agreement,
     exit_processes,
-    full_tensor,
-    gather,
     init_processes,
     is_sharded,
     process_count,
     process_rank,
-    shard,
     whole_weights,
 )
-from .sampler import Rollout
-from .seeds import derived_seed, generator
-from .tasks import Benchmark, Task
+from .tasks import Benchmark
 from .training import (
+    Run,
     TrainConfig,
     TrainResult,
-    accumulate_gradients,
-    collect,
+    collect_step,
     complete_checkpoints,
     launch,
-    mask_seeds,
+    prepare,
     read_config,
-    score_views,
+    update_policy,
 )
 from .training.checkpoint import load_checkpoint, save_checkpoint, write_log
-from .training.config import Parameters, check_canvas, settle_run_dir
+from .training.config import Parameters, settle_run_dir
 from .training.result import ERROR
 from .values import describe_options, read_words, split_arguments
-
-
-@dataclass(frozen=True)
-class Run:
-    """What the steps of one run share."""
-
-    config: TrainConfig
-    method: Method
-    numbers: Numbers
-    task: Task
-    reward: Callable[..., list[float]]
-    lm: MaskedDiffusionLM
-    reference: (
-        MaskedDiffusionLM | ReferencePolicy | None
-    )  # the starting model, where a KL penalty needs it
-    optimizer: torch.optim.Optimizer
-    schedule: torch.optim.lr_scheduler.LRScheduler
-    memory: Memory  # what it was estimated to need
 
 
 def train(
@@ -92,11 +58,12 @@ def train(
     """Train, or resume, one run; the processes that torchrun or its like has started share it.
 
     Args:
-        reward: a reward function of TRL's signature in place of the task's own. say: gets a line
-            per step, in the first process.
+        config: the run.
+        reward: a reward function of TRL's signature in place of the task's own.
+        say: gets a line per step, in the first process.
     Returns:
         a `TrainResult`; log.csv, config.json and checkpoints are in `run_dir`. Its model is split
-        where `shard` is set: `finished(config)` loads it whole.
+        if `shard` is set: `finished(config)` loads it whole.
     Raises:
         ValueError: bad names or values, or a `run_dir` that holds another configuration or a
             damaged checkpoint.
@@ -105,38 +72,44 @@ def train(
             checkpoint.
     """
     device = init_processes(config.device)
-    if process_rank() > 0:
-        say = lambda line: None  # noqa: E731
+    is_first = process_rank() == 0
+    if not is_first:
+        say = silent
     check_agreement("configuration", asdict(config))
     found = survey(config, process_count(), device)
-    guard_memory(
-        found.memory, found.free
-    )  # before the folder is claimed: what is advised may then be changed
+    # Before the folder is taken over: what is advised may then still be changed.
+    guard_memory(found.memory, found.free)
     # Nobody loads before all have seen what is free.
     check_agreement("task", found.prompts.note)
     config = settle_run_dir(config)
     run_dir = Path(config.run_dir)
-    run = prepare(config, reward, device, found)
+    run = prepare(config, found.prompts.task, reward, device)
     if config.lora_targets:
         say(describe_parameters(run.lm))
     if isinstance(run.task, Benchmark):
         say(found.prompts.note)
-    rows, start, saved = [], 0, complete_checkpoints(run_dir)
+    rows: list[dict] = []
+    start = 0
+    saved = complete_checkpoints(run_dir)
     check_agreement("newest checkpoint", saved[-1:])
     if saved:
         done, rows = load_checkpoint(saved[-1], run.lm, run.optimizer, run.schedule)
         start = done + 1
         say(f"resuming {run_dir} after step {done}")
-    board = _tensorboard(run_dir) if config.tensorboard and process_rank() == 0 else None
+    board = None
+    if config.tensorboard and is_first:
+        board = open_tensorboard(run_dir)
     for step in range(start, config.steps + 1):  # step 0 is the base model, before any update
         if step > 0 and is_over(config, rows):
             break
-        rows.append(guarded_step(run, step, rows))
-        if process_rank() == 0:
+        row = guarded_step(run, step, rows, found.memory)
+        rows.append(row)
+        if is_first:
             write_log(run_dir / "log.csv", rows)
-        say(describe(rows[-1]))
-        for name, value in rows[-1].items() if board else ():
-            board.add_scalar(name, value, step)
+        say(describe(row))
+        if board:
+            for name, value in row.items():
+                board.add_scalar(name, value, step)
         if step > 0 and (step % config.checkpoint_every == 0 or is_over(config, rows)):
             if not is_sharded(run.lm):  # of split weights there is one copy
                 check_agreement("state of the weights", fingerprint(run.lm))
@@ -146,190 +119,65 @@ def train(
     return TrainResult(rows, run.lm, run_dir)
 
 
+def silent(line: str) -> None:
+    """What the processes after the first say."""
+
+
 def is_over(config: TrainConfig, rows: list[dict]) -> bool:
     """Are the steps or the forward passes spent?"""
-    spent = sum(r.get("forwards_rollout", 0) + r.get("forwards_update", 0) for r in rows)
-    return rows[-1]["step"] >= config.steps or 0 < config.forwards <= spent
+    if rows[-1]["step"] >= config.steps:
+        return True
+    spent = 0
+    for row in rows:
+        spent += row.get("forwards_rollout", 0) + row.get("forwards_update", 0)
+    return 0 < config.forwards <= spent
 
 
-def guarded_step(run: Run, step: int, rows: list[dict]) -> dict:
-    """The log row of one step, evaluation included where it is due; errors name the step and the
-    last good checkpoint."""
-    row, c = {"step": step}, run.config
+def guarded_step(run: Run, step: int, rows: list[dict], memory: Memory) -> dict:
+    """The log row of one step, evaluation included if it is due; errors name the step and the last
+    good checkpoint."""
+    row: dict = {"step": step}
+    config = run.config
     try:
         if step > 0:
             row |= one_step(run, step)
-        if step == 0 or is_over(c, [*rows, row]) or (c.eval_every and step % c.eval_every == 0):
+        due = config.eval_every and step % config.eval_every == 0
+        if step == 0 or due or is_over(config, [*rows, row]):
             row |= evaluate_validation(run)
     except (FloatingPointError, ValueError, RuntimeError, MemoryError) as error:
-        good = complete_checkpoints(Path(c.run_dir))
-        kind = next(
-            (k for k in (FloatingPointError, ValueError) if isinstance(error, k)), RuntimeError
-        )
-        said = out_of_memory(error, run.memory) or error
+        kind = RuntimeError
+        if isinstance(error, FloatingPointError):
+            kind = FloatingPointError
+        elif isinstance(error, ValueError):
+            kind = ValueError
+        good = complete_checkpoints(Path(config.run_dir))
+        last = good[-1] if good else "none yet, the run starts from the base model"
         raise kind(
-            f"step {step} of {c.method} on {c.task}: {said}\nlast good checkpoint: "
-            f"{good[-1] if good else 'none yet, the run starts from the base model'}"
+            f"step {step} of {config.method} on {config.task}: "
+            f"{out_of_memory(error, memory) or error}\nlast good checkpoint: {last}"
         ) from error
     return row
 
 
-def prepare(
-    config: TrainConfig,
-    reward: Callable[..., list[float]] | None,
-    device: torch.device = torch.device("cpu"),  # noqa: B008
-    found: Survey | None = None,
-) -> Run:
-    """Model, optimiser and schedule on the process's device."""
-    found = found or survey(config, process_count(), device)
-    c, method, numbers = config, METHODS[config.method], config.resolved()
-    if (
-        c.quantize and device.type == "cpu"
-    ):  # there its backward pass gives no gradient after a rollout
-        raise ValueError(
-            f"quantize={c.quantize!r} trains on a GPU only: set device='auto' where there is one"
-        )
-    if c.shard and process_count() == 1:
-        raise ValueError(
-            "shard splits a model over several processes, and this is one: set processes, or shard to false"
-        )
-    task, dtype = found.prompts.task, getattr(torch, c.dtype)
-    check_canvas(numbers, task.length)
-    lm = load_lm(c.model, device, torch.float32 if c.shard else dtype, quantize=c.quantize or None)
-    if c.lora_targets:
-        add_adapters(
-            lm,
-            c.lora_targets,
-            c.lora_r,
-            c.lora_alpha,
-            c.lora_dropout,
-            derived_seed(c.seed, 0, "adapters"),
-        )
-    if c.gradient_checkpointing:
-        checkpoint_gradients(lm)
-    check_agreement("model", fingerprint(lm))
-    reference = reference_policy(lm) if numbers.kl > 0 else None
-    if c.shard:
-        for model in (lm, reference):
-            shard(model, device, dtype) if model is not None else None
-    optimizer = torch.optim.AdamW(
-        trainable_parameters(lm), numbers.lr, (0.9, 0.99), weight_decay=numbers.weight_decay
-    )
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda n: min(1.0, (n + 1) / max(numbers.warmup, 1))
-    )
-    return Run(
-        config,
-        method,
-        numbers,
-        task,
-        reward or task.reward,
-        lm,
-        reference,
-        optimizer,
-        schedule,
-        found.memory,
-    )
-
-
 def one_step(run: Run, step: int) -> dict[str, float]:
-    """Rollouts, rewards, credit and inner updates; returns the row of the log."""
-    c, n = run.config, run.numbers
-    problems = run.task.sample(n.prompts, "train", derived_seed(c.seed, step, "problems"))
-    with whole_weights(run.lm):
-        batch = collect(
-            run.lm,
-            run.task,
-            run.reward,
-            run.method,
-            n,
-            problems,
-            rollout_noise(run, step),
-            c.cache,
-        )
-    start = time.perf_counter()
-    stats = update(run, batch.rollout, batch.advantage, step)
-    return (
-        batch.log
-        | stats
-        | {"lr": run.optimizer.param_groups[0]["lr"], "seconds_update": time.perf_counter() - start}
-    )
-
-
-def rollout_noise(run: Run, step: int) -> list[torch.Generator]:
-    """One generator for each rollout call of a step, on the model's device: the noise of a big
-    vocabulary is drawn there."""
-    rows, batch = run.numbers.prompts * run.numbers.group, run.config.rollout_batch
-    parts = -(-rows // batch) if batch else process_count()
-    names = ["rollout"] if parts == 1 else [f"rollout {i} of {parts}" for i in range(parts)]
-    return [generator(run.config.seed, step, name, run.lm.device) for name in names]
-
-
-def update(run: Run, rollout: Rollout, advantage: Tensor, step: int) -> dict[str, float]:
-    """The inner updates of one step; old and reference scores of all of them are taken before the
-    first.
-
-    Returns the log columns, averaged over the inner updates, and `forwards_update`, the forward
-    passes (of one row) spent.
-    """
-    c, n = run.config, run.numbers
-    seeds = [
-        [generator(run.config.seed, step, f"views {i}") for i in chunks]
-        for chunks in mask_seeds(n.inner_updates, n.published_quirks)
-    ]
-    with whole_weights(run.lm, run.reference):
-        batches = [
-            score_views(
-                run.lm,
-                run.reference,
-                run.method,
-                n,
-                rollout,
-                advantage,
-                s,
-                i == 0,
-                c.micro_batch,
-            )
-            for i, s in enumerate(seeds)
-        ]
-    logs, spent = [], sum(gather([b.forwards for b in batches]))
-    for i, batch in enumerate(batches):
-        losses: list[None] = []  # one for every backward pass of this process
-
-        def backward(loss: Tensor, losses=losses) -> None:
-            losses.append(loss.backward())
-
-        dropped = (
-            f"dropout {i}" if process_rank() == 0 else f"dropout {i} of process {process_rank()}"
-        )  # other rows, other units
-        with whole_weights(run.lm), training_mode(run.lm, derived_seed(c.seed, step, dropped)):
-            stats = accumulate_gradients(run.lm, run.method, n, batch, backward, c.micro_batch)
-            add_gradients(run.lm, bool(losses))
-        spent += stats.pop("forwards")
-        norm = torch.nn.utils.clip_grad_norm_(trainable_parameters(run.lm), n.grad_clip)
-        stats["grad_norm"] = float(full_tensor(norm))
-        if not math.isfinite(stats["grad_norm"]):
-            raise FloatingPointError("the gradient is not finite: lower lr or grad_clip")
-        run.optimizer.step()
-        run.schedule.step()
-        run.optimizer.zero_grad()
-        logs.append(stats)
-    means = {k: [log[k] for log in logs if k in log] for log in logs for k in log}
-    return {k: sum(v) / len(v) for k, v in means.items()} | {"forwards_update": spent}
+    """Rollouts, rewards, advantages and inner updates; returns the row of the log."""
+    batch = collect_step(run, step)
+    return batch.log | update_policy(run, batch, step)
 
 
 def evaluate_validation(run: Run) -> dict[str, float]:
     """Greedy accuracy on held-out problems, with its 95 % interval."""
-    c, n = run.config, run.numbers
-    batch = min(c.rollout_batch or 128, 128, -(-c.eval_problems // process_count()) or 128)
+    config = run.config
+    share = math.ceil(config.eval_problems / process_count())
+    decoding = run.numbers.test_decoding(run.task.length)
     with whole_weights(run.lm):
         report = evaluate(
             run.lm,
             run.task,
-            n.test_decoding(run.task.length),
-            c.eval_problems,
-            split=c.eval_split,
-            batch=batch,
+            decoding,
+            config.eval_problems,
+            split=config.eval_split,
+            batch=min(config.rollout_batch or 128, share or 128, 128),
         )
     return {
         "eval_accuracy": report.accuracy,
@@ -345,10 +193,9 @@ def describe(row: dict) -> str:
     parts = [f"step {row['step']:3d}"]
     if "reward" in row:
         seconds = row["seconds_rollout"] + row["seconds_reward"] + row["seconds_update"]
-        parts.append(
-            f"reward {row['reward']:.3f}  dead groups {row['dead_groups']:.2f}  clipped {row['clip_fraction']:.3f}"
-            f"  grad {row['grad_norm']:.2f}  {seconds:.1f} s"
-        )
+        parts.append(f"reward {row['reward']:.3f}  dead groups {row['dead_groups']:.2f}")
+        parts.append(f"clipped {row['clip_fraction']:.3f}  grad {row['grad_norm']:.2f}")
+        parts.append(f"{seconds:.1f} s")
     if "eval_accuracy" in row:
         parts.append(
             f"held-out {100 * row['eval_accuracy']:.1f} % "
@@ -357,7 +204,7 @@ def describe(row: dict) -> str:
     return "  ".join(parts)
 
 
-def _tensorboard(run_dir: Path):
+def open_tensorboard(run_dir: Path):
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:

@@ -9,12 +9,18 @@ import pytest
 
 from dllm_rl_lite.run import declared, main, parameters, run
 
-FINISH = "import json, pathlib\npathlib.Path(run_dir, 'results.json').write_text(json.dumps({'finished': True, 'lr': lr}))"
+FINISH = (
+    "import json, pathlib\n"
+    "pathlib.Path(run_dir, 'results.json').write_text(json.dumps({'finished': True, 'lr': lr}))"
+)
 
 
 def notebook(path, last_cell):
     cell = nbformat.v4.new_code_cell
-    declare = 'run_dir = ""  # output\nlr = 1e-4  # rate\nsteps = 3  # count\nuse_kl = True\nnumbers = {}\nname = "a"'
+    declare = (
+        'run_dir = ""  # output\nlr = 1e-4  # rate\nsteps = 3  # count\nuse_kl = True\n'
+        'numbers = {}\nname = "a"'
+    )
     cells = [cell(declare, metadata={"tags": ["parameters"]}), cell(last_cell)]
     book = nbformat.v4.new_notebook(
         cells=cells,

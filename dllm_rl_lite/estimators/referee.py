@@ -147,7 +147,8 @@ def exact_gradient(
     credit must not be all 0."""
     if not bool(credit.any()):
         raise ValueError(
-            "every credit is 0, so there is no direction to measure: take other problems or more rollouts"
+            "every credit is 0, so there is no direction to measure: take other problems or "
+            "more rollouts"
         )
     rows, inverse = distinct(rollout)
     weight = torch.zeros(len(rows), dtype=torch.float64).index_add(0, inverse, credit.double())

@@ -317,7 +317,8 @@ def describe(p: Plan) -> list[tuple[str, str]]:
         ("present policy", q.again),
     ]
     counts = ", ".join(f"{name} {number(value)}" for name, value in parts if value)
-    evaluation = f"{q.evaluations} times, {'' if q.eval_exact else 'at most '}{number(q.evaluation)} passes each"
+    bound = "" if q.eval_exact else "at most "
+    evaluation = f"{q.evaluations} times, {bound}{number(q.evaluation)} passes each"
     stop = f" (the budget of {number(c.forwards)} passes ends it)" if q.steps < c.steps else ""
     lines = [
         ("run", f"{c.method} on {c.task}, {q.steps} steps{stop}, on {p.device}{several}"),
@@ -328,18 +329,21 @@ def describe(p: Plan) -> list[tuple[str, str]]:
         ),
         (
             "model",
-            f"{c.model}, {c.quantize or c.dtype}: trains {p.trained:,} of {p.parameters:,} parameters "
+            f"{c.model}, {c.quantize or c.dtype}: trains {p.trained:,} of {p.parameters:,} "
+            "parameters "
             f"({100 * p.trained / p.parameters:.2f} %)",
         ),
         ("problems", p.prompts.note),
         (
             "a step",
-            f"{n.prompts} prompts x {n.group} texts of {p.length} tokens = {q.rows} rows; optimiser steps: "
+            f"{n.prompts} prompts x {n.group} texts of {p.length} tokens = {q.rows} rows; "
+            "optimiser steps: "
             f"{n.inner_updates}",
         ),
         (
             "rollouts",
-            f"{at_most}{number(q.rollout)} passes a step, {at_most}{q.rollout / q.rows:.1f} a text{seen}"
+            f"{at_most}{number(q.rollout)} passes a step, "
+            f"{at_most}{q.rollout / q.rows:.1f} a text{seen}"
             + (f"; weights of guided texts {number(q.importance)}" if q.importance else ""),
         ),
         ("updates", f"at most {number(q.update)} passes a step, {views}: {counts}"),
@@ -363,10 +367,14 @@ def describe_time(p: Plan) -> str:
     rollout, score, gradient = (
         f"{1000 * a:.2g} to {1000 * b:.2g} ms" for a, b in (q.rollout, q.score, q.gradient)
     )
-    apart = f"; one process was timed, and its hours divided by {p.processes}: communication is not in them"
+    apart = (
+        f"; one process was timed, and its hours divided by {p.processes}: communication is not "
+        "in them"
+    )
     return (
-        f"{span(low, high)}, by a probe of {q.spent:.0f} s on {q.device}: a pass of one row takes {rollout} in rollouts "
-        f"({q.rows[0]} rows a call), {score} in scores, {gradient} with gradient ({q.rows[1]} rows); rewards and "
+        f"{span(low, high)}, by a probe of {q.spent:.0f} s on {q.device}: a pass of one row takes "
+        f"{rollout} in rollouts ({q.rows[0]} rows a call), {score} in scores, {gradient} with "
+        f"gradient ({q.rows[1]} rows); rewards and "
         f"checkpoints were not timed{apart if p.processes > 1 else ''}"
     )
 

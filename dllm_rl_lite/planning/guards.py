@@ -70,7 +70,10 @@ def survey(config: TrainConfig, processes: int = 1, device: torch.device | str =
     room = shape.max_length - task.length
     if tokenizer is None:
         tokens = min(config.max_prompt or GUESS, room)
-        note = f"prompts are taken to have {tokens} tokens: {config.model} has no tokenizer to count them with"
+        note = (
+            f"prompts are taken to have {tokens} tokens: {config.model} has no tokenizer to count "
+            "them with"
+        )
         prompts = Prompts(task, note, tokens, tokens)
     else:
         prompts = measure_prompts(task, tokenizer, room, config.max_prompt)
@@ -132,7 +135,10 @@ def measure_prompts(
     kept = [e for e, n in zip(examples, lengths, strict=True) if n <= limit]
     fitting = [n for n in lengths if n <= limit]
     worst = max(range(len(lengths)), key=lengths.__getitem__)
-    counted = f"{len(examples) - len(kept)} of {len(examples)} problems have prompts of more than {limit} tokens"
+    counted = (
+        f"{len(examples) - len(kept)} of {len(examples)} problems have prompts of more than "
+        f"{limit} tokens"
+    )
     if not kept or len(kept) < len(examples) and not (fixed and max_prompt):
         shorter = room + task.length - lengths[worst]
         fixes = [f"max_prompt={room} to leave such problems out"] if kept and fixed else []
@@ -145,7 +151,8 @@ def measure_prompts(
         raise ValueError(
             f"{task.name}: {counted} (a length of {task.length} leaves {room} of the model's "
             f"{room + task.length}; the longest, of {lengths[worst]}, ends "
-            f"{examples[worst].prompt.strip()[-60:]!r}): set {' or '.join(fixes) or 'a larger model'}"
+            f"{examples[worst].prompt.strip()[-60:]!r}): "
+            f"set {' or '.join(fixes) or 'a larger model'}"
         )
     note = f"prompts of {statistics.fmean(fitting):.0f} tokens on average, {max(fitting)} at most"
     if len(kept) < len(examples):
@@ -172,12 +179,16 @@ def fit_answers(prompts: Prompts, tokenizer, guide: dict, split: str = "train") 
     kept = [e for e, n in zip(examples, lengths, strict=True) if n < task.length]
     if not kept:
         raise ValueError(
-            f"{task.name}: no anchored answer fits a canvas of {task.length} tokens (the shortest takes "
+            f"{task.name}: no anchored answer fits a canvas of {task.length} tokens (the shortest "
+            "takes "
             f"{min(lengths)}): set a longer length, or guide rows to 0"
         )
     if len(kept) == len(examples):
         return prompts
-    note = f"{len(examples) - len(kept)} of {len(examples)} answers leave no token to reason with and are left out"
+    note = (
+        f"{len(examples) - len(kept)} of {len(examples)} answers leave no token to reason with "
+        "and are left out"
+    )
     return replace(
         prompts,
         task=replace(task, read=without(task.read, split, kept)),
@@ -261,14 +272,16 @@ def guard_memory(memory: Memory, available: int) -> None:
     if memory.total <= available:
         return
     said = [
-        f"the run needs about {gib(memory.total)} a process (in {memory.largest}), and {gib(available)} are free"
+        f"the run needs about {gib(memory.total)} a process (in {memory.largest}), and "
+        f"{gib(available)} are free"
     ]
     for words, smaller in lowered(memory.workload):
         needed = measure(smaller).total
         if needed <= available:
             raise ValueError(f"{said[0]}: {words}: {gib(needed)}\n{memory}")
     raise ValueError(
-        f"{said[0]}: nothing that can be lowered here is enough; take a smaller model, a shorter length, "
+        f"{said[0]}: nothing that can be lowered here is enough; take a smaller model, a shorter "
+        "length, "
         f"quantize='4bit', or more memory\n{memory}"
     )
 
@@ -361,14 +374,16 @@ def out_of_memory(error: BaseException, memory: Memory, phase: str = "") -> str 
     after = replace(c, **{name: smaller[0]}) if smaller else None
     if not smaller and not c.gradient_checkpointing and phase == "update":
         change, after = "gradient_checkpointing=true", replace(c, gradient_checkpointing=True)
-    said = f"out of memory in the {phase or 'step'}, which was estimated to need {gib(part_of(memory, phase))} beyond "
+    said = f"out of memory in the {phase or 'step'}, which was estimated to need "
+    said += f"{gib(part_of(memory, phase))} beyond "
     said += f"{gib(memory.weights + memory.reference + memory.optimizer)} of weights and optimiser"
     if after is None:
         shorter = "a shorter length" + (
             ", lora_targets" if not c.lora_targets and phase == "update" else ""
         )
         return f"{said}: {name} is as small as it can be; set {shorter}, or use a smaller model"
-    return f"{said}: set {change}, which is estimated to need {gib(part_of(measure(replace(w, config=after)), phase))}"
+    needed = part_of(measure(replace(w, config=after)), phase)
+    return f"{said}: set {change}, which is estimated to need {gib(needed)}"
 
 
 def part_of(memory: Memory, phase: str) -> int:

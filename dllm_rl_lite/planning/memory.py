@@ -85,7 +85,8 @@ def model_shape(model: str | MaskedDiffusionLM) -> Shape:
     }
     if set(maps) != set(ALL):
         raise ValueError(
-            f"{module.__name__} has the linear maps {sorted(maps)}, and memory is known for {sorted(ALL)}"
+            f"{module.__name__} has the linear maps {sorted(maps)}, and memory is known for "
+            f"{sorted(ALL)}"
         )
     every = sum(p.numel() for p in backbone.parameters())  # tied weights once
     inside = config.num_hidden_layers * sum(i * o for i, o in maps.values())

@@ -48,7 +48,8 @@ def answer_anchor(
         ids += [tokenizer.eos_token_id] * m
         if len(ids) >= length:
             raise ValueError(
-                f"the anchor of answer {answer!r} takes {len(ids)} of the {length} tokens and leaves none to "
+                f"the anchor of answer {answer!r} takes {len(ids)} of the {length} tokens and "
+                "leaves none to "
                 "reason with: guide only where working comes before the answer, or lower margin"
             )
         if tokenizer.unk_token_id is not None and tokenizer.unk_token_id in ids:
@@ -95,7 +96,8 @@ def guided_denoise(
     """
     if rule.remasks or answer_rule.remasks:
         raise ValueError(
-            "a rule that re-masks cannot be guided: it may withdraw tokens in stage 2 that stage 1 wrote"
+            "a rule that re-masks cannot be guided: it may withdraw tokens in stage 2 that "
+            "stage 1 wrote"
         )
     if isinstance(prompts, list):
         prompts = encode_prompts(lm.tokenizer, prompts)

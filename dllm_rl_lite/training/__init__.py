@@ -7,12 +7,17 @@ from .config import TrainConfig, read_config
 from .experience import collect, credit
 from .launcher import launch
 from .result import TrainResult, finished
+from .step import Run, collect_step, prepare, update_policy
 from .update import UpdateBatch, accumulate_gradients, mask_seeds, score_views, scored_by_any
 from .verifier import verify
 
 __all__ = [
     "UpdateBatch",
+    "Run",
     "TrainConfig",
+    "collect_step",
+    "prepare",
+    "update_policy",
     "TrainResult",
     "accumulate_gradients",
     "collect",

@@ -88,7 +88,8 @@ def load_checkpoint(folder: Path, lm, optimizer, scheduler) -> tuple[int, list[d
         scheduler.load_state_dict(state["scheduler"])
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise ValueError(
-            f"the checkpoint {folder} is damaged ({type(error).__name__}: {str(error)[:200]}); delete this "
+            f"the checkpoint {folder} is damaged ({type(error).__name__}: {str(error)[:200]}); "
+            "delete this "
             "folder to resume from the one before it"
         ) from error
     return state["step"], state["rows"]

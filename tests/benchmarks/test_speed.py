@@ -234,8 +234,11 @@ def test_unknown_updates_are_named():
 def test_it_starts_where_data_sets_papermill_and_math_verify_are_missing():
     """On a machine for models only: a fresh process in which importing them fails."""
     code = (
-        "import sys\nfor name in ('datasets', 'papermill', 'math_verify', 'matplotlib'): sys.modules[name] = None\n"
-        f"sys.path.insert(0, {str(BENCHMARKS)!r})\nimport speed\nprint(len(speed.options(['updates']).updates))"
+        "import sys\n"
+        "for name in ('datasets', 'papermill', 'math_verify', 'matplotlib'): "
+        "sys.modules[name] = None\n"
+        f"sys.path.insert(0, {str(BENCHMARKS)!r})\n"
+        "import speed\nprint(len(speed.options(['updates']).updates))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
     assert done.stdout.strip() == "5", done.stderr[-2000:]

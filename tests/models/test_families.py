@@ -499,11 +499,13 @@ def reshape(weights):
         (drop, r"1 missing_keys \['model.transformer.blocks.1.attn_out.weight'"),
         (
             add,
-            r"1 unexpected_keys \['model.transformer.blocks.1.attn_out.bias in model-0000\d-of-00002.safetensors",
+            r"1 unexpected_keys \['model.transformer.blocks.1.attn_out.bias in "
+            r"model-0000\d-of-00002.safetensors",
         ),
         (
             reshape,
-            r"1 mismatched_keys \['model.transformer.blocks.0.ff_proj.weight in model-0.*\[32, 48\], not \[48, 32\]",
+            r"1 mismatched_keys \['model.transformer.blocks.0.ff_proj.weight in model-0.*"
+            r"\[32, 48\], not \[48, 32\]",
         ),
     ],
 )

@@ -270,7 +270,8 @@ def test_a_run_takes_what_was_estimated(measured, name):
     c, took = measured[0][name]
     wanted = estimate_memory(model_shape(c.model), c, 7)
     print(
-        f"{name}: measured {took / MIB:.0f} MiB, estimated {wanted.total / MIB:.0f} MiB, in {wanted.largest}"
+        f"{name}: measured {took / MIB:.0f} MiB, estimated {wanted.total / MIB:.0f} MiB, "
+        f"in {wanted.largest}"
     )
     assert wanted.total > 60 * MIB, "too small to tell from what libraries take"
     assert 0.7 < wanted.total / took < 1.4
@@ -293,7 +294,8 @@ def test_a_run_that_the_system_stops_says_what_to_lower(measured):
         (MemoryError(), True),
         (
             RuntimeError(
-                "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes"
+                "[enforce fail] DefaultCPUAllocator: can't allocate memory: "
+                "you tried to allocate 99 bytes"
             ),
             True,
         ),

@@ -285,12 +285,14 @@ def test_player_in_a_browser(lm, tmp_path):
     first, second = rolled(lm, temperature=0.0), rolled(lm, 16, prompts=("1+1",), seed=1)
     pages = [show.player(r, lm.tokenizer).data for r in (first, second, first)]
     script = (
-        "const s=document.querySelector('.dllm-player input');s.value=5;s.dispatchEvent(new Event('input'));"
+        "const s=document.querySelector('.dllm-player input');s.value=5;"
+        "s.dispatchEvent(new Event('input'));"
         "document.querySelectorAll('.dllm-player button')[2].click();"
     )
     page = tmp_path / "page.html"
     page.write_text(
-        f'<!doctype html><meta charset="utf-8"><body>{"".join(pages)}<script>{script}</script></body>'
+        f'<!doctype html><meta charset="utf-8"><body>{"".join(pages)}'
+        f"<script>{script}</script></body>"
     )
     dumped = subprocess.run(
         [
