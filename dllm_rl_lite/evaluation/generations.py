@@ -1,4 +1,4 @@
-"""Generations of d1, as examples and completions that a task can score again."""
+"""Texts that d1 saved, in the form of our own."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import os
 import re
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 from ..names import lookup
@@ -14,18 +15,18 @@ from ..tasks.published.puzzles import solve
 from ..tasks.published.rows import Row, column, read_rows
 
 
-def read_generations(path: str | os.PathLike, task: str) -> tuple[list[Example], list[str]]:
-    """Examples and completions of a file of d1's, row by row.
+def read_generations(path: str | os.PathLike, task: str) -> list[dict]:
+    """The texts of a file of d1's, row by row, as `read_run` gives our own.
+
+    The prompt is the bare question, because the file does not say what stood around it. The
+    completions stand as they were saved: d1 keeps special tokens as text and leaves out the
+    prefill. d1 saves no gold answer if it is negative (GSM8K); it is "" here, and no completion is
+    right by it.
 
     Args:
         path: rows (question, generations, ground_truth) as jsonl, or as d1's evaluator's json with
             a list "generations".
-        task: gsm8k, math500, countdown or sudoku4. The prompt of an example is the bare question,
-            because the file does not say what stood around it.
-    Returns:
-        Examples and completions, of equal length. The completions stand as they were saved: d1
-        keeps special tokens as text and leaves out the prefill. d1 saves no gold answer if it is
-        negative (GSM8K); it is "" here, and no completion is right by it.
+        task: gsm8k, math500, countdown or sudoku4.
     Raises:
         FileNotFoundError: for a missing file.
         ValueError: for a malformed row, with file and line, or a task whose rows of d1 are not
@@ -33,7 +34,11 @@ def read_generations(path: str | os.PathLike, task: str) -> tuple[list[Example],
     """
     rows = _rows(Path(path))
     read = lookup("task of d1's generations", task, D1)
-    return [read(row) for row in rows], [column(row, "generations", str) for row in rows]
+    texts = []
+    for row in rows:
+        completion = column(row, "generations", str)
+        texts.append({"task": task, "completion": completion} | asdict(read(row)))
+    return texts
 
 
 def _rows(path: Path) -> list[Row]:

@@ -92,13 +92,12 @@ def make_report(task: Task, examples: list[Example], rows: list[dict], card: dic
         card: the protocol card.
     """
     samples = card.get("samples", 1)
-    answered = [examples[row["item"]] for row in rows]
     right = [0] * len(examples)
     habits = []  # of each wrong text: does it show the habit?
-    for row, example in zip(rows, answered, strict=True):
+    for row in rows:
         right[row["item"]] += row["reward"] == 1
         if row["reward"] < 1:
-            habits.append(task.shows_habit(example, row["completion"]))
+            habits.append(task.shows_habit(examples[row["item"]], row["completion"]))
     accuracy, low, high = accuracy_interval(right, samples)
     seconds = sum(row.get("seconds", 0.0) for row in rows)
     ks = [k for k in PASS_AT if k <= samples] if samples > 1 else []
@@ -116,7 +115,7 @@ def make_report(task: Task, examples: list[Example], rows: list[dict], card: dic
         seconds=seconds,
         tokens_per_second=len(rows) * card.get("length", 0) / seconds if seconds else 0.0,
         generations=rows,
-        mean_reward=mean_reward(task, answered, [row["reward"] for row in rows]),
+        mean_reward=mean_reward(task, rows),
         samples=samples,
         pass_at={k: pass_at(right, samples, k) for k in ks},
         card=card,

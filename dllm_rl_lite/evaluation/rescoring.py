@@ -26,11 +26,17 @@ def rewards_by_problem(rows: list[dict]) -> dict[str, float]:
     return {problem: statistics.fmean(values) for problem, values in rewards.items()}
 
 
-def mean_reward(task: Task, examples: list[Example], rewards: list[float]) -> float:
-    """Mean of the texts' rewards, each weighed as the task weighs its problem."""
+def mean_reward(task: Task, rows: list[dict]) -> float:
+    """Mean "reward" of the rows, each weighed as the task weighs its problem."""
+    examples, _ = _examples_and_texts(rows)
     weights = [task.weigh(example) for example in examples]
-    total = sum(weight * reward for weight, reward in zip(weights, rewards, strict=True))
+    total = sum(weight * row["reward"] for weight, row in zip(weights, rows, strict=True))
     return total / (sum(weights) or 1.0)
+
+
+def _examples_and_texts(rows: list[dict]) -> tuple[list[Example], list[str]]:
+    examples = [Example(row["prompt"], row["answer"], row["columns"]) for row in rows]
+    return examples, [row["completion"] for row in rows]
 
 
 def read_run(path: str | os.PathLike, cut_off: bool = False) -> tuple[dict, list[dict]]:
@@ -90,28 +96,27 @@ class Rescored:
     """Saved texts and what a rule says of them now."""
 
     task: Task
-    examples: list[Example]
-    completions: list[str]
-    values: list[float]  # in 0..1, 1 is right
+    rows: list[dict]  # as saved, "reward" as the rule says now
     card: dict  # the file's card; empty if it has none
 
+    @property
+    def values(self) -> list[float]:
+        """The rewards, in 0..1; 1 is right."""
+        return [row["reward"] for row in self.rows]
+
     def __str__(self) -> str:
-        n = len(self.values)
+        n = len(self.rows)
         right = self.values.count(1)
         low, high = wilson(right, n)
-        mean = mean_reward(self.task, self.examples, self.values)
         return (
             f"{self.task.name}: {right} of {n} texts right, {100 * right / n:.2f} % "
-            f"[{100 * low:.2f}, {100 * high:.2f}]; mean score {100 * mean:.2f} %"
+            f"[{100 * low:.2f}, {100 * high:.2f}]; "
+            f"mean score {100 * mean_reward(self.task, self.rows):.2f} %"
         )
 
     def rewards_by_problem(self) -> dict[str, float]:
         """As `Report.rewards_by_problem`."""
-        rows = [
-            {"prompt": example.prompt, "answer": example.answer, "reward": value}
-            for example, value in zip(self.examples, self.values, strict=True)
-        ]
-        return rewards_by_problem(rows)
+        return rewards_by_problem(self.rows)
 
 
 def rescored(
@@ -128,35 +133,26 @@ def rescored(
         FileNotFoundError: for a missing file.
         ValueError: for a malformed row, naming the line, or if no task is named.
     """
-    if is_own(path):
-        card, rows = read_run(path)
-        if not rows:
-            raise ValueError(f"{path} holds no saved generation")
-        name = rows[0]["task"]
-        source = card.get("source", "generated")
-        examples, texts = _examples_and_texts(rows)
-        if task and task != name:
-            raise ValueError(f"{path} is of the task {name!r}, not {task!r}")
-    elif task:
-        card = {}
-        name = task
-        source = str(path)
-        examples, texts = read_generations(path, name)
-    else:
+    own = is_own(path)
+    if not own and not task:
         raise ValueError(
             f"{path} does not say which task it is of: pass task= (also on the command line)"
         )
+    card, rows = read_run(path) if own else ({}, read_generations(path, task))
+    if not rows:
+        raise ValueError(f"{path} holds no saved generation")
+    name = rows[0]["task"]
+    if task and task != name:
+        raise ValueError(f"{path} is of the task {name!r}, not {task!r}")
     if published_quirks is None:
         published_quirks = card.get("published_quirks", False)
+    source = card.get("source", "generated") if own else str(path)
     generated = source == "generated"
     data = {} if generated else {"data": source, "published_quirks": published_quirks}
     loaded = load_task(name, **data)
-    return Rescored(loaded, examples, texts, values=loaded.solved(examples, texts), card=card)
-
-
-def _examples_and_texts(rows: list[dict]) -> tuple[list[Example], list[str]]:
-    examples = [Example(row["prompt"], row["answer"], row["columns"]) for row in rows]
-    return examples, [row["completion"] for row in rows]
+    values = loaded.solved(*_examples_and_texts(rows))
+    scored = [row | {"reward": value} for row, value in zip(rows, values, strict=True)]
+    return Rescored(loaded, scored, card)
 
 
 def rescore(

@@ -27,6 +27,11 @@ real = pytest.mark.skipif(not DATA.is_dir(), reason="the public benchmark files 
 FOUR = ["gsm8k", "math500", "countdown", "sudoku4"]
 
 
+def examples_and_texts(saved: list[dict]) -> tuple[list[Example], list[str]]:
+    examples = [Example(row["prompt"], row["answer"], row["columns"]) for row in saved]
+    return examples, [row["completion"] for row in saved]
+
+
 def lines(path: Path, rows: list[dict]) -> str:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return str(path)
@@ -435,7 +440,7 @@ def test_lladas_saved_generations_score_as_published(name):
     stated."""
     n, published, default, higher, lower = FIGURES[name]
     path = DATA / "llada_generations" / f"{name.removesuffix('4')}_128_64.jsonl"
-    examples, texts = read_generations(path, name)
+    examples, texts = examples_and_texts(read_generations(path, name))
     scores, means = [], []
     for quirks in (True, False):
         task = load_task(name, str(DATA / name), published_quirks=quirks)
@@ -452,7 +457,8 @@ def test_d1_keeps_no_negative_gold_answer():
     """Two of its 1130 GSM8K rows have none; both texts are right by the data set's own answer."""
     test = load_task("gsm8k", str(DATA / "gsm8k")).read("test")
     gold = {e.prompt.removeprefix(mathematics.GSM8K_PROMPTS[1]): e for e in test}
-    examples, texts = read_generations(DATA / "llada_generations" / "gsm8k_128_64.jsonl", "gsm8k")
+    saved = read_generations(DATA / "llada_generations" / "gsm8k_128_64.jsonl", "gsm8k")
+    examples, texts = examples_and_texts(saved)
     without = [
         (gold[e.prompt].answer, t) for e, t in zip(examples, texts, strict=True) if not e.answer
     ]
@@ -495,11 +501,9 @@ def test_d1s_rows_become_examples(tmp_path, name):
     plain = lines(tmp_path / "a.jsonl", [D1[name]] * 2)
     whole = tmp_path / "a.json"
     whole.write_text(json.dumps({"generations": [D1[name]] * 2, "metrics": {}}))
-    assert (
-        read_generations(plain, name)
-        == read_generations(whole, name)
-        == ([EXAMPLES[name]] * 2, [D1[name]["generations"]] * 2)
-    )
+    saved = read_generations(plain, name)
+    assert read_generations(whole, name) == saved and {row["task"] for row in saved} == {name}
+    assert examples_and_texts(saved) == ([EXAMPLES[name]] * 2, [D1[name]["generations"]] * 2)
 
 
 @pytest.mark.parametrize(
