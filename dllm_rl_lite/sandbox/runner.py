@@ -1,9 +1,8 @@
 """Run generated code where it can do no harm, and find out whether it is right where it cannot lie.
 
 Two processes per program. The *candidate* runs the generated code and answers calls. The *judge*
-runs
-the tests: in place of the program's functions it holds names for them, and asks. Values cross by
-value, verdicts are formed in the judge alone, so no program earns anything by ending early,
+runs the tests: in place of the program's functions it holds names for them, and asks. Values cross
+by value, verdicts are formed in the judge alone, so no program earns anything by ending early,
 patching an assertion, or returning objects that are equal to everything.
 
 Both processes are walled in. Level "bubblewrap": namespaces of their own (no network, no foreign
