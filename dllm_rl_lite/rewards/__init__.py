@@ -7,7 +7,6 @@ from .answers import (
     boxed_format,
     countdown_correct,
     countdown_reward,
-    evaluate_expression,
     extract_answer,
     final_answer,
     gsm8k_correct,
@@ -17,15 +16,14 @@ from .answers import (
     last_boxed,
     math_correct,
     math_reward,
-    number,
     number_reward,
     per_row,
-    read_expression,
     soft_format,
     strict_format,
     sudoku_correct,
     tag_count,
 )
+from .expressions import evaluate_expression, number, read_expression
 
 __all__ = [
     "blank_share",

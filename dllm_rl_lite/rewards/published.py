@@ -14,7 +14,8 @@ import operator
 import re
 from collections.abc import Callable
 
-from . import answers
+from . import expressions
+from .answers import blank_share
 
 ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
 
@@ -103,7 +104,7 @@ def sudoku_correct(completion: str, puzzle: str, answer: str) -> float:
     for place in places:
         found = re.search(place, completion, re.DOTALL)
         if found and found[1].strip():
-            return answers.blank_share(puzzle, re.sub(r"\s", "", found[1]), answer)
+            return blank_share(puzzle, re.sub(r"\s", "", found[1]), answer)
     return 0.0
 
 
@@ -285,7 +286,7 @@ def _reaches(text: str, target: int) -> bool:
     if not re.fullmatch(r"[0-9+\-*/().\s]+", text) or len(text) > 1000:
         return False
     try:
-        value = answers.arithmetic(text.strip(), OPERATORS, number=lambda constant: constant)
+        value = expressions.arithmetic(text.strip(), OPERATORS, number=lambda constant: constant)
         return abs(value - target) < 1e-5
     except (SyntaxError, ValueError, TypeError, ArithmeticError, RecursionError, MemoryError):
         return False
@@ -300,7 +301,7 @@ def _power(base: int | float, exponent: int | float) -> int | float:
 
 # What `eval` would do.
 OPERATORS: dict[type, Callable] = {
-    **answers.OPERATORS,
+    **expressions.OPERATORS,
     ast.FloorDiv: operator.floordiv,
     ast.Pow: _power,
     ast.UAdd: operator.pos,

@@ -1,9 +1,8 @@
 """Run generated code where it can do no harm, and find out whether it is right where it cannot lie.
 
 Two processes per program. The *candidate* runs the generated code and answers calls. The *judge*
-runs
-the tests: in place of the program's functions it holds names for them, and asks. Values cross by
-value, verdicts are formed in the judge alone, so no program earns anything by ending early,
+runs the tests: in place of the program's functions it holds names for them, and asks. Values cross
+by value, verdicts are formed in the judge alone, so no program earns anything by ending early,
 patching an assertion, or returning objects that are equal to everything.
 
 Both processes are walled in. Level "bubblewrap": namespaces of their own (no network, no foreign
@@ -19,27 +18,19 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-from pathlib import Path
 
 from ..names import unknown
+from .children import SOURCE, child_process, pipe
 
 LEVELS = ("bubblewrap", "limits")
-SOURCE = Path(__file__).parent / "inside"
-START = (
-    "import sys; sys.path.append({where!r}); from inside.{role} import main; sys.path.pop(); main()"
-)
-# PYTHONHASHSEED: sets of strings have the same order in every run, so a verdict does not depend on
-# chance.
-ENVIRONMENT = {"PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"}
 # They do something when imported.
 ASIDE = {"antigravity", "this", "idlelib", "turtle", "turtledemo", "tkinter", "test"}
 # Modules that others import only when a function of theirs is called.
@@ -221,10 +212,10 @@ def _run(program: Program, level: str, limits: Limits) -> tuple[Outcome, dict | 
     }
     with ExitStack() as stack:
         pipes = stack.enter_context(ExitStack())
-        calls_out, calls_in = _pipe(pipes)  # judge to candidate
-        answers_out, answers_in = _pipe(pipes)  # candidate to judge
-        candidate = stack.enter_context(_child("candidate", level, (calls_out, answers_in)))
-        judge = stack.enter_context(_child("judge", level, (answers_out, calls_in)))
+        calls_out, calls_in = pipe(pipes)  # judge to candidate
+        answers_out, answers_in = pipe(pipes)  # candidate to judge
+        candidate = stack.enter_context(child_process("candidate", level, (calls_out, answers_in)))
+        judge = stack.enter_context(child_process("judge", level, (answers_out, calls_in)))
         code = {**common, "code": program.code, "read": calls_out, "write": answers_in}
         with suppress(BrokenPipeError):  # it did not start: the judge will hear so
             candidate.stdin.write(json.dumps(code).encode())
@@ -257,14 +248,6 @@ def _run(program: Program, level: str, limits: Limits) -> tuple[Outcome, dict | 
     return outcome, state
 
 
-def _pipe(stack: ExitStack) -> tuple[int, int]:
-    """A pipe's two ends, for reading and for writing, which the stack closes."""
-    ends = os.pipe()
-    for end in ends:
-        stack.callback(os.close, end)
-    return ends
-
-
 def imports(program: Program) -> list[str]:
     """The standard modules that a program and its tests import: they are loaded before the sandbox
     is locked."""
@@ -285,96 +268,3 @@ def imports(program: Program) -> list[str]:
 
 def _root(module: str) -> str:
     return module.partition(".")[0]
-
-
-@contextmanager
-def _child(role: str, level: str, ends: tuple[int, int]) -> Iterator[subprocess.Popen]:
-    """A process that waits for its job; on the way out it is killed and reaped, with everything
-    that it started."""
-    wrapped = level == "bubblewrap"
-    where = "/" if wrapped else str(SOURCE.parent)
-    program = START.format(where=where, role=role)
-    command = [os.path.realpath(sys.executable), "-P", "-s", "-S", "-c", program]
-    inherited = ends
-    told, tell = os.pipe()
-    if wrapped:
-        command = _bubblewrap(tell) + command
-        inherited = (*ends, tell)
-    with os.fdopen(told, "rb") as news:
-        try:
-            child = subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE if role == "judge" else subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                cwd="/",
-                env=ENVIRONMENT,
-                start_new_session=True,
-                pass_fds=inherited,
-            )
-        finally:
-            os.close(tell)
-        inside = None
-        try:
-            if wrapped:
-                # Read before any generated code is handed over, so it is bubblewrap itself that
-                # names the process to kill.
-                inside = json.loads(news.read() or "{}").get("child-pid")
-            yield child
-        finally:
-            _end(child, inside)
-
-
-def _end(child: subprocess.Popen, inside: int | None) -> None:
-    """Kill a child, reap it and close its pipes. `inside` is the first process of its namespace:
-    with it all others end, and bubblewrap, which reaps it, ends too."""
-    with suppress(ProcessLookupError):
-        if child.poll() is None and inside:
-            os.kill(inside, signal.SIGKILL)
-        elif child.poll() is None:
-            os.killpg(child.pid, signal.SIGKILL)
-    try:
-        child.wait(timeout=10)
-    except subprocess.TimeoutExpired:
-        os.killpg(child.pid, signal.SIGKILL)
-        child.wait()
-    for pipe in (child.stdin, child.stdout):
-        with suppress(BrokenPipeError):
-            if pipe:
-                pipe.close()
-
-
-def _bubblewrap(tell: int) -> list[str]:
-    """The command that starts another in namespaces of its own, and tells its process number on a
-    descriptor."""
-    # No /proc, no /dev, no /etc, no home; a base Python within a home is bound alone.
-    seen = ("/usr", "/lib", "/lib64", "/etc/ld.so.cache", sys.base_prefix, sys.base_exec_prefix)
-    binds: list[str] = []
-    for path in dict.fromkeys(seen):
-        binds += ["--ro-bind-try", path, path]
-    return [
-        "bwrap",
-        "--unshare-all",
-        "--as-pid-1",
-        "--die-with-parent",
-        "--uid",
-        "65534",
-        "--gid",
-        "65534",
-        "--cap-drop",
-        "ALL",
-        *binds,
-        "--ro-bind",
-        str(SOURCE),
-        "/inside",
-        "--size",
-        str(16 * 2**20),
-        "--tmpfs",
-        "/scratch",
-        "--remount-ro",
-        "/",
-        "--chdir",
-        "/scratch",
-        "--info-fd",
-        str(tell),
-    ]

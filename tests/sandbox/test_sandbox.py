@@ -21,7 +21,15 @@ from hostile import ATTEMPTS, HOSTILE
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dllm_rl_lite.sandbox import LEVELS, Limits, Program, best_level, gaps, run_programs
+from dllm_rl_lite.sandbox import (
+    LEVELS,
+    Limits,
+    Program,
+    best_level,
+    children,
+    gaps,
+    run_programs,
+)
 from dllm_rl_lite.sandbox import runner as sandbox
 from dllm_rl_lite.sandbox.inside import walls, wire
 from dllm_rl_lite.sandbox.runner import imports
@@ -622,7 +630,7 @@ def test_levels_that_do_not_work_are_named(monkeypatch):
             == "limits"
         )
         monkeypatch.undo()
-        monkeypatch.setattr(sandbox, "_bubblewrap", lambda tell: ["false"])
+        monkeypatch.setattr(children, "_bubblewrap", lambda tell: ["false"])
         if shutil.which("bwrap"):
             with pytest.raises(RuntimeError, match="does not work on this machine"):
                 gaps("bubblewrap")
