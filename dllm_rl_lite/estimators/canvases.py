@@ -77,6 +77,16 @@ class Enumeration:
         start = position - position % self.block_length
         return range(start, start + self.block_length)
 
+    def blank(self, written: frozenset[int]) -> list[int]:
+        """The masked positions of the first block that has one."""
+        first = min(set(range(self.length)) - written)
+        return [i for i in self.block(first) if i not in written]
+
+    def columns(self, written: frozenset[int]) -> list[Tensor]:
+        """The tokens that each position of these canvases may hold."""
+        mask = torch.tensor([self.lm.mask_id], device=self.lm.device)
+        return [self.choices[i] if i in written else mask for i in range(self.length)]
+
     def cost(self) -> int:
         """The most canvases that can come up: per block, every way to have written it in part."""
         total = 0
@@ -93,61 +103,39 @@ class Enumeration:
 
     def forward(self, reached: Collection[frozenset[int]]) -> Iterator[CanvasSet]:
         """The unfinished canvases of each set of written positions in `reached`, smaller sets
-        first.
+        first; sets of one size have equally many blanks and are forwarded together.
 
-        The caller adds to `reached` the sets that follow from each answer: they are larger.
+        The caller adds to `reached` what follows from each answer: larger sets.
         """
         for size in range(len(self.given), self.length):
-            same_size = [written for written in reached if len(written) == size]
-            if same_size:
-                yield from self._forward_together(same_size)
-
-    def _forward_together(self, sets: list[frozenset[int]]) -> Iterator[CanvasSet]:
-        """`CanvasSet`s of one size have equally many blanks, so that their passes can be shared."""
-        blanks = []
-        rows = []
-        where = []
-        for written in sets:
-            blank = self._blank_positions(written)
-            filled = self._fill(written)
-            asked = torch.zeros_like(filled, dtype=torch.bool)
-            asked[:, blank] = True
-            blanks.append(blank)
-            rows.append(filled)
-            where.append(asked)
-        logits = self._logits(torch.cat(rows), torch.cat(where))
-        parts = logits.split([len(filled) for filled in rows])
-        for written, blank, part in zip(sets, blanks, parts, strict=True):
-            yield CanvasSet(self, written, blank, part)
-
-    def _blank_positions(self, written: frozenset[int]) -> list[int]:
-        """The masked positions of the first block that has one."""
-        first = min(set(range(self.length)) - written)
-        return [i for i in self.block(first) if i not in written]
-
-    def _fill(self, written: frozenset[int]) -> Tensor:
-        """(C, L): every canvas with just these positions written."""
-        columns = []
-        for i in range(self.length):
-            if i in written:
-                columns.append(self.choices[i])
-            else:
-                columns.append(torch.tensor([self.lm.mask_id], device=self.lm.device))
-        return torch.cartesian_prod(*columns).view(-1, self.length)
+            sets = [written for written in reached if len(written) == size]
+            rows = []
+            where = []
+            for written in sets:
+                canvases = torch.cartesian_prod(*self.columns(written)).view(-1, self.length)
+                asked = torch.zeros_like(canvases, dtype=torch.bool)
+                asked[:, self.blank(written)] = True
+                rows.append(canvases)
+                where.append(asked)
+            if sets:
+                logits = self._logits(torch.cat(rows), torch.cat(where))
+                parts = logits.split([len(canvases) for canvases in rows])
+                for written, part in zip(sets, parts, strict=True):
+                    yield CanvasSet(self, written, part)
 
     def _logits(self, rows: Tensor, where: Tensor) -> Tensor:
         """(C, m, V) logits at the m blank positions of C canvases; in training, nothing else is
         kept for backward."""
-        parts = []
-        for ids, asked in zip(rows.split(CHUNK), where.split(CHUNK), strict=True):
-            parts.append(
-                checkpoint(self._ask, ids, asked, use_reentrant=False, preserve_rng_state=False)
-            )
-        logits = torch.cat(parts)
-        return logits.view(len(rows), -1, logits.shape[-1])
+        options = {"use_reentrant": False, "preserve_rng_state": False}
+        parts = [
+            checkpoint(self._ask, ids, asked, **options)
+            for ids, asked in zip(rows.split(CHUNK), where.split(CHUNK), strict=True)
+        ]
+        return torch.cat(parts).unflatten(0, (len(rows), -1))
 
     def _ask(self, ids: Tensor, asked: Tensor) -> Tensor:
-        """The model's logits at the `asked` positions of these canvases after the prompt."""
+        """The model's logits at the `asked` positions of these canvases, which follow the
+        prompt."""
         prompt = self.prompt.to(ids).expand(len(ids), -1)
         full = torch.cat([prompt, ids], 1)
         where = torch.cat([torch.zeros_like(prompt, dtype=torch.bool), asked], 1)
@@ -161,32 +149,25 @@ class CanvasSet:
     written and 1 if not, so that products of different positions broadcast into a table over texts.
     """
 
-    def __init__(
-        self, world: Enumeration, written: frozenset[int], blank: list[int], logits: Tensor
-    ):
+    def __init__(self, world: Enumeration, written: frozenset[int], logits: Tensor):
         self.world = world
         self.written = written
-        self.blank = blank  # of the current block
-        self.column = {position: column for column, position in enumerate(blank)}
-        self.shape = [1] * world.length
-        for i in written:
-            self.shape[i] = len(world.choices[i])
+        self.blank = world.blank(written)
+        self.shape = [len(column) for column in world.columns(written)]
         if world.temperature == 0:
             best = logits.argmax(-1, keepdim=True)
-            certain = torch.zeros_like(logits, dtype=torch.float64).scatter(-1, best, 1.0)
-            self.logq = certain.log()
+            self.logq = torch.zeros_like(logits, dtype=torch.float64).scatter(-1, best, 1.0).log()
         else:
             self.logq = (logits.double() / world.temperature).log_softmax(-1)
         self.q = self.logq.exp()  # (C, m, V), what candidates are drawn from
-        # as the sampler compares it, in float32
-        self.confidence = logits.detach().float().log_softmax(-1)
+        self.confidence = logits.detach().float().log_softmax(-1)  # float32, as the sampler's
         self.passing = self._passing(logits)
         self.staying = 1 - self.passing
         self._known = {}
 
     def _passing(self, logits: Tensor) -> Tensor:
-        """(C, m, V) float64: probability that a candidate is revealed on its own account. A
-        schedule counts, so there is none."""
+        """(C, m, V) float64: probability that a candidate is revealed on its own account; under a
+        schedule, which counts, none is."""
         rule = self.world.rule
         if isinstance(rule, Schedule):
             return torch.zeros_like(self.q)
@@ -199,17 +180,17 @@ class CanvasSet:
         are revealed)."""
         rule = self.world.rule
         if not isinstance(rule, Schedule):
-            outcomes = self._by_passing(rule.n_min)
+            outcomes = self._passed(rule.n_min)
         elif rule.order in ("random", "confidence"):
-            outcomes = self._by_count(rule)
+            outcomes = self._counted(rule)
         else:
-            outcomes = self._by_canvas(rule)
+            outcomes = self._settled(rule)
         tokens = {i: self._at_choices(self.q, i) for i in self.blank}
         for revealed, chance in outcomes:
             yield revealed, math.prod(tokens[i] for i in revealed), chance
 
-    def _by_count(self, rule: Schedule) -> Iterator[tuple[tuple[int, ...], Tensor]]:
-        """A number of positions: any of them, or those with the surest candidates."""
+    def _counted(self, rule: Schedule) -> Iterator[tuple[tuple[int, ...], Tensor]]:
+        """Random and confidence order: a number of positions, any of them or the surest."""
         step, masked_at_start = self._step_in_block(rule)
         n = rule.quota(step, masked_at_start, self.world.n_blocks)
         for revealed in itertools.combinations(self.blank, n):
@@ -218,22 +199,48 @@ class CanvasSet:
             else:
                 yield revealed, self._others_less_sure(revealed, revealed)
 
-    def _by_canvas(self, rule: Schedule) -> Iterator[tuple[tuple[int, ...], Tensor]]:
-        """These orders do not look at the candidates: each canvas has one answer."""
-        chosen = rule.reveal(self._rule_input(rule))
+    def _settled(self, rule: Schedule) -> Iterator[tuple[tuple[int, ...], Tensor]]:
+        """The other orders do not look at the candidates: each canvas has one answer, which the
+        rule gives when it is shown the blank positions alone."""
+        step, masked_at_start = self._step_in_block(rule)
+        p = self.confidence.exp()
+        first, second = p.topk(2, -1).values.unbind(-1)
+        ones = torch.ones(len(p), dtype=torch.long, device=p.device)
+        seen = RuleInput(
+            active=torch.ones_like(first, dtype=torch.bool),
+            logprob=torch.zeros_like(first),
+            entropy=torch.special.entr(p).sum(-1),
+            margin=first - second,
+            step_in_block=ones * step,
+            masked_at_start=ones * masked_at_start,
+            n_blocks=self.world.n_blocks,
+            generator=None,
+        )
+        chosen = rule.reveal(seen)  # (C, m)
         for pattern in chosen.unique(dim=0):
             fits = (chosen == pattern).all(1).double()
-            yield tuple(pattern.nonzero()[:, 0].tolist()), fits.view(self.shape)
+            yield tuple(itertools.compress(self.blank, pattern)), fits.view(self.shape)
 
-    def _by_passing(self, n_min: int) -> Iterator[tuple[tuple[int, ...], Tensor]]:
-        """`Threshold` and `Gate`: those that pass, or, if these are too few, the surest others as
-        well."""
+    def _step_in_block(self, rule: Schedule) -> tuple[int, int]:
+        """Forward passes that the schedule has spent on this block, and its masked positions
+        before the first of them."""
+        masked_at_start = len(set(self.world.block(self.blank[0])) - self.world.given)
+        masked = masked_at_start
+        step = 0
+        while masked > len(self.blank):
+            masked -= rule.quota(step, masked_at_start, self.world.n_blocks)
+            step += 1
+        return step, masked_at_start
+
+    def _passed(self, n_min: int) -> Iterator[tuple[tuple[int, ...], Tensor]]:
+        """`Threshold` and `Gate`: the positions that pass, or, if these are too few, the surest
+        others as well."""
         passing = {i: self._at_choices(self.passing, i) for i in self.blank}
         need = min(n_min, len(self.blank))
         for size in range(need, len(self.blank) + 1):
             for revealed in itertools.combinations(self.blank, size):
                 all_pass = math.prod(passing[i] for i in revealed)
-                chance = all_pass * self._others_less_sure(revealed, ())
+                chance = all_pass * self._others_less_sure(revealed, [None])
                 if size == need:
                     for topped_up in self._topped_up(revealed, passing):
                         chance = chance + topped_up
@@ -244,95 +251,47 @@ class CanvasSet:
         others make up the number."""
         for n_passed in range(len(revealed)):
             for passed in itertools.combinations(revealed, n_passed):
-                topped = [i for i in revealed if i not in passed]
-                factor = math.prod(passing[i] for i in passed)
-                for i in topped:
-                    factor = factor * (1 - passing[i])
-                yield factor * self._others_less_sure(revealed, topped)
+                others = [i for i in revealed if i not in passed]
+                chances = [passing[i] for i in passed] + [1 - passing[i] for i in others]
+                yield math.prod(chances) * self._others_less_sure(revealed, others)
 
-    def _others_less_sure(self, revealed: Collection[int], than: Collection[int]) -> Tensor:
+    def _others_less_sure(self, revealed: Collection[int], than: Collection[int | None]) -> Tensor:
         """Probability that every blank position not revealed stays, drawing a candidate less sure
-        than each one of `than`.
-
-        A candidate stays for itself with probability `staying` (all of them under a schedule). With
-        nothing in `than` any candidate will do.
-        """
+        than the tokens at all of `than`; None: any candidate."""
         total = torch.ones((), dtype=torch.float64, device=self.q.device)
         for other in self.blank:
             if other not in revealed:
-                total = total * self._less_sure_than_all(other, than)
+                less_sure = [self._less_sure(other, i) for i in than]
+                # nested events: all of them happen if the least likely one does
+                total = total * torch.stack(torch.broadcast_tensors(*less_sure)).amin(0)
         return total
 
-    def _less_sure_than_all(self, other: int, than: Collection[int]) -> Tensor:
-        if not than:
-            return self._less_sure(other, None)
-        less_sure = [self._less_sure(other, i) for i in than]
-        # nested events: all of them happen if the least likely one does
-        return torch.stack(torch.broadcast_tensors(*less_sure)).amin(0)
-
     def _less_sure(self, other: int, position: int | None) -> Tensor:
-        """Probability that `other` stays and its candidate is less sure than the token at
-        `position`, by that token; None: than anything.
+        """Probability that `other` stays and draws a candidate less sure than the token at
+        `position`, by that token; None: any candidate.
 
         Of equally sure candidates the leftmost wins.
         """
         if (other, position) not in self._known:
-            column = self.column[other]
+            column = self.blank.index(other)
             stays = self.q[:, column] * self.staying[:, column]  # (C, V)
             if position is None:
                 found = stays.sum(-1).view(self.shape)
             else:
-                mine = self.confidence[:, self.column[position]]
-                mine = mine[:, self.world.choices[position], None]  # (C, K_i, 1)
+                mine = self._of(position, self.confidence)[..., None]  # (C, K_i, 1)
                 theirs = self.confidence[:, column, None]  # (C, 1, V)
-                below = theirs < mine
-                if other > position:
-                    below = theirs <= mine
+                below = theirs <= mine if other > position else theirs < mine
                 found = self._spread((below * stays[:, None]).sum(-1), position)
             self._known[other, position] = found
         return self._known[other, position]
 
+    def _of(self, position: int, values: Tensor) -> Tensor:
+        """(C, K_i) of values (C, m, V): those of this position's choices."""
+        return values[:, self.blank.index(position)][:, self.world.choices[position]]
+
     def _at_choices(self, values: Tensor, position: int) -> Tensor:
-        """values (C, m, V) of this position's choices, as an array over positions."""
-        of_position = values[:, self.column[position]]
-        return self._spread(of_position[:, self.world.choices[position]], position)
+        return self._spread(self._of(position, values), position)
 
     def _spread(self, values: Tensor, position: int) -> Tensor:
         """(C, K_i) as an array over positions: the choices become the axis of their position."""
         return values.reshape(*self.shape, -1).movedim(-1, position).squeeze(position + 1)
-
-    def _step_in_block(self, rule: Schedule) -> tuple[int, int]:
-        """Forward passes that the schedule has spent on this block, and its masked positions
-        before the first of them."""
-        block = set(self.world.block(self.blank[0]))
-        masked_at_start = len(block - self.world.given)
-        step = 0
-        masked = masked_at_start
-        while masked > len(self.blank):
-            masked -= rule.quota(step, masked_at_start, self.world.n_blocks)
-            step += 1
-        return step, masked_at_start
-
-    def _rule_input(self, rule: Schedule) -> RuleInput:
-        """What the sampler's rule would be shown, but for the confidence of candidates: they are
-        not drawn yet."""
-        step, masked_at_start = self._step_in_block(rule)
-        p = self.confidence.exp()
-        first, second = p.topk(2, -1).values.unbind(-1)
-        ones = torch.ones(len(p), dtype=torch.long, device=p.device)
-        return RuleInput(
-            active=self._over_canvas(torch.ones_like(first, dtype=torch.bool)),
-            logprob=self._over_canvas(torch.zeros_like(first)),
-            entropy=self._over_canvas(torch.special.entr(p).sum(-1)),
-            margin=self._over_canvas(first - second),
-            step_in_block=ones * step,
-            masked_at_start=ones * masked_at_start,
-            n_blocks=self.world.n_blocks,
-            generator=None,
-        )
-
-    def _over_canvas(self, values: Tensor) -> Tensor:
-        """(C, m) of the blank positions as (C, L), zero elsewhere."""
-        canvas = values.new_zeros(len(values), self.world.length)
-        canvas[:, self.blank] = values
-        return canvas

@@ -198,9 +198,7 @@ def _check_cost(world: Enumeration, limit: int, verbose: bool | None) -> None:
             f"enumeration needs up to {cost:,} canvases, the limit is {limit:,}: "
             "anchor more positions, follow fewer tokens, or raise limit="
         )
-    if verbose is None:
-        verbose = cost > ANNOUNCE_ABOVE
-    if verbose:
+    if verbose or (verbose is None and cost > ANNOUNCE_ABOVE):
         tokens = len(world.prompt) + world.length
         print(f"exact: at most {cost:,} canvases of {tokens} tokens, each forwarded once")
 
