@@ -41,7 +41,8 @@ class Approx:
     """`x == pytest.approx(y)`: numbers, and lists, tuples and dicts of numbers, to one part in a
     million or 1e-12."""
 
-    def __init__(self, expected, rel: float | None = None, abs: float | None = None):  # noqa: A002  pytest's own name
+    # abs: pytest's own name
+    def __init__(self, expected, rel: float | None = None, abs: float | None = None):
         self.expected = expected
         self.rel = rel
         self.abs = abs
