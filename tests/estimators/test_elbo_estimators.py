@@ -145,8 +145,8 @@ def test_coupled_estimates_what_the_card_says(lm, rng):
 
 
 def test_the_closed_forms_are_the_exact_elbo(lm):
-    """sum of S_c / c is the ELBO of exact.py, below log p; the Bernoulli masks' floor at 0.001 moves
-    it by under 0.3 %."""
+    """sum of S_c / c is the ELBO of exact.py, below log p; the Bernoulli masks' floor at 0.001
+    moves it by under 0.3 %."""
     for text in ((2, 0, 1), (0, 0, 0), (1, 2, 2)):
         s = cross_entropy(lm, text)
         elbo = expected_value("elbo", s)
