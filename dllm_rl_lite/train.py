@@ -6,66 +6,32 @@ starts it from a shell.
 
 from __future__ import annotations
 
-import math
 import os
-import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
-import torch
-from torch import Tensor
-
 from .evaluate import evaluate
-from .methods import METHODS, Method, Numbers
-from .models import (
-    MaskedDiffusionLM,
-    ReferencePolicy,
-    add_adapters,
-    load_lm,
-    reference_policy,
-    trainable_parameters,
-)
-from .models.adapters import base_fingerprint, checkpoint_gradients, describe_parameters, learning
-from .planning import Survey, guard_memory, out_of_memory, plan, survey
+from .models import trainable_parameters
+from .models.adapters import describe_parameters
+from .planning import guard_memory, out_of_memory, plan, survey
 from .planning.memory import Memory
-from .processes import ALONE, Team, gathered, is_sharded, join, leave, shard, whole
-from .sampler import Rollout
-from .seeds import derived_seed, generator
-from .tasks import Benchmark, Task
+from .processes import gathered, is_sharded, join, leave
+from .tasks import Benchmark
 from .training import (
+    Run,
     TrainConfig,
     TrainResult,
-    accumulate_gradients,
-    collect,
+    collect_step,
     complete_checkpoints,
     launch,
-    mask_seeds,
+    prepare,
     read_config,
-    score_views,
+    update_policy,
 )
 from .training.checkpoint import load_checkpoint, save_checkpoint, write_log
-from .training.config import check_canvas, claim, parse, parser
+from .training.config import claim, parse, parser
 from .training.result import ERROR
-
-
-@dataclass(frozen=True)
-class Run:
-    """What the steps of one run share."""
-
-    config: TrainConfig
-    method: Method
-    numbers: Numbers
-    task: Task | Benchmark
-    reward: Callable[..., list[float]]
-    lm: MaskedDiffusionLM
-    reference: (
-        MaskedDiffusionLM | ReferencePolicy | None
-    )  # the starting model, where a KL penalty needs it
-    team: Team  # the processes that share it
-    optimizer: torch.optim.Optimizer
-    schedule: torch.optim.lr_scheduler.LRScheduler
-    memory: Memory  # what it was estimated to need
 
 
 def train(
@@ -97,7 +63,8 @@ def train(
     )  # before the folder is claimed: what is advised may then be changed
     team.agree("task", found.prompts.note)  # and nobody loads before all have seen what is free
     config = claim(config, team)
-    run_dir, run = Path(config.run_dir), prepare(config, reward, team, found)
+    run_dir = Path(config.run_dir)
+    run = prepare(config, found.prompts.task, reward, team)
     if config.lora_targets:
         say(describe_parameters(run.lm))
     if isinstance(run.task, Benchmark):
@@ -112,7 +79,7 @@ def train(
     for step in range(start, config.steps + 1):  # step 0 is the base model, before any update
         if step > 0 and is_over(config, rows):
             break
-        rows.append(guarded_step(run, step, rows))
+        rows.append(guarded_step(run, step, rows, found.memory))
         if team.rank == 0:
             write_log(run_dir / "log.csv", rows)
         say(describe(rows[-1]))
@@ -132,7 +99,7 @@ def is_over(config: TrainConfig, rows: list[dict]) -> bool:
     return rows[-1]["step"] >= config.steps or 0 < config.forwards <= spent
 
 
-def guarded_step(run: Run, step: int, rows: list[dict]) -> dict:
+def guarded_step(run: Run, step: int, rows: list[dict], memory: Memory) -> dict:
     """The log row of one step, evaluation included where it is due; errors name the step and the
     last good checkpoint."""
     row, c = {"step": step}, run.config
@@ -146,7 +113,7 @@ def guarded_step(run: Run, step: int, rows: list[dict]) -> dict:
         kind = next(
             (k for k in (FloatingPointError, ValueError) if isinstance(error, k)), RuntimeError
         )
-        said = out_of_memory(error, run.memory) or error
+        said = out_of_memory(error, memory) or error
         raise kind(
             f"step {step} of {c.method} on {c.task}: {said}\nlast good checkpoint: "
             f"{good[-1] if good else 'none yet, the run starts from the base model'}"
@@ -154,155 +121,10 @@ def guarded_step(run: Run, step: int, rows: list[dict]) -> dict:
     return row
 
 
-def prepare(
-    config: TrainConfig,
-    reward: Callable[..., list[float]] | None,
-    team: Team = ALONE,
-    found: Survey | None = None,
-) -> Run:
-    """Model, optimiser and schedule on the process's device."""
-    found = found or survey(config, team.size, team.device)
-    c, method, numbers = config, METHODS[config.method], config.resolved()
-    if (
-        c.quantize and team.device.type == "cpu"
-    ):  # there its backward pass gives no gradient after a rollout
-        raise ValueError(
-            f"quantize={c.quantize!r} trains on a GPU only: set device='auto' where there is one"
-        )
-    if c.shard and team.size == 1:
-        raise ValueError(
-            "shard splits a model over several processes, and this is one: set processes, or shard to false"
-        )
-    task, dtype = found.prompts.task, getattr(torch, c.dtype)
-    check_canvas(numbers, task.length)
-    lm = load_lm(
-        c.model, team.device, torch.float32 if c.shard else dtype, quantize=c.quantize or None
-    )
-    if c.lora_targets:
-        add_adapters(
-            lm,
-            c.lora_targets,
-            c.lora_r,
-            c.lora_alpha,
-            c.lora_dropout,
-            derived_seed(c.seed, 0, "adapters"),
-        )
-    if c.gradient_checkpointing:
-        checkpoint_gradients(lm)
-    team.agree("model", base_fingerprint(lm))
-    reference = reference_policy(lm) if numbers.kl > 0 else None
-    if c.shard:
-        for model in (lm, reference):
-            shard(model, team, dtype) if model is not None else None
-    optimizer = torch.optim.AdamW(
-        trainable_parameters(lm), numbers.lr, (0.9, 0.99), weight_decay=numbers.weight_decay
-    )
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda n: min(1.0, (n + 1) / max(numbers.warmup, 1))
-    )
-    return Run(
-        config,
-        method,
-        numbers,
-        task,
-        reward or task.reward,
-        lm,
-        reference,
-        team,
-        optimizer,
-        schedule,
-        found.memory,
-    )
-
-
 def one_step(run: Run, step: int) -> dict[str, float]:
-    """Rollouts, rewards, credit and inner updates; returns the row of the log."""
-    c, n = run.config, run.numbers
-    problems = run.task.sample(n.prompts, "train", derived_seed(c.seed, step, "problems"))
-    with gathered(run.lm):
-        batch = collect(
-            run.lm,
-            run.task,
-            run.reward,
-            run.method,
-            n,
-            problems,
-            rollout_noise(run, step),
-            run.team,
-            c.cache,
-        )
-    start = time.perf_counter()
-    stats = update(run, batch.rollout, batch.advantage, step)
-    return (
-        batch.log
-        | stats
-        | {"lr": run.optimizer.param_groups[0]["lr"], "seconds_update": time.perf_counter() - start}
-    )
-
-
-def rollout_noise(run: Run, step: int) -> list[torch.Generator]:
-    """One generator for each rollout call of a step, on the model's device: the noise of a big
-    vocabulary is drawn there."""
-    rows, batch = run.numbers.prompts * run.numbers.group, run.config.rollout_batch
-    parts = -(-rows // batch) if batch else run.team.size
-    names = ["rollout"] if parts == 1 else [f"rollout {i} of {parts}" for i in range(parts)]
-    return [generator(run.config.seed, step, name, run.lm.device) for name in names]
-
-
-def update(run: Run, rollout: Rollout, advantage: Tensor, step: int) -> dict[str, float]:
-    """The inner updates of one step; old and reference scores of all of them are taken before the
-    first.
-
-    Returns the log columns, averaged over the inner updates, and `forwards_update`, the forward
-    passes (of one row) spent.
-    """
-    c, n, team = run.config, run.numbers, run.team
-    seeds = [
-        [generator(run.config.seed, step, f"views {i}") for i in chunks]
-        for chunks in mask_seeds(n.inner_updates, n.published_quirks)
-    ]
-    with gathered(run.lm, run.reference):
-        batches = [
-            score_views(
-                run.lm,
-                run.reference,
-                run.method,
-                n,
-                rollout,
-                advantage,
-                s,
-                i == 0,
-                team,
-                c.micro_batch,
-            )
-            for i, s in enumerate(seeds)
-        ]
-    logs, spent = [], sum(team.gather([b.forwards for b in batches]))
-    for i, batch in enumerate(batches):
-        losses: list[None] = []  # one for every backward pass of this process
-
-        def backward(loss: Tensor, losses=losses) -> None:
-            losses.append(loss.backward())
-
-        dropped = (
-            f"dropout {i}" if team.rank == 0 else f"dropout {i} of process {team.rank}"
-        )  # other rows, other units
-        with gathered(run.lm), learning(run.lm, derived_seed(c.seed, step, dropped)):
-            stats = accumulate_gradients(
-                run.lm, run.method, n, batch, backward, c.micro_batch, team
-            )
-            team.add_gradients(run.lm, bool(losses))
-        spent += stats.pop("forwards")
-        norm = torch.nn.utils.clip_grad_norm_(trainable_parameters(run.lm), n.grad_clip)
-        stats["grad_norm"] = float(whole(norm))
-        if not math.isfinite(stats["grad_norm"]):
-            raise FloatingPointError("the gradient is not finite: lower lr or grad_clip")
-        run.optimizer.step()
-        run.schedule.step()
-        run.optimizer.zero_grad()
-        logs.append(stats)
-    means = {k: [log[k] for log in logs if k in log] for log in logs for k in log}
-    return {k: sum(v) / len(v) for k, v in means.items()} | {"forwards_update": spent}
+    """Rollouts, rewards, advantages and inner updates; returns the row of the log."""
+    batch = collect_step(run, step)
+    return batch.log | update_policy(run, batch, step)
 
 
 def evaluate_validation(run: Run) -> dict[str, float]:

@@ -18,8 +18,8 @@ from dllm_rl_lite.methods import METHODS, Numbers
 from dllm_rl_lite.models import ReferencePolicy, load_lm, new_tiny_lm
 from dllm_rl_lite.models.adapters import adapter_parameters, count_parameters
 from dllm_rl_lite.seeds import derived_seed
-from dllm_rl_lite.train import main, one_step, prepare, train
-from dllm_rl_lite.training import TrainConfig, complete_checkpoints
+from dllm_rl_lite.train import main, one_step, train
+from dllm_rl_lite.training import TrainConfig, complete_checkpoints, prepare
 from dllm_rl_lite.training.experience import roll_out
 
 SMALL = {"prompts": 2, "group": 4, "lr": 1e-3}
@@ -422,7 +422,8 @@ def test_the_reference_of_adapters_is_the_base(tmp_path):
     settings = {"method": "diffu-grpo", "numbers": SMALL | {"kl": 0.1}, **LORA}
     found = []
     for reference in (lambda run: run.reference, lambda run: load_lm("tiny")):
-        run = prepare(config(tmp_path, **settings), None)
+        c = config(tmp_path, **settings)
+        run = prepare(c, c.load_task())
         assert isinstance(run.reference, ReferencePolicy) and run.reference.lm is run.lm
         with torch.no_grad():
             for parameter in adapter_parameters(run.lm).values():
@@ -437,7 +438,8 @@ def test_only_adapters_are_optimised(tmp_path):
     result = train(config(tmp_path, steps=1, **LORA), say=said.append)
     some, every = count_parameters(result.lm)
     assert said[0] == f"trainable {some:,} of {every:,} parameters ({100 * some / every:.2f} %)"
-    run = prepare(config(tmp_path, steps=1, **LORA), None)
+    c = config(tmp_path, steps=1, **LORA)
+    run = prepare(c, c.load_task())
     assert (
         sum(p.numel() for group in run.optimizer.param_groups for p in group["params"])
         == some

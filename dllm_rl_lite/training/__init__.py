@@ -7,22 +7,27 @@ from .config import TrainConfig, read_config
 from .experience import collect, credit
 from .launcher import launch
 from .result import TrainResult, finished
+from .step import Run, collect_step, prepare, update_policy
 from .update import UpdateBatch, accumulate_gradients, mask_seeds, score_views, scored_by_any
 from .verifier import verify
 
 __all__ = [
+    "Run",
     "UpdateBatch",
     "TrainConfig",
     "TrainResult",
     "accumulate_gradients",
     "collect",
+    "collect_step",
     "complete_checkpoints",
     "credit",
     "finished",
     "launch",
     "mask_seeds",
+    "prepare",
     "read_config",
     "score_views",
     "scored_by_any",
+    "update_policy",
     "verify",
 ]

@@ -1,0 +1,227 @@
+"""One step of a run: its model and optimiser, the rollouts, and the inner updates that learn from
+them."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..methods import METHODS, Method, Numbers
+from ..models import (
+    MaskedDiffusionLM,
+    ReferencePolicy,
+    add_adapters,
+    load_lm,
+    reference_policy,
+    trainable_parameters,
+)
+from ..models.adapters import base_fingerprint, checkpoint_gradients, learning
+from ..processes import ALONE, Team, gathered, shard, whole
+from ..seeds import derived_seed, generator
+from ..tasks import Benchmark, Task
+from .config import TrainConfig, check_canvas
+from .experience import Batch, collect
+from .update import UpdateBatch, accumulate_gradients, mask_seeds, score_views
+
+
+@dataclass(frozen=True)
+class Run:
+    """What the steps of one run share."""
+
+    config: TrainConfig
+    method: Method
+    numbers: Numbers
+    task: Task | Benchmark
+    reward: Callable[..., list[float]]
+    lm: MaskedDiffusionLM
+    reference: MaskedDiffusionLM | ReferencePolicy | None  # the starting model, for a KL penalty
+    team: Team  # the processes that share the run
+    optimizer: torch.optim.Optimizer
+    schedule: torch.optim.lr_scheduler.LRScheduler
+
+
+def prepare(
+    config: TrainConfig,
+    task: Task | Benchmark,
+    reward: Callable[..., list[float]] | None = None,
+    team: Team = ALONE,
+) -> Run:
+    """Load the model on the process's device, and make its optimiser and schedule.
+
+    Args:
+        config: the run.
+        task: what it trains on: the configuration's own, without problems that are left out.
+        reward: a reward function of TRL's signature in place of the task's own.
+        team: the processes that share the run.
+    Raises:
+        ValueError: if 4-bit weights are to be trained on a CPU, a single process is to split its
+            weights, or blocks and steps do not fit the canvas; and as `load_lm` does.
+    """
+    numbers = config.resolved()
+    # On a CPU the backward pass of 4-bit weights gives no gradient after a rollout.
+    if config.quantize and team.device.type == "cpu":
+        raise ValueError(
+            f"quantize={config.quantize!r} trains on a GPU only: "
+            "set device='auto' where there is one"
+        )
+    if config.shard and team.size == 1:
+        raise ValueError(
+            "shard splits a model over several processes, and this is one: "
+            "set processes, or shard to false"
+        )
+    check_canvas(numbers, task.length)
+    lm = load_policy(config, team.device)
+    team.agree("model", base_fingerprint(lm))
+    reference = reference_policy(lm) if numbers.kl > 0 else None
+    if config.shard:
+        dtype = getattr(torch, config.dtype)
+        shard(lm, team, dtype)
+        if reference is not None:
+            shard(reference, team, dtype)
+    optimizer = torch.optim.AdamW(
+        trainable_parameters(lm),
+        lr=numbers.lr,
+        betas=(0.9, 0.99),
+        weight_decay=numbers.weight_decay,
+    )
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda n: min(1.0, (n + 1) / max(numbers.warmup, 1))
+    )
+    return Run(
+        config=config,
+        method=METHODS[config.method],
+        numbers=numbers,
+        task=task,
+        reward=reward or task.reward,
+        lm=lm,
+        reference=reference,
+        team=team,
+        optimizer=optimizer,
+        schedule=schedule,
+    )
+
+
+def load_policy(config: TrainConfig, device: torch.device) -> MaskedDiffusionLM:
+    """The model that a run trains, adapters and gradient checkpointing on, not yet split."""
+    # Weights that are split are trained in float32; their passes run in the configured precision.
+    dtype = torch.float32 if config.shard else getattr(torch, config.dtype)
+    lm = load_lm(config.model, device, dtype, quantize=config.quantize or None)
+    if config.lora_targets:
+        add_adapters(
+            lm,
+            config.lora_targets,
+            r=config.lora_r,
+            alpha=config.lora_alpha,
+            dropout=config.lora_dropout,
+            seed=derived_seed(config.seed, 0, "adapters"),
+        )
+    if config.gradient_checkpointing:
+        checkpoint_gradients(lm)
+    return lm
+
+
+def collect_step(run: Run, step: int) -> Batch:
+    """The rollouts, rewards and advantages of one step's problems."""
+    seed = derived_seed(run.config.seed, step, "problems")
+    problems = run.task.sample(run.numbers.prompts, "train", seed)
+    with gathered(run.lm):
+        return collect(
+            run.lm,
+            run.task,
+            run.reward,
+            run.method,
+            run.numbers,
+            problems,
+            rollout_noise(run, step),
+            run.team,
+            run.config.cache,
+        )
+
+
+def rollout_noise(run: Run, step: int) -> list[torch.Generator]:
+    """One generator for each rollout call of a step, on the model's device: the noise of a big
+    vocabulary is drawn there."""
+    rows = run.numbers.prompts * run.numbers.group
+    batch = run.config.rollout_batch
+    parts = math.ceil(rows / batch) if batch else run.team.size
+    names = ["rollout"] if parts == 1 else [f"rollout {i} of {parts}" for i in range(parts)]
+    return [generator(run.config.seed, step, name, run.lm.device) for name in names]
+
+
+def update_policy(run: Run, batch: Batch, step: int) -> dict[str, float]:
+    """The inner updates of one step; old and reference scores of all of them are taken before the
+    first.
+
+    Returns the log columns, averaged over the inner updates, and `forwards_update`, the forward
+    passes (of one row) spent, `lr` and `seconds_update`.
+    """
+    start = time.perf_counter()
+    scored = score_updates(run, batch, step)
+    logs = []
+    spent = sum(run.team.gather([one.forwards for one in scored]))
+    for i, one in enumerate(scored):
+        stats = inner_update(run, one, step, i)
+        spent += stats.pop("forwards")
+        logs.append(stats)
+    columns = {name: [log[name] for log in logs if name in log] for log in logs for name in log}
+    means = {name: sum(values) / len(values) for name, values in columns.items()}
+    return means | {
+        "forwards_update": spent,
+        "lr": run.optimizer.param_groups[0]["lr"],
+        "seconds_update": time.perf_counter() - start,
+    }
+
+
+def score_updates(run: Run, batch: Batch, step: int) -> list[UpdateBatch]:
+    """The views of every inner update, with their old and reference scores."""
+    numbers = run.numbers
+    scored = []
+    with gathered(run.lm, run.reference):
+        for i, chunks in enumerate(mask_seeds(numbers.inner_updates, numbers.published_quirks)):
+            seeds = [generator(run.config.seed, step, f"views {chunk}") for chunk in chunks]
+            scored.append(
+                score_views(
+                    run.lm,
+                    run.reference,
+                    run.method,
+                    numbers,
+                    batch.rollout,
+                    batch.advantage,
+                    seeds,
+                    i == 0,
+                    run.team,
+                    run.config.micro_batch,
+                )
+            )
+    return scored
+
+
+def inner_update(run: Run, scored: UpdateBatch, step: int, i: int) -> dict[str, float]:
+    """One step of the optimiser, the i-th on these rollouts; returns its log columns."""
+    team = run.team
+    losses: list[None] = []  # one for every backward pass of this process
+
+    def backward(loss: Tensor) -> None:
+        losses.append(loss.backward())
+
+    purpose = f"dropout {i}"
+    if team.rank > 0:
+        purpose += f" of process {team.rank}"  # other rows, other units
+    with gathered(run.lm), learning(run.lm, derived_seed(run.config.seed, step, purpose)):
+        stats = accumulate_gradients(
+            run.lm, run.method, run.numbers, scored, backward, run.config.micro_batch, team
+        )
+        team.add_gradients(run.lm, bool(losses))
+    norm = torch.nn.utils.clip_grad_norm_(trainable_parameters(run.lm), run.numbers.grad_clip)
+    stats["grad_norm"] = float(whole(norm))
+    if not math.isfinite(stats["grad_norm"]):
+        raise FloatingPointError("the gradient is not finite: lower lr or grad_clip")
+    run.optimizer.step()
+    run.schedule.step()
+    run.optimizer.zero_grad()
+    return stats
