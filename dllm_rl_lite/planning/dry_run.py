@@ -1,399 +1,349 @@
-"""The dry run: what a run would train, need and take, with hours from a short measured probe;
-nothing is trained or written.
+"""The dry run: what a run would train, need and take, scaled up from one small step of its own.
 
+The step is that of training, on the real model with its real lengths and groups, but of a few
+prompts. Nothing is written, and the weights that it changes are thrown away.
 `python -m dllm_rl_lite.train CONFIG.yaml --dry-run` prints it.
 """
 
 from __future__ import annotations
 
+import gc
+import math
+import resource
 import textwrap
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
+import psutil
 import torch
 
-from ..estimators import token_logprobs
 from ..methods import METHODS
-from ..models import MaskedDiffusionLM, add_adapters, encode_prompts, load_lm, trainable_parameters
-from ..models.adapters import checkpoint_gradients, learning
-from ..sampler import Rollout, denoise
-from ..tasks import Benchmark, Task
-from ..training import TrainConfig
+from ..models import MaskedDiffusionLM
+from ..processes import Team
+from ..training import Run, TrainConfig, collect_step, prepare, update_policy
 from ..training.config import preset
-from ..training.experience import roll_out
-from .guards import Prompts, gib, guard_memory, survey
-from .memory import Memory
-from .passes import Passes, count_passes, is_fixed, sketch, sketched_views
+from .memory import (
+    KnownMemory,
+    check_memory,
+    free_memory,
+    gib,
+    known_memory,
+    memory_advice,
+    memory_limit,
+    rows_per_call,
+    what_to_lower,
+)
+from .prompts import Prompts, check_prompts
 
-REPEATS = 3  # timings of each kind of pass, after one that is thrown away
-PASSES = 4  # denoising passes of a timed rollout call with a fixed schedule
-PATIENCE = 5.0  # seconds that a timed rollout call may take; fewer rows where all would take longer
-# the slow end of the hours: what is not timed (rewards, checkpoints, waiting) is taken to add a
-# quarter
-UNTIMED = 1.25
-# the fast end, without a KL penalty: the share of rows that earn credit, the others being skipped
+PROMPTS = 2  # of the small step
+# Without a KL penalty an update skips rows of no advantage: the low end counts this share of them.
 LIVELY = 0.5
+# Checkpoints and the waiting of processes for each other are not measured: the high end adds this.
+UNMEASURED = 1.25
+CLEAR = Path("/proc/self/clear_refs")  # Linux: writing 5 resets the peak of the resident memory
 
 
 @dataclass(frozen=True)
-class Probe:
-    """Measured seconds of one row's pass: the fastest and the slowest of a few timings, at the
-    run's own shape."""
+class Measured:
+    """What one phase of the small step took."""
 
-    rollout: tuple[float, float]
-    score: tuple[float, float]  # of a view, without gradient
-    gradient: tuple[float, float]  # of a view, forward and backward
-    rows: tuple[int, int]  # of the timed rollout call, and of the timed micro-batch
-    passes: float  # that a text of the timed rollouts took; with a fixed schedule not a whole text
-    spent: float  # seconds that timing took, loading not counted
-    device: str
+    passes: int  # forward passes of one row
+    tokens: int  # that passed through the model
+    seconds: float
+    peak: int  # bytes of the process, on a GPU those that it allocated there
+
+
+@dataclass(frozen=True)
+class SmallStep:
+    """One step of a run that has fewer prompts and is otherwise the same."""
+
+    config: TrainConfig
+    held: int  # bytes before the first step: weights and reference
+    rollouts: Measured  # rewards included
+    update: Measured
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run would train, need and take. `str` is for people."""
+    """What a run would train, need and take. `str` is human-readable."""
 
     config: TrainConfig
     processes: int
     device: str
     prompts: Prompts
-    passes: Passes
-    trained: int  # parameters
-    parameters: int  # of the whole model, adapters included
-    memory: Memory
-    free: int  # bytes, on the device
-    obstacle: str  # why it does not fit and what to lower; empty: it fits
-    probe: Probe | None
+    known: KnownMemory
+    free: int  # bytes per process, before the model is loaded
+    step: SmallStep | None = None  # None: not measured
+    obstacle: str = ""  # why it does not fit, or was not measured
 
     @property
-    def length(self) -> int:
-        return self.prompts.task.length
+    def scale(self) -> float:
+        """How many small steps make one step of the run."""
+        return self.config.resolved().prompts / self.step.config.resolved().prompts
 
     @property
-    def open_ended(self) -> bool:
-        """Does the number of passes of a rollout depend on its text?"""
-        n = self.config.resolved()
-        return not is_fixed(n.rule(self.length), n.eos)
+    def steps(self) -> int:
+        """All of the run, or as many as its budget of forward passes allows."""
+        if not self.config.forwards:
+            return self.config.steps
+        passes = self.scale * (self.step.rollouts.passes + self.step.update.passes)
+        return min(self.config.steps, math.ceil(self.config.forwards / passes))
 
     @property
-    def tokens(self) -> tuple[int, int]:
-        """Tokens that pass through the model in the whole run, and tokens that its rollouts
-        write."""
-        return (
-            round(self.passes.total * (self.prompts.mean + self.length)),
-            self.passes.steps * self.passes.rows * self.length,
-        )
+    def evaluations(self) -> int:
+        """Before the first step, every `eval_every` steps, and after the last."""
+        every = self.config.eval_every or self.steps
+        return 1 + math.ceil(self.steps / every)
 
     @property
-    def checkpoint(self) -> int:
-        """Bytes of one checkpoint: what is trained, and two moments of each."""
-        weights = 4 if self.config.lora_targets else getattr(torch, self.config.dtype).itemsize
-        return self.trained * (weights + 8)
+    def evaluated(self) -> float:
+        """Small steps whose rollouts cost what all evaluations do, if a text costs the same."""
+        split = self.config.eval_split
+        texts = self.config.eval_problems or len(self.prompts.task.sample(0, split))
+        numbers = self.step.config.resolved()
+        return self.evaluations * texts / (numbers.prompts * numbers.group)
 
     @property
-    def hours(self) -> tuple[float, float] | None:
-        """From .. to, of the whole run: `LIVELY` rows at the fastest timings; every row at the
-        slowest, and `UNTIMED`."""
-        if self.probe is None:
-            return None
-        p, q = self.passes, self.probe
-        seen = (
-            min(q.passes * p.rows / p.rollout, 1.0) if self.open_ended else 1.0
-        )  # share of the most that a text can take
-        written = p.steps * p.rollout * seen + p.evaluations * p.evaluation * (
-            1.0 if p.eval_exact else seen
-        )
-        live = (LIVELY if self.config.resolved().kl == 0 else 1.0, 1.0)
-        low, high = (
-            written * q.rollout[i]
-            + p.steps
-            * (
-                p.importance * q.score[i]
-                + live[i] * ((p.update - p.gradient) * q.score[i] + p.gradient * q.gradient[i])
-            )
-            for i in (0, 1)
-        )
-        return low / self.processes / 3600, high * UNTIMED / self.processes / 3600
+    def passes(self) -> float:
+        """Forward passes of one row in the whole run."""
+        rollouts, update = self.step.rollouts.passes, self.step.update.passes
+        return self.steps * self.scale * (rollouts + update) + self.evaluated * rollouts
+
+    @property
+    def tokens(self) -> float:
+        """Tokens that pass through the model in the whole run."""
+        rollouts, update = self.step.rollouts.tokens, self.step.update.tokens
+        return self.steps * self.scale * (rollouts + update) + self.evaluated * rollouts
+
+    @property
+    def seconds(self) -> tuple[float, float]:
+        """From .. to, of the whole run."""
+        rollouts, update = self.step.rollouts.seconds, self.step.update.seconds
+        texts = (self.steps * self.scale + self.evaluated) * rollouts
+        updates = self.steps * self.scale * update
+        live = LIVELY if self.config.resolved().kl == 0 else 1.0
+        low = (texts + live * updates) / self.processes
+        high = UNMEASURED * (texts + updates) / self.processes
+        return low, high
+
+    def memory(self, phase: str) -> int:
+        """Bytes of one process in "rollouts" or "update": what is known, and what a row added in
+        the small step, times the rows that the run has in memory at once."""
+        fixed = self.known.optimizer
+        if phase == "update":
+            fixed += self.known.gradients
+        measured = getattr(self.step, phase)
+        added = max(measured.peak - self.step.held - fixed, 0)
+        per_row = added / rows_per_call(self.step.config, phase)
+        rows = rows_per_call(self.config, phase, self.processes)
+        return round(self.known.weights + self.known.reference + fixed + rows * per_row)
 
     def __str__(self) -> str:
-        return "\n".join(line for name, text in describe(self) for line in labelled(name, text))
+        lines = []
+        for label, text in describe(self):
+            head = f"{label:<12}"
+            lines.append(textwrap.fill(text, 100, initial_indent=head, subsequent_indent=" " * 12))
+        return "\n".join(lines)
 
 
 def plan(
-    config: TrainConfig, processes: int = 1, probe: bool = True, say: Callable[[str], None] = print
+    config: TrainConfig,
+    processes: int = 1,
+    reward: Callable[..., list[float]] | None = None,
+    say: Callable[[str], None] = print,
 ) -> Plan:
-    """What a run would train, need and take, without training it and without writing to its folder.
+    """What a run would train, need and take; nothing is trained, and nothing written to its folder.
 
     Args:
-        processes: that would share the run. probe: load the model and time some passes; without,
-            the model's config.json is enough (its tokenizer, where there is one, counts the
-            prompts), and no hours are estimated.
-        say: gets a line where it is going to take a while.
+        config: the run.
+        processes: that would share it.
+        reward: a reward function of TRL's signature in place of the task's own.
+        say: gets a line before the model is loaded.
     Raises:
-        ValueError: for a model or data that cannot be read, or prompts that do not fit
-            (`planning.guards.measure_prompts`).
+        ValueError: if the model or its data cannot be read, or prompts do not fit.
     """
-    device = (
-        torch.accelerator.current_accelerator(check_available=True)
-        if config.device == "auto"
-        else None
-    )
-    found = survey(config, processes, device or torch.device("cpu"))
-    shape, memory, obstacle = found.memory.workload.shape, found.memory, ""
-    try:
-        guard_memory(memory, found.free)
-    except ValueError as error:
-        obstacle = str(error).splitlines()[0]
-    adapters = shape.adapters(config.lora_targets, config.lora_r)
+    device = torch.device("cpu")
+    if config.device == "auto":
+        device = torch.accelerator.current_accelerator(check_available=True) or device
     result = Plan(
-        config,
-        processes,
-        str(device or "cpu"),
-        found.prompts,
-        count_passes(config, found.prompts.task, found.tokenizer),
-        adapters or shape.parameters,
-        shape.parameters + adapters,
-        memory,
-        found.free,
-        obstacle,
-        None,
+        config=config,
+        processes=processes,
+        device=torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
+        prompts=check_prompts(config),
+        known=known_memory(config, processes),
+        free=free_memory(device, processes),
     )
-    if not probe or obstacle:
-        return result
-    say(f"loading {config.model} to time a few passes ...")
-    lm = load_for_probe(config, device or torch.device("cpu"))
-    return replace(result, probe=run_probe(config, lm, found.prompts.task, memory))
+    try:
+        check_memory(config, processes, result.free)
+    except ValueError as error:
+        return replace(result, obstacle=str(error))
+    if config.shard:
+        return replace(result, obstacle="one process cannot measure weights that are split")
+    say(f"loading {config.model} for two small steps ...")
+    try:
+        with memory_limit(device, result.free):
+            step = take_small_step(config, result.prompts, reward, device)
+    except RuntimeError as error:
+        return replace(result, obstacle=str(error))
+    finally:
+        gc.collect()  # optimiser and schedule refer to each other
+        torch.cuda.empty_cache()
+    result = replace(result, step=step)
+    for phase in ("rollouts", "update"):
+        if result.memory(phase) > result.free:
+            advice = what_to_lower(config, phase, processes)
+            return replace(result, obstacle=f"too much in the {phase}: {advice}")
+    return result
 
 
-def load_for_probe(config: TrainConfig, device: torch.device) -> MaskedDiffusionLM:
-    """The model as training has it, in one process and without an optimiser."""
-    lm = load_lm(
-        config.model, device, getattr(torch, config.dtype), quantize=config.quantize or None
-    )
-    if config.lora_targets:
-        add_adapters(lm, config.lora_targets, config.lora_r, config.lora_alpha, config.lora_dropout)
-    if config.gradient_checkpointing:
-        checkpoint_gradients(lm)
-    return lm
+def take_small_step(
+    config: TrainConfig,
+    prompts: Prompts,
+    reward: Callable[..., list[float]] | None,
+    device: torch.device,
+) -> SmallStep:
+    """Load the model, take two steps of a few prompts, and measure the second.
 
+    The first warms up: kernels are chosen, and the optimiser makes its moments.
 
-def run_probe(
-    config: TrainConfig, lm: MaskedDiffusionLM, task: Task | Benchmark, memory: Memory
-) -> Probe:
-    """Time rollouts of a few passes, and one view of one micro-batch with and without gradient;
-    each after a warm-up."""
-    begun, w, n = time.perf_counter(), memory.workload, config.resolved()
-    problems = task.sample(n.prompts, "train", config.seed)
-    examples = [e for e in problems for _ in range(n.group)][: w.rollout_batch]
-    few = examples[: 2 * n.group]
-
-    def rollouts(part) -> Rollout:
-        return timed_rollout(config, lm, task, part)
-
-    warm, _ = timed(lambda: rollouts(few), lm.device)
-    if warm * len(examples) / len(few) > PATIENCE:
-        examples = few
-    runs = [timed(lambda: rollouts(examples), lm.device) for _ in range(REPEATS)]
-    each = [seconds / int(r.n_forwards.sum()) for seconds, r in runs]
-    texts = [e for e in problems for _ in range(n.group)][: w.micro_batch]
-    rollout, view = timed_view(config, lm, encode_prompts(lm.tokenizer, [e.prompt for e in texts]))
-    temperature = n.temperature if METHODS[config.method].tempered else 1.0
-
-    def forward():
-        with torch.no_grad():
-            token_logprobs(lm, rollout, view, temperature)
-
-    def backward():
-        with learning(lm, 0):
-            token_logprobs(lm, rollout, view, temperature).sum().backward()
-
-    forward(), backward()  # the first of each is slower
-    score = [timed(forward, lm.device)[0] / len(texts) for _ in range(REPEATS)]
-    gradient = [timed(backward, lm.device)[0] / len(texts) for _ in range(REPEATS)]
-    for p in trainable_parameters(lm):
-        p.grad = None
-    passes = runs[-1][1].n_forwards.float().mean().item()
-    name = torch.cuda.get_device_name(lm.device) if lm.device.type == "cuda" else str(lm.device)
-    return Probe(
-        *((min(x), max(x)) for x in (each, score, gradient)),
-        (len(examples), len(texts)),
-        passes,
-        time.perf_counter() - begun,
-        name,
-    )
-
-
-def timed_rollout(
-    config: TrainConfig, lm: MaskedDiffusionLM, task: Task | Benchmark, examples: list
-) -> Rollout:
-    """A rollout call: whole where its passes depend on the texts; else of the first block alone, in
-    at most `PASSES` passes.
-
-    What comes after the first block is filled with end tokens, so that a pass has its real width
-    and its real open block.
+    Raises:
+        RuntimeError: if memory runs out; it says what to lower. And as training does.
     """
-    n, length = config.resolved(), task.length
-    noise, rule = torch.Generator(lm.device).manual_seed(0), n.rule(length)
-    if not is_fixed(rule, n.eos):
-        return roll_out(lm, task, METHODS[config.method], n, examples, noise, config.cache)
-    block = n.block_length or length
-    n_blocks = length // block
-    steps = (
-        rule.steps // n_blocks if config.cache else min(rule.steps // n_blocks, PASSES)
-    )  # a cache's first pass is dear
-    anchor = torch.full((len(examples), length), lm.eos_id)
-    anchor[:, :block] = lm.mask_id
-    return denoise(
-        lm,
-        [e.prompt for e in examples],
-        length,
-        replace(rule, steps=steps * n_blocks),
-        block,
-        n.temperature,
-        n.top_k,
-        n.top_p,
-        n.eos,
-        anchor,
-        noise,
-        cache=config.cache,
-    )
+    fewer = min(PROMPTS, config.resolved().prompts)
+    small = replace(config, numbers=config.numbers | {"prompts": fewer})
+    with memory_advice(small, "loading"):
+        run = prepare(small, prompts.task, reward, Team(device=device))
+    held = memory_in_use(device)
+    for step in (1, 2):
+        with memory_advice(small, "rollouts"):
+            rollouts, batch = measure(run, lambda step=step: collect_step(run, step))
+        # Rows of no advantage may be skipped; here each has some, so the passes are the most.
+        dead = (batch.advantage == 0).view(len(batch.advantage), -1).all(1)
+        batch.advantage[dead] = 1.0
+        with memory_advice(small, "update"):
+            update, _ = measure(run, lambda step=step, batch=batch: update_policy(run, batch, step))
+    return SmallStep(small, held, rollouts, update)
 
 
-def timed_view(
-    config: TrainConfig, lm: MaskedDiffusionLM, prompts: tuple[torch.Tensor, torch.Tensor]
-):
-    """Texts without content after real prompts, and of their views the one that scores nearest to
-    the mean."""
-    rows, blank = len(prompts[0]), sketch(config, len(prompts[0]))
-    word = next(i for i in range(len(lm.tokenizer)) if i not in (lm.mask_id, lm.eos_id, lm.pad_id))
-    anchor = None if blank.anchor is None else torch.where(blank.anchor < 0, lm.mask_id, word)
-    tokens = torch.full_like(blank.tokens, word)
-    rollout = replace(
-        blank,
-        prompt=prompts[0],
-        prompt_mask=prompts[1],
-        tokens=tokens,
-        mask_id=lm.mask_id,
-        eos_id=lm.eos_id,
-        predicted=tokens.expand_as(blank.predicted),
-        anchor=anchor,
-    )
-    views = sketched_views(config, rows, rollout)
-    sizes = [int(v.scored.sum()) for v in views]
-    view = min(views, key=lambda v: abs(int(v.scored.sum()) - sum(sizes) / len(sizes)))
-    on = {
-        name: value.to(lm.device)
-        for name, value in vars(rollout).items()
-        if isinstance(value, torch.Tensor)
-    }
-    moved = {
-        name: value.to(lm.device)
-        for name, value in vars(view).items()
-        if isinstance(value, torch.Tensor)
-    }
-    return replace(rollout, **on), replace(view, **moved)
+def measure(run: Run, work: Callable[[], Any]) -> tuple[Measured, Any]:
+    """Do a part of a step, and count what passes through the run's models in it.
 
-
-def timed(action: Callable, device: torch.device) -> tuple[float, object]:
-    """Seconds of one call, and what it returned; a GPU has finished when the clock is read."""
-    wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
-    wait()
+    Returns:
+        what it took, and what `work` returned.
+    """
+    shapes = []
+    hooks = []
+    for lm in (run.lm, run.reference):
+        if isinstance(lm, MaskedDiffusionLM):  # any other reference is the policy itself
+            count = lm.backbone.model.register_forward_hook(
+                lambda module, arguments, output: shapes.append(arguments[0].shape)
+            )
+            hooks.append(count)
+    device = run.lm.device
+    reset_peak(device)
     start = time.perf_counter()
-    result = action()
-    wait()
-    return time.perf_counter() - start, result
+    try:
+        result = work()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    seconds = time.perf_counter() - start
+    passes = sum(rows for rows, _ in shapes)
+    return Measured(passes, sum(map(math.prod, shapes)), seconds, peak_memory(device)), result
 
 
-def describe(p: Plan) -> list[tuple[str, str]]:
-    """(label, text) lines of a plan; a text may hold several lines."""
-    c, n, q = p.config, p.config.resolved(), p.passes
-    several = f", {p.processes} processes" if p.processes > 1 else ""
-    at_most = "" if q.exact else "at most "
-    seen = f" (in the probe {p.probe.passes:.1f})" if p.probe and p.open_ended else ""
-    views = f"{q.views} view{'s' if q.views > 1 else ''} a text"
-    parts = [
-        ("gradient", q.gradient),
-        ("old policy", q.old),
-        ("reference", q.reference),
-        ("present policy", q.again),
-    ]
-    counts = ", ".join(f"{name} {number(value)}" for name, value in parts if value)
-    evaluation = f"{q.evaluations} times, {'' if q.eval_exact else 'at most '}{number(q.evaluation)} passes each"
-    stop = f" (the budget of {number(c.forwards)} passes ends it)" if q.steps < c.steps else ""
+def reset_peak(device: torch.device) -> None:
+    """Let the peak start again from what is in use."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    elif CLEAR.exists():
+        CLEAR.write_text("5")
+
+
+def peak_memory(device: torch.device) -> int:
+    """Most bytes that were in use since `reset_peak`."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def memory_in_use(device: torch.device) -> int:
+    """Bytes that this process holds now."""
+    if device.type == "cuda":
+        return torch.cuda.memory_allocated(device)
+    return psutil.Process().memory_info().rss
+
+
+def describe(plan: Plan) -> list[tuple[str, str]]:
+    """(label, text) of the lines of a plan."""
+    c, known = plan.config, plan.known
+    n = c.resolved()
+    share = 100 * known.trained / known.parameters
+    weight = 4 if c.lora_targets else getattr(torch, c.dtype).itemsize
+    length = plan.prompts.task.length
+    changed = f", changed: {', '.join(sorted(c.numbers))}" if c.numbers else ""
     lines = [
-        ("run", f"{c.method} on {c.task}, {q.steps} steps{stop}, on {p.device}{several}"),
-        (
-            "method",
-            f"{METHODS[c.method].source}; {preset(c.model, c.preset)} numbers"
-            + (f", changed: {', '.join(sorted(c.numbers))}" if c.numbers else ""),
-        ),
+        ("run", f"{c.method} on {c.task}, {c.steps} steps, on {plan.device}, processes: {plan.processes}"),
+        ("method", f"{METHODS[c.method].source}; {preset(c.model, c.preset)} numbers{changed}"),
         (
             "model",
-            f"{c.model}, {c.quantize or c.dtype}: trains {p.trained:,} of {p.parameters:,} parameters "
-            f"({100 * p.trained / p.parameters:.2f} %)",
+            f"{c.model}, {c.quantize or c.dtype}: trains {known.trained:,} of "
+            f"{known.parameters:,} parameters ({share:.2f} %)",
         ),
-        ("problems", p.prompts.note),
+        ("problems", plan.prompts.note),
         (
             "a step",
-            f"{n.prompts} prompts x {n.group} texts of {p.length} tokens = {q.rows} rows; optimiser steps: "
-            f"{n.inner_updates}",
+            f"{n.prompts} prompts x {n.group} texts of {length} tokens = "
+            f"{n.prompts * n.group} rows; optimiser steps: {n.inner_updates}",
         ),
         (
-            "rollouts",
-            f"{at_most}{number(q.rollout)} passes a step, {at_most}{q.rollout / q.rows:.1f} a text{seen}"
-            + (f"; weights of guided texts {number(q.importance)}" if q.importance else ""),
+            "checkpoint",
+            f"{gib(known.trained * (weight + 8))} each; two are kept, a third while it is written",
         ),
-        ("updates", f"at most {number(q.update)} passes a step, {views}: {counts}"),
-        ("evaluation", evaluation),
-        (
-            "in all",
-            f"{number(q.total)} passes of one row, {number(p.tokens[0])} tokens through the model, "
-            f"{number(p.tokens[1])} written",
-        ),
-        ("checkpoint", f"{gib(p.checkpoint)} each; two are kept, a third while it is written"),
-        ("memory", f"{p.memory}\nfree now {gib(p.free)} a process: {p.obstacle or 'fits'}"),
+        ("known", f"{known}; free now {gib(plan.free)} per process"),
     ]
-    return [*lines, ("time", describe_time(p))]
+    if plan.step:
+        lines += describe_step(plan, plan.step)
+    return [*lines, ("verdict", plan.obstacle or "it fits")]
 
 
-def describe_time(p: Plan) -> str:
-    """What was measured, and the hours that follow."""
-    if p.probe is None:
-        return "not measured: " + ("it does not fit" if p.obstacle else "no probe was asked for")
-    q, (low, high) = p.probe, p.hours
-    rollout, score, gradient = (
-        f"{1000 * a:.2g} to {1000 * b:.2g} ms" for a, b in (q.rollout, q.score, q.gradient)
-    )
-    apart = f"; one process was timed, and its hours divided by {p.processes}: communication is not in them"
-    return (
-        f"{span(low, high)}, by a probe of {q.spent:.0f} s on {q.device}: a pass of one row takes {rollout} in rollouts "
-        f"({q.rows[0]} rows a call), {score} in scores, {gradient} with gradient ({q.rows[1]} rows); rewards and "
-        f"checkpoints were not timed{apart if p.processes > 1 else ''}"
-    )
+def describe_step(plan: Plan, step: SmallStep) -> list[tuple[str, str]]:
+    """What was measured, scaled to the run."""
+    rows = step.config.resolved().prompts * step.config.resolved().group
+    rollouts = plan.scale * step.rollouts.passes
+    update = plan.scale * step.update.passes
+    needed = []
+    for phase in ("rollouts", "update"):
+        at_once = rows_per_call(plan.config, phase, plan.processes)
+        needed.append(f"{phase} {gib(plan.memory(phase))} with {at_once} rows at once")
+    spent = step.rollouts.seconds + step.update.seconds
+    apart = "" if plan.processes == 1 else f", and divided by {plan.processes}"
+    return [
+        (
+            "passes",
+            f"of one row: about {rollouts:,.0f} per step in rollouts "
+            f"({step.rollouts.passes / rows:.1f} per text), at most {update:,.0f} in updates; "
+            f"{plan.passes:,.0f} in {plan.steps} steps and {plan.evaluations} evaluations, whose "
+            "texts are taken to cost as much as a rollout's",
+        ),
+        ("tokens", f"{plan.tokens:,.0f} through the model"),
+        ("memory", f"per process about: {', '.join(needed)}"),
+        (
+            "time",
+            f"{span(*plan.seconds)}, scaled from a step of {rows} rows in {spent:.2g} s{apart}",
+        ),
+    ]
 
 
 def span(low: float, high: float) -> str:
-    """A range of hours in the unit that reads best."""
-    unit, size = next(
-        (u for u in (("days", 24.0), ("hours", 1.0), ("minutes", 1 / 60)) if high >= 1.5 * u[1]),
-        ("seconds", 1 / 3600),
-    )
+    """A range of seconds in the unit that reads best."""
+    unit, size = "seconds", 1
+    for name, seconds in (("minutes", 60), ("hours", 3600), ("days", 86400)):
+        if high >= 1.5 * seconds:
+            unit, size = name, seconds
     return f"{low / size:.2g} to {high / size:.2g} {unit}"
-
-
-def number(value: int) -> str:
-    """Digits up to ten million, then words."""
-    for size, word in ((10**12, "trillion"), (10**9, "billion"), (10**6, "million")):
-        if value >= max(size, 10**7):
-            return f"{value / size:.3g} {word}"
-    return f"{value:,}"
-
-
-def labelled(name: str, text: str, width: int = 100) -> list[str]:
-    """The lines of one entry: its label, then its text, wrapped and aligned."""
-    indent = " " * 12
-    lines = [
-        part for line in text.splitlines() for part in textwrap.wrap(line, width - len(indent))
-    ]
-    return [f"{name:<12}{lines[0]}", *(indent + line for line in lines[1:])]
