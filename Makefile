@@ -24,6 +24,7 @@ evaluate: setup  ## evaluate in notebooks/21_evaluate.ipynb; ARGS="model=FOLDER 
 
 test: setup  ## unit tests, then every notebook: does it run, and are its checked outputs the same?
 	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m pytest -n 2 --dist loadfile tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(NBVAL) -p no:cacheprovider notebooks
 
@@ -35,4 +36,4 @@ lab: setup  ## open JupyterLab on the notebooks
 	$(BIN)/python -m jupyterlab --notebook-dir notebooks
 
 base: setup  ## pretrain the shipped base model again, into runs/base (half an hour)
-	$(BIN)/python -m dllm_rl_lite.training.base_model --out runs/base
+	$(BIN)/python -m dllm_rl_lite.training.base_model runs/base

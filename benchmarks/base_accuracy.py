@@ -14,7 +14,7 @@ import torch
 from dllm_rl_lite.evaluate import evaluate
 from dllm_rl_lite.evaluation import wilson
 from dllm_rl_lite.models import decode, load_lm
-from dllm_rl_lite.sampler import Schedule, denoise
+from dllm_rl_lite.sampler import Decoding, Schedule, denoise
 from dllm_rl_lite.tasks import load_task, rewards_of
 
 OUT = Path(__file__).parents[1] / "notebooks" / "results" / "base_accuracy.json"
@@ -59,11 +59,12 @@ def groups(lm, name: str) -> dict:
 
 
 def main() -> None:
-    lm, record = load_lm("tiny"), {}
+    lm = load_lm("tiny")
+    record = {}
     for name, n in TASKS.items():
         rows = {}
         for label, temperature in (("greedy", 0.0), ("rollout", TEMPERATURE)):
-            report = evaluate(lm, name, n=n, temperature=temperature)
+            report = evaluate(lm, name, Decoding(temperature=temperature), n=n)
             rows[label] = {k: v for k, v in report.summary().items() if "second" not in k}
             print(
                 label,
@@ -73,7 +74,8 @@ def main() -> None:
             )
         record[name] = rows | groups(lm, name)
         print(
-            f"  groups: mixed {record[name]['mixed']:.2f}, all wrong {record[name]['all_wrong']:.2f}",
+            f"  groups: mixed {record[name]['mixed']:.2f}, "
+            f"all wrong {record[name]['all_wrong']:.2f}",
             flush=True,
         )
     OUT.write_text(json.dumps(record, indent=1) + "\n")

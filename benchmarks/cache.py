@@ -22,27 +22,23 @@ Another model: `--model FOLDER --task gsm8k --data FOLDER --length 256 --blocks 
 """
 
 import argparse
-import csv
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from result_tables import record
 from torch import Tensor
 
-from dllm_rl_lite import show
-from dllm_rl_lite.evaluation import compare, t_interval
+from dllm_rl_lite.evaluation import paired_comparison, t_interval
 from dllm_rl_lite.models import decode, encode_prompts, load_lm
 from dllm_rl_lite.models.cache import BlockCache
 from dllm_rl_lite.sampler import Schedule, denoise, top
 from dllm_rl_lite.tasks import load_task
 
 OUT = Path(__file__).parents[1] / "notebooks" / "results" / "cache.csv"
-BLOCKS = {
-    "chain": (4, 8, 12, 24),
-    "sudoku4": (4, 10, 20),
-    "countdown": (4, 14, 28),
-}  # tokens; the last: one block
+# Tokens of a block; the last of each: one block.
+BLOCKS = {"chain": (4, 8, 12, 24), "sudoku4": (4, 10, 20), "countdown": (4, 14, 28)}
 KEY = ("model", "task", "block_length", "cache")
 HELD_OUT = {"countdown": 56}  # problems, of a task with fewer than asked for
 
@@ -71,17 +67,15 @@ def replay(lm, rollout, kind: str, block_length: int | None = None) -> Iterator[
     Yields:
         the `Step`s, in order.
     """
-    cache, (width, length) = BlockCache(kind), (rollout.prompt.shape[1], rollout.tokens.shape[1])
+    cache = BlockCache(kind)
+    width, length = rollout.prompt.shape[1], rollout.tokens.shape[1]
     size = block_length or length
     block_of = torch.arange(length, device=rollout.tokens.device) // size
     before = torch.full_like(rollout.n_forwards, -1)
     for step in range(int(rollout.n_forwards.max())):
         row = (rollout.n_forwards > step).nonzero()[:, 0]
-        prompt, real, canvas = (
-            rollout.prompt[row],
-            rollout.prompt_mask[row],
-            rollout.canvas_at(step)[row],
-        )
+        prompt, real = rollout.prompt[row], rollout.prompt_mask[row]
+        canvas = rollout.canvas_at(step)[row]
         masked = canvas == rollout.mask_id
         block = masked.long().argmax(1) // size
         where = torch.cat([torch.zeros_like(real), masked & (block_of == block[:, None])], 1)
@@ -139,12 +133,9 @@ def compare_laws(lm, rollout, kind: str, block: int) -> dict:
     """(N, L) of each token: KL, log of exact / cached, does the likeliest token differ? Of each
     pass of a row: does the choice of positions?"""
     shape = rollout.tokens.shape
-    kl, ratio, differs, choice = (
-        torch.zeros(shape),
-        torch.zeros(shape),
-        torch.zeros(shape).bool(),
-        [],
-    )
+    kl, ratio = torch.zeros(shape), torch.zeros(shape)
+    differs = torch.zeros(shape, dtype=torch.bool)
+    choice = []
     for t, step in enumerate(replay(lm, rollout, kind, block)):
         active = step.where[:, -shape[1] :].cpu()
         laws = [logits.log_softmax(-1).cpu() for logits in (step.exact, step.cached)]
@@ -172,7 +163,8 @@ def measure(lm, task, block: int, kinds: tuple[str, ...], o) -> dict[str, dict]:
     prompts = encode_prompts(
         lm.tokenizer, [e.prompt for e in task.sample(o.texts, "train", o.seed)]
     )
-    length, found = o.length or task.length, {}
+    length = o.length or task.length
+    found = {}
     _, all_tokens = counted(lm, lambda: draw(lm, prompts, length, block, "", o.batch, o.seed))
     for kind in kinds:
         rollouts, tokens = counted(
@@ -183,7 +175,8 @@ def measure(lm, task, block: int, kinds: tuple[str, ...], o) -> dict[str, dict]:
             torch.cat([x[name] for x in laws]) for name in ("kl", "ratio", "differs")
         )
         mean, half = t_interval(kl.mean(1).tolist())
-        texts, choice = ratio.double().sum(1), [c for x in laws for c in x["choice"]]
+        texts = ratio.double().sum(1)
+        choice = [c for x in laws for c in x["choice"]]
         weight = (texts - texts.max()).exp()
         found[kind] = {
             "kl": mean,
@@ -237,16 +230,13 @@ def rows_of(lm, name: str, block: int, o) -> list[dict]:
     """The rows of one task and block length."""
     task = load_task(name, o.data or None)
     examples = task.sample(min(o.problems, HELD_OUT.get(name, o.problems)), "test", o.seed)
-    kinds = (
-        ("prefix", "dual") if block < (o.length or task.length) else ("prefix",)
-    )  # of one block both are one
-    laws, plain, rows = (
-        measure(lm, task, block, kinds, o),
-        solve(lm, task, examples, block, "", o),
-        [],
-    )
+    # With one block both are the same.
+    kinds = ("prefix", "dual") if block < (o.length or task.length) else ("prefix",)
+    laws = measure(lm, task, block, kinds, o)
+    plain = solve(lm, task, examples, block, "", o)
+    rows = []
     for kind in kinds:
-        pair = compare(plain, solve(lm, task, examples, block, kind, o))
+        pair = paired_comparison(plain, solve(lm, task, examples, block, kind, o))
         rows.append(
             {"model": o.model, "task": name, "block_length": block, "cache": kind, "texts": o.texts}
             | laws[kind]
@@ -262,26 +252,13 @@ def rows_of(lm, name: str, block: int, o) -> list[dict]:
     return rows
 
 
-def record(rows: list[dict], path: Path) -> list[dict]:
-    """Add the rows to the table, in place of those with the same key; returns all of it."""
-    new = {tuple(str(r[k]) for k in KEY) for r in rows}
-    known = show.read_results(path) if path.is_file() else []
-    rows = [r for r in known if tuple(str(r[k]) for k in KEY) not in new] + rows
-    with open(path, "w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(
-            [{k: f"{v:.4g}" if isinstance(v, float) else v for k, v in r.items()} for r in rows]
-        )
-    return rows
-
-
 def main() -> None:
     o = parser().parse_args()
     lm = load_lm(o.model, o.device, getattr(torch, o.dtype))
     for name in [o.task] if o.task else BLOCKS:
         for block in [int(b) for b in o.blocks.split(",")] if o.blocks else BLOCKS[name]:
-            rows = record(rows_of(lm, name, block, o), Path(o.out))
+            rows = rows_of(lm, name, block, o)
+            record(rows, Path(o.out), KEY)
             print(
                 f"{name}, blocks of {block}, {rows[-1]['cache']}: KL {rows[-1]['kl']:.2g} nats, "
                 f"{rows[-1]['computed']:.2f} of the tokens computed",

@@ -8,15 +8,14 @@ law); the number of passes does not. What is computed again: `cache.py`.
 """
 
 import argparse
-import csv
 import statistics
 import time
 from pathlib import Path
 
 import torch
+from result_tables import record
 from speed_cases import SHAPES, build, prompts
 
-from dllm_rl_lite import show
 from dllm_rl_lite.models.cache import CACHES
 from dllm_rl_lite.sampler import Schedule, denoise
 
@@ -88,9 +87,8 @@ def spread(name: str, values: list[float]) -> dict[str, float]:
 def main() -> None:
     o = options()
     lm = build(o)
-    for (
-        cache
-    ) in CACHES:  # the first call of each is not counted: kernels are chosen and memory is taken
+    # The first call of each is not counted: kernels are chosen and memory is taken.
+    for cache in CACHES:
         seconds(lm, o, cache)
     turns = [{cache: seconds(lm, o, cache) for cache in CACHES} for _ in range(o.repeats)]
     setting = {
@@ -113,18 +111,11 @@ def main() -> None:
     ]
     for row in rows:
         print(
-            f"{row['cache']}: {row['seconds']:.3g} s [{row['seconds_least']:.3g}, {row['seconds_most']:.3g}], "
+            f"{row['cache']}: {row['seconds']:.3g} s "
+            f"[{row['seconds_least']:.3g}, {row['seconds_most']:.3g}], "
             f"{row['ratio']:.2f} times as fast [{row['ratio_least']:.2f}, {row['ratio_most']:.2f}]"
         )
-    known = show.read_results(o.out) if Path(o.out).is_file() else []
-    new = {tuple(str(r[k]) for k in KEY) for r in rows}
-    rows = [r for r in known if tuple(str(r[k]) for k in KEY) not in new] + rows
-    with open(o.out, "w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(
-            [{k: f"{v:.4g}" if isinstance(v, float) else v for k, v in r.items()} for r in rows]
-        )
+    record(rows, Path(o.out), KEY)
 
 
 if __name__ == "__main__":

@@ -1,20 +1,24 @@
 """Every method at equal forward passes: `python benchmarks/compare.py` tunes, trains, tests and
 records.
 
-Four stages, one row a finished run in notebooks/results/compare.csv, its log in compare_curves.csv:
+Four stages, one row per finished run in notebooks/results/compare.csv, its log in
+compare_curves.csv:
   tune    three learning rates, one seed, one task; the best by validation accuracy is used from
-  then on final   every method on every task, several seeds, tested on held-out problems
+          then on
+  final   every method on every task, several seeds, tested on held-out problems
   flag    what the forks between paper and released code change, several seeds
   summit  AG-GRPO and TA-GRPO-d where they are at home, five seeds, and how few steps each trained
           model can do with: its test accuracy under several decoders goes to compare_decoders.csv
 Interrupt it whenever you like: finished runs are not run again, a half-finished one goes on from
 its last checkpoint.
+
+The longer runs of chapters 00 and 20 (train_chain2.json) are made again, as tables, by
+  --stages final --methods agrpo diffu-grpo --tasks chain2 --budget 155000 --results FOLDER
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import multiprocessing
 import os
 import shutil
@@ -25,6 +29,7 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 
+import pandas as pd
 import torch
 from studies import (
     BUDGET,
@@ -57,6 +62,7 @@ from dllm_rl_lite.training import TrainConfig
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "notebooks" / "results"
+SUMMIT_TASKS = [task for own, _ in SUMMIT for task in own]
 DECODERS = (
     "schedule 1",
     "schedule 2",
@@ -131,69 +137,79 @@ def jobs(
     for method in methods:
         lookup("method", method, METHODS)
     if stage == "tune":
-        apart = [label.split("/") for label in TUNED_APART if label.split("/")[0] in methods]
-        return [
-            Job(stage, m, v, TUNE_TASK, TUNE_SEED, lr, budget)
-            for lr in LEARNING_RATES
-            for m, v in [*((m, "plain") for m in methods if m not in COMBINED), *apart]
-        ]
+        return tuning_jobs(methods, budget)
     best = tuned()
-    best |= {m: best["agrpo"] for m in COMBINED if "agrpo" in best}
-    wanted = {
-        "flag": [
-            (seed, TUNE_TASK, m, v)
-            for seed in range(seeds)
-            for m in methods
-            for v in VARIANTS.get(m, ())
-            if v not in ONLY_SUMMIT
-        ],
-        "summit": [
-            (seed, t, m, v or "plain")
-            for seed in range(seeds)
-            for own, labels in SUMMIT
-            for t in own
-            if t in tasks
-            for m, _, v in (label.partition("/") for label in labels)
-            if m in methods
-        ],
-        "final": [(seed, t, m, "plain") for seed in range(seeds) for t in tasks for m in methods],
-    }[stage]
-    for _, _, method, _ in wanted:
-        if method not in best:
-            raise ValueError(f"{method} has no learning rate yet: run the stage tune first")
+    if "agrpo" in best:
+        best |= {method: best["agrpo"] for method in COMBINED}
+    found = []
+    for seed in range(seeds):
+        for task, method, variant in runs_of_a_seed(stage, methods, tasks):
+            if method not in best:
+                raise ValueError(f"{method} has no learning rate yet: run the stage tune first")
+            lr = best.get(f"{method}/{variant}", best[method])
+            found.append(Job(stage, method, variant, task, seed, lr, budget))
+    return found
+
+
+def tuning_jobs(methods: list[str], budget: int) -> list[Job]:
+    """The runs of the stage "tune"."""
+    wanted = [(method, "plain") for method in methods if method not in COMBINED]
+    for label in TUNED_APART:
+        method, variant = label.split("/")
+        if method in methods:
+            wanted.append((method, variant))
     return [
-        Job(stage, m, v, t, seed, best.get(f"{m}/{v}", best[m]), budget) for seed, t, m, v in wanted
+        Job("tune", method, variant, TUNE_TASK, TUNE_SEED, lr, budget)
+        for lr in LEARNING_RATES
+        for method, variant in wanted
     ]
+
+
+def runs_of_a_seed(stage: str, methods: list[str], tasks: list[str]) -> list[tuple[str, str, str]]:
+    """(task, method, variant) of each run of the stages "final", "flag" and "summit"."""
+    if stage == "final":
+        return [(task, method, "plain") for task in tasks for method in methods]
+    found = []
+    if stage == "flag":
+        for method in methods:
+            for variant in VARIANTS.get(method, ()):
+                if variant not in ONLY_SUMMIT:
+                    found.append((TUNE_TASK, method, variant))
+        return found
+    for own, labels in SUMMIT:
+        for task in own:
+            for label in labels:
+                method, _, variant = label.partition("/")
+                if task in tasks and method in methods:
+                    found.append((task, method, variant or "plain"))
+    return found
 
 
 def tuned(path: Path = RESULTS) -> dict[str, float]:
     """method (or "method/variant") -> best learning rate by validation accuracy, the smaller of
-    equals; only where all three were tried."""
-    rows: dict[str, list[dict]] = {}
+    equals; only of those for which all were tried."""
+    tried = {}
     for row in results(path, "tune"):
-        variant = "" if row["variant"] == "plain" else f"/{row['variant']}"
-        rows.setdefault(row["method"] + variant, []).append(row)
-    return {
-        m: max(found, key=lambda r: (r["accuracy"], -r["lr"]))["lr"]
-        for m, found in rows.items()
-        if {r["lr"] for r in found} >= set(LEARNING_RATES)
-    }
+        plain = row["variant"] == "plain"
+        label = row["method"] if plain else f"{row['method']}/{row['variant']}"
+        tried.setdefault(label, {})[row["lr"]] = row["accuracy"]
+    best = {}
+    for label, accuracy in tried.items():
+        if accuracy.keys() >= set(LEARNING_RATES):
+            best[label] = max(sorted(accuracy), key=accuracy.get)  # the first of equals
+    return best
 
 
 def base_decoders(path: Path = RESULTS) -> None:
     """Record the base model's accuracy by decoder on the tasks of stage "summit", once."""
     file = path / "compare_decoders.csv"
-    done = {
-        r["task"] for r in (read_results(file) if file.is_file() else []) if r["method"] == "base"
-    }
-    for task in dict.fromkeys(t for own, _ in SUMMIT for t in own):
+    recorded = read_results(file) if file.is_file() else []
+    done = {row["task"] for row in recorded if row["method"] == "base"}
+    for task in dict.fromkeys(SUMMIT_TASKS):
         if task not in done:
             job = Job("summit", "base", "plain", task, 0, 0.0, 0)
-            append(
-                file,
-                (*KEY, *DECODED),
-                [asdict(job) | row for row in decoders(load_lm("tiny"), task)],
-            )
+            rows = [asdict(job) | row for row in decoders(load_lm("tiny"), task)]
+            append(file, (*KEY, *DECODED), rows)
 
 
 @cache
@@ -207,11 +223,10 @@ def decoders(lm, task: str) -> list[dict]:
     found = []
     for name in DECODERS:
         kind, value = name.split()
-        rule = (
-            Threshold(float(value))
-            if kind == "threshold"
-            else Schedule(load_task(task).length // int(value))
-        )
+        if kind == "threshold":
+            rule = Threshold(float(value))
+        else:
+            rule = Schedule(load_task(task).length // int(value))
         report = evaluate(lm, task, rule, FEWER.get(task, PROBLEMS))
         found.append(
             {"decoder": name, "accuracy": report.accuracy, "forwards": report.mean_forwards}
@@ -225,14 +240,13 @@ def run_job(job: Job, threads: int, folder: Path) -> tuple[dict, list[dict], lis
     torch.set_num_threads(threads)
     split = "validation" if job.stage == "tune" else "test"
     changes = {} if job.variant == "plain" else VARIANTS[job.method][job.variant]
-    numbers = {**changes, "lr": job.lr}
     config = TrainConfig(
         method=job.method,
         task=job.task,
         run_dir=str(folder),
         seed=job.seed,
         steps=1000,
-        numbers=numbers,
+        numbers={**changes, "lr": job.lr},
         forwards=job.budget,
         eval_every=3,
         eval_problems=FEWER.get(job.task, 128),
@@ -240,11 +254,11 @@ def run_job(job: Job, threads: int, folder: Path) -> tuple[dict, list[dict], lis
     )
     start = time.perf_counter()
     result = train(config, say=lambda line: None)
-    task, n = load_task(job.task), config.resolved()
-    rule = (
-        n.rule(task.length) if n.order in REMASKING else None
-    )  # else surest first, whatever order it was trained in
-    report = evaluate(result.lm, task, rule, FEWER.get(job.task, PROBLEMS), split=split)
+    numbers = config.resolved()
+    rule = None  # surest first, whatever order it was trained in
+    if numbers.order in REMASKING:
+        rule = numbers.rule(load_task(job.task).length)
+    report = evaluate(result.lm, job.task, rule, FEWER.get(job.task, PROBLEMS), split=split)
     log = [{k: r.get(k) for k in LOGGED} for r in result.rows]
     spent = sum((r["forwards_rollout"] or 0) + (r["forwards_update"] or 0) for r in log)
     row = asdict(job) | {
@@ -270,16 +284,15 @@ def run_job(job: Job, threads: int, folder: Path) -> tuple[dict, list[dict], lis
 def append(path: Path, columns: tuple[str, ...], rows: list[dict]) -> None:
     """Add rows at the end of a table, flushed to disk; the header comes with the first."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    rounded = [{name: _six_digits(row[name]) for name in columns} for row in rows]
+    table = pd.DataFrame(rounded, dtype=object)  # object: integers stay so beside empty cells
     with open(path, "a", newline="") as file:
-        writer = csv.DictWriter(file, columns)
-        if file.tell() == 0:
-            writer.writeheader()
-        writer.writerows([{k: _short(r[k]) for k in columns} for r in rows])
+        table.to_csv(file, header=file.tell() == 0, index=False, lineterminator="\r\n")
         file.flush()
         os.fsync(file.fileno())
 
 
-def _short(value):
+def _six_digits(value: object) -> object:
     return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
@@ -323,8 +336,8 @@ def describe(row: dict) -> str:
     """One line for a person."""
     run = f"{row['method']} {row['variant']} {row['task']} seed {row['seed']} lr {row['lr']:g}"
     return (
-        f"{run}: {100 * row['before']:.1f} -> {100 * row['accuracy']:.1f} % in {row['steps']} steps, "
-        f"{row['forwards']} forward passes, {row['seconds']:.0f} s"
+        f"{run}: {100 * row['before']:.1f} -> {100 * row['accuracy']:.1f} % "
+        f"in {row['steps']} steps, {row['forwards']} forward passes, {row['seconds']:.0f} s"
     )
 
 
@@ -343,22 +356,26 @@ def main() -> None:
     parser.add_argument(
         "--workers", type=int, default=2, help="runs at a time; the cores are shared out among them"
     )
+    parser.add_argument(
+        "--results", type=Path, default=RESULTS, help="folder of the tables; default: the course's"
+    )
     a = parser.parse_args()
     try:
         for stage in a.stages:
-            tasks = a.tasks or (
-                TASKS if stage != "summit" else [t for own, _ in SUMMIT for t in own]
-            )
+            tasks = a.tasks or (SUMMIT_TASKS if stage == "summit" else TASKS)
             methods = a.methods or (PUBLISHED if stage == "final" else list(METHODS))
             todo = jobs(stage, methods, tasks, a.seeds or SEEDS.get(stage, 1), a.budget)
-            start, n = time.perf_counter(), 0
+            start = time.perf_counter()
+            n = 0
             if stage == "summit":
-                base_decoders()
-            for n, row in enumerate(finish(todo, a.workers), 1):
+                base_decoders(a.results)
+            for n, row in enumerate(finish(todo, a.workers, a.results), 1):
                 print(f"{stage} {n} of at most {len(todo)}:", describe(row), flush=True)
             print(f"{stage}: {n} runs in {time.perf_counter() - start:.0f} s", flush=True)
-        if rows := summary(results(RESULTS, "final")):
-            print(show.table(rows), f"drawn in {draw()}", sep="\n")
+        if rows := summary(results(a.results, "final")):
+            print(show.table(rows))
+        if rows and a.results == RESULTS:
+            print(f"drawn in {draw()}")
     except ValueError as error:
         parser.exit(1, f"{error}\n")
     except KeyboardInterrupt:

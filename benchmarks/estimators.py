@@ -9,15 +9,16 @@ table to start over.
 """
 
 import argparse
-import csv
 import time
 import zlib
 from pathlib import Path
 
 import torch
+from result_tables import record
 
 from dllm_rl_lite import show
 from dllm_rl_lite.estimators import ESTIMATORS, directions, distinct, errors, exact_gradient, truth
+from dllm_rl_lite.evaluation import read_results
 from dllm_rl_lite.models import load_lm, new_tiny_lm
 from dllm_rl_lite.sampler import Schedule, denoise
 from dllm_rl_lite.tasks import load_task
@@ -26,6 +27,7 @@ from dllm_rl_lite.training import TrainConfig
 
 ROOT = Path(__file__).parents[1]
 OUT = ROOT / "notebooks" / "results" / "estimators.csv"
+KEY = ("state", "decoder", "estimator")
 LENGTH = 9  # tokens of `6-4=2<answer>2</answer>` and the end
 DECODERS = {
     "random order": Schedule(LENGTH, "random"),
@@ -80,7 +82,8 @@ def texts(lm, rule, prompts: int, rollouts: int, seed: int):
 def place(state: str, decoder: str, lm, names: list[str], options) -> list[dict]:
     """The table's rows of these estimators for one state and one decoder; each has draws of its
     own."""
-    rule, start = DECODERS[decoder], time.time()
+    start = time.time()
+    rule = DECODERS[decoder]
     rollout, credit = texts(lm, rule, options.prompts, options.rollouts, options.seed)
     logp, elbo = truth(lm, rollout, rule)
     exact = exact_gradient(lm, rollout, credit, rule)
@@ -95,16 +98,15 @@ def place(state: str, decoder: str, lm, names: list[str], options) -> list[dict]
     }
     rows = []
     for name in names:
-        recipe, g = (
-            {name: ESTIMATORS[name]},
-            torch.Generator().manual_seed(options.seed + zlib.crc32(name.encode())),
-        )
+        recipe = {name: ESTIMATORS[name]}
+        g = torch.Generator().manual_seed(options.seed + zlib.crc32(name.encode()))
         (error,) = errors(lm, rollout, logp, g, options.draws, recipe)
         (angle,) = directions(lm, rollout, credit, exact, g, options.gradients, recipe)
         rows.append({**common, **error, **angle})
     print(
-        f"{state}, {decoder}: {len(logp)} texts ({common['distinct']} distinct), mean log p {logp.mean():.3f} nats, "
-        f"{len(names)} estimators, {time.time() - start:.0f} s",
+        f"{state}, {decoder}: {len(logp)} texts ({common['distinct']} distinct), "
+        f"mean log p {logp.mean():.3f} nats, {len(names)} estimators, "
+        f"{time.time() - start:.0f} s",
         flush=True,
     )
     return rows
@@ -119,26 +121,17 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=OUT)
     options = parser.parse_args()
-    rows = show.read_results(options.out) if options.out.is_file() else []
+    rows = read_results(options.out) if options.out.is_file() else []
     for state, make in STATES.items():
         done = {(r["state"], r["decoder"], r["estimator"]) for r in rows}
-        missing = {
-            d: names
-            for d in DECODERS
-            if (names := [n for n in ESTIMATORS if (state, d, n) not in done])
-        }
-        lm = make() if missing else None
-        for decoder, names in missing.items():
-            rows += place(state, decoder, lm, names, options)
-            with open(options.out, "w", newline="") as file:
-                writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-                writer.writeheader()
-                writer.writerows(
-                    [
-                        {k: f"{v:.5g}" if isinstance(v, float) else v for k, v in r.items()}
-                        for r in rows
-                    ]
-                )
+        lm = None  # made when the first decoder needs it
+        for decoder in DECODERS:
+            names = [name for name in ESTIMATORS if (state, decoder, name) not in done]
+            if names:
+                lm = lm or make()
+                new = place(state, decoder, lm, names, options)
+                record(new, options.out, KEY, digits=5)
+                rows += new
     print(f"{len(rows)} rows in {options.out}")
     if options.out == OUT:
         show.style()

@@ -17,7 +17,6 @@ side once (Linux only).
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import statistics
 import subprocess
@@ -27,6 +26,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from result_tables import record
 from speed_cases import SHAPES, UPDATES, Rollouts, Update, build, cases
 
 from dllm_rl_lite.names import lookup
@@ -192,34 +192,22 @@ def measure(
     return row | {"repeats": o.repeats, "threads": o.threads, "torch": torch.__version__}
 
 
-def record(rows: list[dict], path: Path) -> None:
-    """Put the rows in the table, in place of what was measured at the same settings."""
-    new = [
-        {k: f"{v:.4g}" if isinstance(v, float) else str(v) for k, v in row.items()} for row in rows
-    ]
-    names = {tuple(row[k] for k in KEY) for row in new}
-    old = list(csv.DictReader(path.open())) if path.exists() else []
-    kept = [row for row in old if tuple(row[k] for k in KEY) not in names]
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(new[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(sorted(kept + new, key=lambda row: [row[k] for k in KEY]))
-
-
 def describe(row: dict) -> str:
     """One line for a person."""
-    memory = (
-        ""
-        if row["memory_ratio"] == ""
-        else (
-            f"; peak {row['peak_mb_ours']:.0f} against {row['peak_mb_theirs']:.0f} MB ({row['memory_ratio']:.2f})"
+    memory = ""
+    if row["memory_ratio"] != "":
+        memory = (
+            f"; peak {row['peak_mb_ours']:.0f} against {row['peak_mb_theirs']:.0f} MB "
+            f"({row['memory_ratio']:.2f})"
         )
-    )
     return (
-        f"{row['what']} {row['model']}, {row['case']}: {row['seconds_ours']:.3g} against {row['seconds_theirs']:.3g} s, "
+        f"{row['what']} {row['model']}, {row['case']}: {row['seconds_ours']:.3g} against "
+        f"{row['seconds_theirs']:.3g} s, "
         f"ratio {row['ratio']:.2f} [{row['ratio_min']:.2f}, {row['ratio_max']:.2f}], "
-        f"{row['tokens_per_second_ours']:.3g} tokens/s, {100 * row['matmul_share_ours']:.0f} % of the matmul rate "
-        f"against {100 * row['matmul_share_theirs']:.0f} %{memory}; outputs differ by {row['difference']:.1e}, "
+        f"{row['tokens_per_second_ours']:.3g} tokens/s, "
+        f"{100 * row['matmul_share_ours']:.0f} % of the matmul rate "
+        f"against {100 * row['matmul_share_theirs']:.0f} %{memory}; "
+        f"outputs differ by {row['difference']:.1e}, "
         f"{100 * row['same_tokens']:.1f} % of the tokens are the same"
     )
 
@@ -240,7 +228,7 @@ def main(arguments: list[str] | None = None) -> list[dict]:
         rows.append(measure(case, o, rate, arguments))
         print(describe(rows[-1]), flush=True)
         if not o.quick:
-            record(rows[-1:], OUT)
+            record(rows[-1:], OUT, KEY)
     return rows
 
 

@@ -101,14 +101,12 @@ def nudge(lm: MaskedDiffusionLM, seed: int) -> None:
 def counted(f: Callable) -> tuple[object, float]:
     """What a function returns, and its floating-point operations in matrix products and
     attention."""
-    cpu = torch.ops.aten  # the counter knows attention on GPUs only
+    # The counter knows attention on GPUs only.
+    forward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+    backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
     known = {
-        cpu._scaled_dot_product_flash_attention_for_cpu: lambda q, k, v, *rest, **kw: (
-            sdpa_flop_count(q, k, v)
-        ),
-        cpu._scaled_dot_product_flash_attention_for_cpu_backward: lambda grad, q, k, v, *rest, **kw: (
-            sdpa_backward_flop_count(grad, q, k, v)
-        ),
+        forward: lambda q, k, v, *rest, **kw: sdpa_flop_count(q, k, v),
+        backward: lambda grad, q, k, v, *rest, **kw: sdpa_backward_flop_count(grad, q, k, v),
     }
     with FlopCounterMode(display=False, custom_mapping=known) as counter:
         result = f()
@@ -119,7 +117,8 @@ def within(value: float, limit: float, what: str, unit: str) -> float:
     """The value. Raises RuntimeError where it is above the limit, or no number."""
     if not value <= limit:
         raise RuntimeError(
-            f"{what} differ by {value:.3g} {unit}, more than {limit:g}: the sides compute different things"
+            f"{what} differ by {value:.3g} {unit}, more than {limit:g}: "
+            "the sides compute different things"
         )
     return value
 
@@ -305,7 +304,9 @@ class Update:
         tolerance."""
         nats, share = TOLERANCE[self.lm.backbone.dtype]
         (scored, a1), ((views, old, ref), b1) = counted(self.scored), counted(self.restated)
-        shown = [torch.ones_like(v.scored) if self.method.text_loss else v.scored for v in views]
+        shown = [v.scored for v in views]
+        if self.method.objective.level != "view":  # one estimate from all views
+            shown = [torch.ones_like(views[0].scored)]
         for mine, other in ((scored.old, old), (scored.ref, ref)):
             for x, y, where in zip(mine, other or (), shown, strict=False):
                 within(

@@ -6,7 +6,8 @@ from __future__ import annotations
 # views.
 BUDGET = {"tune": 40_000, "final": 60_000, "flag": 30_000, "summit": 40_000}
 LEARNING_RATES = (1e-4, 2e-4, 4e-4)
-TUNE_TASK, TUNE_SEED = "chain2", 100
+TUNE_TASK = "chain2"
+TUNE_SEED = 100
 TASKS = ("chain2", "sudoku4")
 SEEDS = {"final": 3, "flag": 3, "summit": 5}
 PROBLEMS = 180  # greedy, of the test split (of the validation split in stage "tune")
@@ -53,14 +54,10 @@ VARIANTS = {  # stage "flag": method -> name -> what differs from its tiny numbe
     "ta-agrpo": {"plain": {}, "delta 0": {"tokens": {"delta": 0.0}}},
 }
 ONLY_SUMMIT = ("target only",)  # variants that the flag task cannot have
-TUNED_APART = (
-    "ag-grpo/AF only",
-)  # variants with a learning rate of their own: it is what ag-grpo is compared with
-COMBINED = (
-    "ag-agrpo",
-    "ta-agrpo",
-    "ag-ta-grpo",
-)  # not tuned: they take the learning rate of agrpo, which they are made of
+# Variants with a learning rate of their own: it is what ag-grpo is compared with.
+TUNED_APART = ("ag-grpo/AF only",)
+# Not tuned: they take the learning rate of agrpo, which they are made of.
+COMBINED = ("ag-agrpo", "ta-agrpo", "ag-ta-grpo")
 PUBLISHED = ("diffu-grpo", "coupled-grpo", "gdpo", "wd1", "gdsd", "agrpo", "mdpo")  # stage "final"
 SUMMIT = [  # tasks, and "method/variant" or "method"; AF only: diffu-grpo with ag-grpo's numbers
     (("chain", "chain_worked"), ("ag-grpo/AF only", "ag-grpo", "agrpo", "ag-agrpo")),

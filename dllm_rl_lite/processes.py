@@ -1,10 +1,11 @@
 """Several processes on one batch: who does which rows, what all know, one sum of gradients; weights
 whole or split.
 
-Only forward and backward passes and rewards are divided. Everything else (problems, views, credit,
-the optimiser's step) each process does for the whole batch, from the same random numbers, so a run
-is the same however many processes share it. A process is started by torchrun, accelerate launch or
-Slurm; what it reads is WORLD_SIZE, RANK, LOCAL_RANK and MASTER_*.
+Only forward and backward passes and rewards are divided. Everything else (problems, views,
+advantages, the optimiser's step) each process does for the whole batch, from the same random
+numbers, so a run is the same however many processes share it. A process is started by torchrun,
+accelerate launch or Slurm; what it reads is WORLD_SIZE, RANK, LOCAL_RANK and MASTER_*. A process
+that no launcher started is alone: its rank is 0 of 1.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import fields, is_dataclass, replace
 from datetime import timedelta
 from typing import Any
 
@@ -25,100 +26,43 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-PROCESS_GROUP_TIMEOUT = timedelta(
-    hours=1
-)  # for one that still writes a checkpoint or runs a slow reward; a dead one is seen at once
+# For a process that still writes a checkpoint or runs a slow reward; a dead one is seen at once.
+PROCESS_GROUP_TIMEOUT = timedelta(hours=1)
 
 
-@dataclass(frozen=True)
-class Team:
-    """The processes of a run, as one of them sees them. Every method but `share` has to be called
-    by all."""
-
-    rank: int = 0
-    size: int = 1
-    device: torch.device = torch.device("cpu")
-
-    def share(self, items: Sequence | Tensor) -> Any:
-        """This process's part: contiguous, and as even as can be."""
-        n = len(items)
-        return items[n * self.rank // self.size : n * (self.rank + 1) // self.size]
-
-    def gather(self, items: list) -> list:
-        """The lists of all processes, one after another; tensors in them come back on this
-        process's device."""
-        if self.size == 1:
-            return items
-        parts: list = [None] * self.size
-        dist.all_gather_object(parts, [moved(item, "cpu") for item in items])
-        return [moved(item, self.device) for part in parts for item in part]
-
-    def agree(self, what: str, value: object) -> None:
-        """Raises ValueError where the processes hold different values."""
-        found = self.gather([value])
-        odd = [i for i, other in enumerate(found) if other != found[0]]
-        if odd:
-            raise ValueError(
-                f"process {odd[0]} has another {what} than process 0: {found[odd[0]]!r}, not {found[0]!r}; "
-                "start all of them with the same command, files and versions"
-            )
-
-    def add_gradients(self, lm: nn.Module, found: bool) -> None:
-        """Replace every gradient by its sum over the processes. found: did this one back-propagate
-        anything?
-
-        Where none did, no parameter gets a gradient, so the optimiser leaves all as it is, as with
-        one process.
-        """
-        if is_sharded(lm):
-            _add_sharded(lm)
-        elif self.size > 1 and any(self.gather([found])):
-            trained = [p for p in lm.parameters() if p.requires_grad]
-            for p in trained:
-                p.grad = torch.zeros_like(p) if p.grad is None else p.grad
-            for work in [dist.all_reduce(p.grad, async_op=True) for p in trained]:
-                work.wait()
-
-
-ALONE = Team()
-
-
-def join(device: str = "cpu") -> Team:
-    """This process's place among those that the launcher started; alone, where there was no
-    launcher.
+def init_processes(device: str = "cpu") -> torch.device:
+    """Join the processes that the launcher started, if there was one; returns this one's device.
 
     Args:
-        device: "cpu", or "auto": the accelerator of this process's local rank where there is one.
+        device: "cpu", or "auto": the accelerator of this process's local rank if there is one.
     Raises:
-        ValueError: where the machine has fewer accelerators than processes.
+        ValueError: if the machine has fewer accelerators than processes.
     """
-    size, local = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("LOCAL_RANK", 0))
-    kind = torch.accelerator.current_accelerator(check_available=True) if device == "auto" else None
+    accelerator = None
+    if device == "auto":
+        accelerator = torch.accelerator.current_accelerator(check_available=True)
     here = torch.device("cpu")
-    if kind is not None:
-        if local >= torch.accelerator.device_count():
+    backend = "gloo"
+    if accelerator is not None:
+        local = int(os.environ.get("LOCAL_RANK", 0))
+        count = torch.accelerator.device_count()
+        if local >= count:
             raise ValueError(
-                f"process {local} of this machine finds {torch.accelerator.device_count()} accelerators: "
+                f"process {local} of this machine finds {count} accelerators: "
                 "start as many processes as there are"
             )
-        here = torch.device(kind.type, local)
+        here = torch.device(accelerator.type, local)
         torch.accelerator.set_device_index(local)
-    if size == 1:
-        return Team(device=here)
-    if not dist.is_initialized():
-        backend = (
-            "gloo"
-            if kind is None
-            else f"cpu:gloo,{kind.type}:{dist.get_default_backend_for_device(here)}"
-        )
+        backend = f"cpu:gloo,{here.type}:{dist.get_default_backend_for_device(here)}"
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1 and not dist.is_initialized():
         dist.init_process_group(backend, timeout=PROCESS_GROUP_TIMEOUT)
         atexit.register(dist.destroy_process_group)
-    return Team(dist.get_rank(), size, here)
+    return here
 
 
-def leave() -> None:
-    """End this process at once when all of the team are done; alone, do nothing. The last line of a
-    script under a launcher.
+def exit_processes() -> None:
+    """End this process at once when all are done; alone, do nothing. The last line of a script
+    under a launcher.
 
     Without it an interpreter that winds down was aborted by gloo's threads in one start of ten with
     split weights, and a launcher takes that for a failed run.
@@ -130,14 +74,82 @@ def leave() -> None:
         os._exit(0)
 
 
-def moved(item, device):
+def process_rank() -> int:
+    """Which of the processes is this one? 0: the first, or the only one."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def process_count() -> int:
+    """How many processes share the run?"""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def own_part(items: Sequence | Tensor) -> Any:
+    """This process's part of the items: contiguous, and as even as can be."""
+    rank = process_rank()
+    count = process_count()
+    return items[len(items) * rank // count : len(items) * (rank + 1) // count]
+
+
+def gather(items: list, device: torch.device | str = "cpu") -> list:
+    """The lists of all processes, one after another; to be called by all of them.
+
+    Args:
+        items: of this process; records and dictionaries may hold tensors.
+        device: where the tensors of the result are. A single process gets its items as they are.
+    """
+    if process_count() == 1:
+        return items
+    parts: list = [None] * process_count()
+    dist.all_gather_object(parts, [to_device(item, "cpu") for item in items])
+    return [to_device(item, device) for part in parts for item in part]
+
+
+def check_agreement(what: str, value: object) -> None:
+    """Raise ValueError if the processes hold different values; to be called by all of them."""
+    values = gather([value])
+    for rank, other in enumerate(values):
+        if other != values[0]:
+            raise ValueError(
+                f"process {rank} has another {what} than process 0: {other!r}, not {values[0]!r}; "
+                "start all of them with the same command, files and versions"
+            )
+
+
+def add_gradients(lm: nn.Module, found: bool) -> None:
+    """Replace every gradient by its sum over the processes; to be called by all of them.
+
+    Args:
+        lm: the model.
+        found: did this process back-propagate anything? If none did, no parameter gets a gradient,
+            so the optimiser leaves all as it is, as with one process.
+    """
+    if is_sharded(lm):
+        _add_sharded(lm)
+        return
+    if process_count() == 1 or not any(gather([found])):
+        return
+    waiting = []
+    for parameter in lm.parameters():
+        if parameter.requires_grad:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            waiting.append(dist.all_reduce(parameter.grad, async_op=True))
+    for work in waiting:
+        work.wait()
+
+
+def to_device(item: Any, device: torch.device | str) -> Any:
     """A tensor, or a record or dictionary with tensors in it, on a device; anything else as it
     is."""
     if isinstance(item, Tensor):
         return item.to(device)
+    if isinstance(item, dict):
+        return {name: to_device(value, device) for name, value in item.items()}
     if is_dataclass(item):
-        return replace(item, **{f.name: moved(getattr(item, f.name), device) for f in fields(item)})
-    return {k: moved(v, device) for k, v in item.items()} if isinstance(item, dict) else item
+        values = {f.name: to_device(getattr(item, f.name), device) for f in fields(item)}
+        return replace(item, **values)
+    return item
 
 
 # Weights that are split (FSDP): between phases a process holds its part of weights, gradients and
@@ -145,21 +157,19 @@ def moved(item, device):
 # numbers of passes in it without waiting.
 
 
-def shard(lm: nn.Module, team: Team, dtype: torch.dtype) -> None:
+def shard(lm: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
     """Split a model's float32 weights over the processes, in place; passes are computed in
     `dtype`."""
-    mesh = init_device_mesh(team.device.type, (team.size,))
-    policy = MixedPrecisionPolicy(
-        param_dtype=None if dtype == torch.float32 else dtype, reduce_dtype=torch.float32
-    )
+    mesh = init_device_mesh(device.type, (process_count(),))
+    policy = MixedPrecisionPolicy(reduce_dtype=torch.float32)
+    if dtype != torch.float32:
+        policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32)
     for module in (*lm.backbone.model.layers, lm):
         fully_shard(module, mesh=mesh, mp_policy=policy)
-        module.set_gradient_divide_factor(
-            1.0
-        )  # a sum, as everywhere else: the loss is divided by the whole batch's count
-        module.set_force_sum_reduction_for_comms(
-            True
-        )  # of gloo's reductions, the only one that there is
+        # A sum, as everywhere else: the loss is divided by the whole batch's count. Of gloo's
+        # reductions, the sum is the only one that there is.
+        module.set_gradient_divide_factor(1.0)
+        module.set_force_sum_reduction_for_comms(True)
 
 
 def is_sharded(lm: nn.Module) -> bool:
@@ -167,16 +177,12 @@ def is_sharded(lm: nn.Module) -> bool:
 
 
 @contextlib.contextmanager
-def gathered(*models) -> Iterator[None]:
-    """The whole weights of split models, for a while; models that are not split, or None, are left
-    alone."""
-    parts = [
-        m
-        for lm in models
-        if isinstance(lm, FSDPModule)
-        for m in lm.modules()
-        if isinstance(m, FSDPModule)
-    ]
+def whole_weights(*models: nn.Module | None) -> Iterator[None]:
+    """The whole weights of split models, for a while; other models, and None, are left alone."""
+    parts = []
+    for lm in models:
+        if lm is not None and is_sharded(lm):
+            parts += [module for module in lm.modules() if isinstance(module, FSDPModule)]
     for part in parts:
         _hold(part, True)
         part.unshard()
@@ -205,7 +211,7 @@ def _add_sharded(lm: nn.Module) -> None:
     (lm(ids, everywhere, everywhere).amax(-1).sum() * 0).backward()
 
 
-def whole(tensor: Tensor) -> Tensor:
+def full_tensor(tensor: Tensor) -> Tensor:
     """A split tensor put together again (by all processes); any other as it is."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 

@@ -1,102 +1,90 @@
-"""Run a parameterised notebook safely: `python -m dllm_rl_lite.run NOTEBOOK [config.yaml]
-[name=value ...]`.
+"""Run a parameterised notebook safely.
 
-papermill alone only warns on a mistyped parameter, reads `lr=1e-6` as text and `use_kl=false` as
-true, and calls a killed run complete. Here an unknown name is an error with the nearest match, each
-value is cast to the type of the notebook's own default, and a run counts as finished only when its
-own results.json says so.
+    python -m dllm_rl_lite.run NOTEBOOK [CONFIG.yaml] [name=value ...]
+    python -m dllm_rl_lite.run NOTEBOOK --help
+
+The second line prints the notebook's parameters. papermill alone only warns on a mistyped
+parameter, reads `lr=1e-6` as text and `use_kl=false` as true, and calls a killed run complete. Here
+an unknown name is an error with the nearest match, each value is cast to the type of the notebook's
+own default, and a run counts as finished only if its own results.json says so.
 """
 
 from __future__ import annotations
 
-import argparse
 import ast
-import difflib
 import json
 import logging
 import sys
 import time
+from collections.abc import Sequence
+from dataclasses import make_dataclass
 from pathlib import Path
 
-import yaml
+from yaml import YAMLError
 
-from .values import cast, merged
+from .values import option, read_file, read_values, read_words, split_arguments
 
 
-def declared(notebook: Path) -> dict:
-    """The parameters cell of a notebook: name -> default. Raises ValueError where there is none, or
-    it is not literal."""
+def parameters_cell(notebook: Path) -> str:
+    """The source of a notebook's cell tagged `parameters`.
+
+    Raises ValueError if there is not exactly one.
+    """
+    if not notebook.is_file():
+        raise ValueError(f"no notebook {notebook}")
     cells = json.loads(notebook.read_text())["cells"]
-    tagged = [c for c in cells if "parameters" in c["metadata"].get("tags", [])]
+    tagged = [cell for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
     if len(tagged) != 1:
         raise ValueError(
             f"{notebook} has {len(tagged)} cells tagged `parameters`; it needs exactly one"
         )
+    return "".join(tagged[0]["source"])
+
+
+def declared(notebook: Path) -> dict:
+    """The parameters of a notebook: name -> default."""
     found = {}
-    for node in ast.parse("".join(tagged[0]["source"])).body:
-        target, value = (
-            node.target if isinstance(node, ast.AnnAssign) else node.targets[0],
-            ast.literal_eval(node.value),
-        )
-        pairs = (
-            zip(target.elts, value, strict=True)
-            if isinstance(target, ast.Tuple)
-            else [(target, value)]
-        )
-        found |= {name.id: default for name, default in pairs}
+    for line in ast.parse(parameters_cell(notebook)).body:
+        target = line.target if isinstance(line, ast.AnnAssign) else line.targets[0]
+        found[target.id] = ast.literal_eval(line.value)
     return found
 
 
-def parameters(notebook: Path, config: Path | None, overrides: list[str]) -> dict:
-    """Values from a YAML file and then from name=value words, checked against the notebook's
-    parameters."""
-    given: dict = {}
-    if config is not None:
-        if not config.is_file():
-            raise ValueError(f"no parameter file {config}")
-        given = yaml.safe_load(config.read_text()) or {}
-        if not isinstance(given, dict):
-            raise ValueError(
-                f"{config} must hold `name: value` lines, found {type(given).__name__}"
-            )
-    for word in overrides:
-        name, equals, value = word.partition("=")
-        if not equals:
-            raise ValueError(f"cannot read {word!r}: write name=value")
-        given = merged(given, {name: value})
+def parameters(notebook: Path, config: str | Path | None, words: Sequence[str]) -> dict:
+    """The values of a YAML file and then of name=value words, as the notebook's own types."""
     defaults = declared(notebook)
-    for name in given:
-        if name not in defaults:
-            near = difflib.get_close_matches(name, defaults, 1, 0.4)
-            raise ValueError(
-                f"unknown parameter {name!r}{f'; did you mean {near[0]!r}?' if near else ''} "
-                f"({notebook.name} has: {', '.join(defaults)})"
-            )
-    return {name: cast(name, value, defaults[name]) for name, value in given.items()}
+    typed = [(name, type(value), option(value, help="")) for name, value in defaults.items()]
+    schema = make_dataclass("Parameters", typed)
+    return read_values(schema, read_file(config), read_words(schema, words))
 
 
-def run(
-    notebook: str | Path, config: str | Path | None = None, overrides: list[str] | None = None
-) -> dict:
+def run(notebook: str | Path, config: str | Path | None = None, words: Sequence[str] = ()) -> dict:
     """Execute a notebook with parameters; its executed copy goes to runs/<notebook>/<time>/.
 
-    A notebook with a `run_dir` parameter that is not given gets that folder as its own. Returns its
-    results.json, plus "notebook", the path of the executed copy. Raises ValueError for bad
-    parameters, RuntimeError if the run did not finish.
+    A notebook with a `run_dir` parameter that is not given gets that folder as its own.
+
+    Args:
+        notebook: a notebook with one cell tagged `parameters`.
+        config: a YAML file of parameters.
+        words: name=value, over those of the file.
+    Returns:
+        its results.json, plus "notebook", the path of the executed copy.
+    Raises:
+        ValueError: for bad parameters.
+        RuntimeError: if the run did not finish.
     """
     import papermill
     from papermill.exceptions import PapermillExecutionError
 
     notebook = Path(notebook)
-    if not notebook.is_file():
-        raise ValueError(f"no notebook {notebook}")
-    values = parameters(notebook, Path(config) if config else None, overrides or [])
+    values = parameters(notebook, config, words)
     folder = Path("runs") / notebook.stem / time.strftime("%Y%m%d-%H%M%S")
     if "run_dir" in declared(notebook):
-        folder = Path(values.setdefault("run_dir", str(folder)))
+        folder = Path(values.get("run_dir") or folder)
         values["run_dir"] = str(folder.resolve())
     folder.mkdir(parents=True, exist_ok=True)
-    results, copy = folder / "results.json", folder / notebook.name
+    results = folder / "results.json"
+    copy = folder / notebook.name
     results.unlink(missing_ok=True)
     failure = ""
     try:
@@ -123,33 +111,21 @@ def run(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("notebook")
-    parser.add_argument("config", nargs="?", help="a YAML file of parameters")
-    parser.add_argument("overrides", nargs="*", metavar="name=value")
-    parser.add_argument(
-        "--list",
-        action="store_true",
-        help="print the notebook's parameters and their defaults, and stop",
-    )
-    a = parser.parse_args()
-    words = a.overrides
-    if a.config and "=" in a.config:  # no parameter file was given
-        words, a.config = [a.config, *words], None
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-    for name in ("papermill", "traitlets", "asyncio"):
-        logging.getLogger(name).setLevel(logging.INFO if name == "papermill" else logging.WARNING)
+    """The command line."""
+    logging.basicConfig(format="%(message)s", stream=sys.stdout)
+    logging.getLogger("papermill").setLevel(logging.INFO)
     try:
-        if a.list:
-            print("\n".join(f"{k} = {v!r}" for k, v in declared(Path(a.notebook)).items()))
-            return
-        found = run(a.notebook, a.config, words)
-    except (ValueError, RuntimeError) as error:
-        parser.exit(1, f"{error}\n")
-    print(found.get("summary", "finished"))
-    print(f"executed notebook: {found['notebook']}")
+        files, words = split_arguments(sys.argv[1:], most=2)
+        if not files:
+            print(__doc__)
+        elif "--help" in words:
+            print(parameters_cell(Path(files[0])))
+        else:
+            found = run(*files, words=words)
+            print(found.get("summary", "finished"))
+            print(f"executed notebook: {found['notebook']}")
+    except (ValueError, RuntimeError, YAMLError) as error:
+        sys.exit(str(error))
 
 
 if __name__ == "__main__":

@@ -93,7 +93,10 @@ QWEN3 = {
     "pad_token_id": 257,
 }
 CONFIGS = {"llada": LLADA, "Dream": DREAM, "a2d-qwen3": QWEN3}
-HOSTILE = "import pathlib\npathlib.Path(__file__).with_name('executed').touch()\nraise SystemExit('remote code ran')\n"
+HOSTILE = (
+    "import pathlib\npathlib.Path(__file__).with_name('executed').touch()\n"
+    "raise SystemExit('remote code ran')\n"
+)
 
 
 def random_weights(kind: str, seed: int = 0) -> dict[str, torch.Tensor]:
@@ -227,7 +230,8 @@ def write_tokenizer(folder, kind: str) -> None:
             }
             for i, t in special.items()
         },
-        "chat_template": "{% for m in messages %}<|im_start|>{{ m['role'] }} {{ m['content'] }}<|im_end|>{% endfor %}"
+        "chat_template": "{% for m in messages %}<|im_start|>{{ m['role'] }} "
+        "{{ m['content'] }}<|im_end|>{% endfor %}"
         "{% if add_generation_prompt %}<|im_start|>assistant {% endif %}",
     }
     if kind == "Dream":

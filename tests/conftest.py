@@ -21,11 +21,14 @@ def sharpen(
     by position and context and are confident, whatever the package's own initialisation is."""
     with torch.no_grad():
         for name, p in lm.named_parameters():
-            if "norm" not in name:
-                p.mul_(
-                    (head if "lm_head" in name else embedding if "embed" in name else layers)
-                    / p.std()
-                )
+            if "norm" in name:
+                continue
+            deviation = layers
+            if "lm_head" in name:
+                deviation = head
+            elif "embed" in name:
+                deviation = embedding
+            p.mul_(deviation / p.std())
     return lm.eval()
 
 
@@ -34,7 +37,8 @@ class Spy:
     forward pass."""
 
     def __init__(self, lm):
-        self.lm, self.calls = lm, []
+        self.lm = lm
+        self.calls = []
 
     def __getattr__(self, name):
         return getattr(self.lm, name)
@@ -67,10 +71,15 @@ class TableLM:
     Tokens 0, 1, 2 are text, 3 is the mask. Without `eos` no token ends a text.
     """
 
-    mask_id, pad_id, tokenizer, device, max_length = 3, 0, None, torch.device("cpu"), 16
+    mask_id = 3
+    pad_id = 0
+    tokenizer = None
+    device = torch.device("cpu")
+    max_length = 16
 
     def __init__(self, length: int = 3, seed: int = 1, scale: float = 1.0, eos: int = -1):
-        self.length, self.eos_id = length, eos
+        self.length = length
+        self.eos_id = eos
         g = torch.Generator().manual_seed(seed)
         self.table = scale * torch.randn(4**length, length, 4, generator=g)
         self.table[..., self.mask_id] = float("-inf")

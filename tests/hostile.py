@@ -23,12 +23,16 @@ HOSTILE = {
     "fork bomb that goes on": "import os\ndef f(x):\n    while True:\n        try: os.fork()\n"
     "        except OSError: pass",
     "fork while loaded": "import os\nwhile True: os.fork()",
-    "double fork into a session of its own": "import os, time\nif os.fork() == 0:\n    os.setsid()\n"
-    "    if os.fork() == 0:\n"
-    "        time.sleep(600)\ndef f(x): return x",
+    "double fork into a session of its own": (
+        "import os, time\nif os.fork() == 0:\n    os.setsid()\n"
+        "    if os.fork() == 0:\n"
+        "        time.sleep(600)\ndef f(x): return x"
+    ),
     "thread bomb": "import threading, time\ndef f(x):\n    while True:\n"
     "        threading.Thread(target=time.sleep, args=(600,)).start()",
-    "thread that outlives": "import _thread, time\n_thread.start_new_thread(time.sleep, (600,))\ndef f(x): return x",
+    "thread that outlives": (
+        "import _thread, time\n_thread.start_new_thread(time.sleep, (600,))\ndef f(x): return x"
+    ),
     "multiprocessing": "import multiprocessing\ndef f(x):\n"
     "    p = multiprocessing.Process(target=print); p.start(); p.join()",
     "subprocess": "import subprocess\ndef f(x): return subprocess.check_output(['sleep', '600'])",
@@ -36,20 +40,29 @@ HOSTILE = {
     "system": "import os\ndef f(x): return [x, os.system('sleep 600')]",
     "memory": "def f(x):\n    a = []\n    while True: a.append(bytearray(10**8))",
     "memory at once": "def f(x): return [0] * 10**12",
-    "memory by mapping": "import mmap\ndef f(x): return len([mmap.mmap(-1, 2**30) for _ in range(100)])",
+    "memory by mapping": (
+        "import mmap\ndef f(x): return len([mmap.mmap(-1, 2**30) for _ in range(100)])"
+    ),
     "string memory": "def f(x):\n    s = 'a'\n    while True: s += s",
     "disk": "def f(x):\n    i = 0\n    while True:\n        i += 1\n"
     "        with open(f'fill{i}', 'wb') as o: o.write(bytes(10**7))",
     "disk everywhere": "import os\ndef f(x):\n"
     "    for d in ('/', '/tmp', '/var/tmp', '/dev/shm', os.path.expanduser('~'), '.'):\n"
     "        open(d + '/hostile_was_here', 'w').write('x' * 10**9)",
-    "inodes": "import os\ndef f(x):\n    i = 0\n    while True:\n        i += 1\n        os.mkdir(f'd{i}')",
+    "inodes": (
+        "import os\ndef f(x):\n    i = 0\n    while True:\n        i += 1\n"
+        "        os.mkdir(f'd{i}')"
+    ),
     "output flood": "def f(x):\n    while True: print('x' * 10**6)",
-    "flood of every descriptor": "import os\ndef f(x):\n    while True:\n        for fd in range(64):\n"
-    "            try: os.write(fd, b'x' * 65536)\n            except OSError: pass",
-    "passed on every descriptor": "import os\nfor fd in range(64):\n    for text in (b'\"\"\\n' * 9, b'passed\\n"
-    "', b'1', b'[true]'):\n"
-    "        try: os.write(fd, text)\n        except OSError: pass\ndef f(x): return x",
+    "flood of every descriptor": (
+        "import os\ndef f(x):\n    while True:\n        for fd in range(64):\n"
+        "            try: os.write(fd, b'x' * 65536)\n            except OSError: pass"
+    ),
+    "passed on every descriptor": (
+        "import os\nfor fd in range(64):\n    for text in (b'\"\"\\n' * 9, b'passed\\n"
+        "', b'1', b'[true]'):\n"
+        "        try: os.write(fd, text)\n        except OSError: pass\ndef f(x): return x"
+    ),
     "forged messages": "import os, json, struct\ndata = json.dumps(['value', True, {}]).encode()\n"
     "for fd in range(3, 64):\n"
     "    try: os.write(fd, (struct.pack('<I', len(data)) + data) * 50)\n    except OSError: pass\n"
@@ -60,8 +73,10 @@ HOSTILE = {
     "deep message": "import os, struct\nfor fd in range(3, 64):\n"
     "    try: os.write(fd, struct.pack('<I', 60000) + b'[' * 60000)\n"
     "    except OSError: pass\ndef f(x): return x",
-    "signal to the parent": "import os, signal\nfor s in (signal.SIGUSR1, signal.SIGTERM, signal.SIGKILL):\n"
-    "    os.kill(os.getppid() or 1, s)\ndef f(x): return x",
+    "signal to the parent": (
+        "import os, signal\nfor s in (signal.SIGUSR1, signal.SIGTERM, signal.SIGKILL):\n"
+        "    os.kill(os.getppid() or 1, s)\ndef f(x): return x"
+    ),
     "signal to everybody": "import os\nos.kill(-1, 9)\ndef f(x): return x",
     "signal to the group": "import os\nos.killpg(0, 9)\ndef f(x): return x",
     "stops itself": "import os, signal\ndef f(x): os.kill(os.getpid(), signal.SIGSTOP)",
@@ -81,11 +96,15 @@ HOSTILE = {
     "builtins.len = builtins.all = builtins.isinstance = lambda *a: True\n"
     "builtins.compile = builtins.exec = print\n"
     "def f(x): return x",
-    "patched modules": "import sys\nfor m in list(sys.modules.values()):\n    for n in list(vars(m)):\n"
-    "        if n.startswith(('assert', 'encode', 'decode', 'send', 'error', 'work')):\n"
-    "            setattr(m, n, lambda *a, **k: ['value', True, {}])\ndef f(x): return x",
+    "patched modules": (
+        "import sys\nfor m in list(sys.modules.values()):\n    for n in list(vars(m)):\n"
+        "        if n.startswith(('assert', 'encode', 'decode', 'send', 'error', 'work')):\n"
+        "            setattr(m, n, lambda *a, **k: ['value', True, {}])\ndef f(x): return x"
+    ),
     "deleted modules": "import sys\nsys.modules.clear()\ndef f(x): return x",
-    "names of the tests": "assert_ = check = test = None\ndef check(*a): return True\ndef f(x): return x",
+    "names of the tests": (
+        "assert_ = check = test = None\ndef check(*a): return True\ndef f(x): return x"
+    ),
     "walks the frames": "import sys\ndef f(x):\n    frame = sys._getframe()\n    while frame:\n"
     "        for name, v in list(frame.f_locals.items()):\n"
     "            if name in ('expected', 'answer', 'result', 'passed'): return v\n"
@@ -99,12 +118,19 @@ HOSTILE = {
     "always equal number": ALWAYS_EQUAL.format(base="int", args="7"),
     "always equal text": ALWAYS_EQUAL.format(base="str", args="'7'"),
     "always equal tuple": ALWAYS_EQUAL.format(base="tuple", args="(7,)"),
-    "always equal class": "class M(type):\n    def __eq__(c, o): return True\n    __hash__ = None\nclass f(metaclass=M):\n"
-    "    def __new__(c, x): return c",
-    "posing as a list": "class L:\n    __class__ = list\n    __name__ = 'list'\n    def __eq__(s, o): return True\n"
-    "def f(x): return L()",
-    "list type replaced": "list = type('list', (), {'__module__': 'builtins', '__eq__': lambda s, o: True})\n"
-    "def f(x): return list()",
+    "always equal class": (
+        "class M(type):\n    def __eq__(c, o): return True\n    __hash__ = None\n"
+        "class f(metaclass=M):\n"
+        "    def __new__(c, x): return c"
+    ),
+    "posing as a list": (
+        "class L:\n    __class__ = list\n    __name__ = 'list'\n    def __eq__(s, o): return True\n"
+        "def f(x): return L()"
+    ),
+    "list type replaced": (
+        "list = type('list', (), {'__module__': 'builtins', '__eq__': lambda s, o: True})\n"
+        "def f(x): return list()"
+    ),
     "generator without end": "def f(x):\n    while True: yield 1",
     "recursion": "def f(x): return f(x)",
     "deep recursion in C": "import sys\nsys.setrecursionlimit(10**9)\ndef f(x): return f(x)",
@@ -118,25 +144,41 @@ HOSTILE = {
     "value within itself": "def f(x):\n    a = []\n    a.append(a)\n    return a",
     "slow hash": "class H:\n    def __hash__(s):\n        while True: pass\ndef f(x): return {H()}",
     "segmentation fault": "import ctypes\ndef f(x): ctypes.string_at(0)",
-    "debugger": "import ctypes, os\ndef f(x): return ctypes.CDLL(None).ptrace(16, os.getppid(), 0, 0)",
-    "removes files": "import shutil\nfor d in ('{canary}', '.'): shutil.rmtree(d, ignore_errors=True)\n"
-    "def f(x): return x",
-    "links": "import os\nos.symlink('/etc', 'a')\nos.link('/etc/passwd', '/tmp/hostile_was_here')\ndef f(x): return x",
+    "debugger": (
+        "import ctypes, os\ndef f(x): return ctypes.CDLL(None).ptrace(16, os.getppid(), 0, 0)"
+    ),
+    "removes files": (
+        "import shutil\nfor d in ('{canary}', '.'): shutil.rmtree(d, ignore_errors=True)\n"
+        "def f(x): return x"
+    ),
+    "links": (
+        "import os\nos.symlink('/etc', 'a')\nos.link('/etc/passwd', '/tmp/hostile_was_here')\n"
+        "def f(x): return x"
+    ),
     "reads what it can": "import os\ndef f(x):\n"
     "    return [open(p).read() for p in ('/etc/shadow', '/proc/self/environ')] + "
     "[os.listdir('/root')]",
     "connects": "import socket\ndef f(x): return socket.create_connection(('1.1.1.1', 53), 2)",
-    "listens": "import socket\ndef f(x):\n    s = socket.socket(); s.bind(('', 0)); s.listen(); s.accept()",
+    "listens": (
+        "import socket\ndef f(x):\n    s = socket.socket(); s.bind(('', 0)); s.listen(); s.accept()"
+    ),
     "asks for names": "import socket\ndef f(x): return socket.gethostbyname('example.com')",
-    "swallows errors": "import sys\nsys.excepthook = sys.unraisablehook = lambda *a: None\ndef f(x):\n"
-    "    try: return 1 // 0\n    finally: return None",
-    "traces": "import sys\nsys.settrace(lambda *a: None)\nsys.setprofile(lambda *a: sys.exit())\ndef f(x): return x",
+    "swallows errors": (
+        "import sys\nsys.excepthook = sys.unraisablehook = lambda *a: None\ndef f(x):\n"
+        "    try: return 1 // 0\n    finally: return None"
+    ),
+    "traces": (
+        "import sys\nsys.settrace(lambda *a: None)\nsys.setprofile(lambda *a: sys.exit())\n"
+        "def f(x): return x"
+    ),
     "no program": "this is no Python",
     "nothing": "",
     "null bytes": "def f(x): return '\\0'\n\0",
     "lone surrogate": "def f(x): return '\ud800'",
-    "sets the resource limits": "import resource\nresource.setrlimit(resource.RLIMIT_CPU, (10**6, 10**6))\n"
-    "resource.setrlimit(resource.RLIMIT_AS, (-1, -1))\ndef f(x): return x",
+    "sets the resource limits": (
+        "import resource\nresource.setrlimit(resource.RLIMIT_CPU, (10**6, 10**6))\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (-1, -1))\ndef f(x): return x"
+    ),
 }
 
 # What must be refused at each level: (expression, the names of the levels).

@@ -2,19 +2,25 @@
 results.json means finished."""
 
 import json
+import sys
 
 import nbformat
 import pytest
 
-from dllm_rl_lite.run import declared, parameters, run
-from dllm_rl_lite.values import cast
+from dllm_rl_lite.run import declared, main, parameters, run
 
-FINISH = "import json, pathlib\npathlib.Path(run_dir, 'results.json').write_text(json.dumps({'finished': True, 'lr': lr}))"
+FINISH = (
+    "import json, pathlib\n"
+    "pathlib.Path(run_dir, 'results.json').write_text(json.dumps({'finished': True, 'lr': lr}))"
+)
 
 
 def notebook(path, last_cell):
     cell = nbformat.v4.new_code_cell
-    declare = 'run_dir = ""  # output\nlr = 1e-4  # rate\nsteps = 3  # count\nuse_kl = True\nnumbers = {}\nname = "a"'
+    declare = (
+        'run_dir = ""  # output\nlr = 1e-4  # rate\nsteps = 3  # count\nuse_kl = True\n'
+        'numbers = {}\nname = "a"'
+    )
     cells = [cell(declare, metadata={"tags": ["parameters"]}), cell(last_cell)]
     book = nbformat.v4.new_notebook(
         cells=cells,
@@ -24,35 +30,6 @@ def notebook(path, last_cell):
     )
     nbformat.write(book, path)
     return path
-
-
-@pytest.mark.parametrize(
-    "value, default, wanted",
-    [
-        ("1e-6", 1e-4, 1e-6),
-        ("false", True, False),
-        ("True", False, True),
-        ("12", 3, 12),
-        (12.0, 3, 12),
-        ("1e3", 3, 1000),
-        ("9007199254740993", 3, 9007199254740993),
-        (7, "a", "7"),
-        ('{"lr": 1}', {}, {"lr": 1}),
-        (3, 0.5, 3.0),
-        ([1], [], [1]),
-    ],
-)
-def test_values_are_cast_to_the_type_of_the_default(value, default, wanted):
-    result = cast("x", value, default)
-    assert result == wanted and type(result) is type(default)
-
-
-@pytest.mark.parametrize(
-    "value, default", [("2.7", 3), ("maybe", True), ("abc", 1.0), (True, 3), ("[1", {}), ("inf", 3)]
-)
-def test_values_that_do_not_fit_are_named(value, default):
-    with pytest.raises(ValueError, match="parameter lr=.* is not"):
-        cast("lr", value, default)
 
 
 def test_unknown_parameters_are_errors_with_the_nearest_match(tmp_path):
@@ -113,13 +90,15 @@ def test_a_run_that_stopped_is_not_called_finished(tmp_path, monkeypatch, cell, 
     assert (out / "n.ipynb").exists() and not (out / "results.json").exists()
 
 
-def test_a_path_is_the_callers(tmp_path, monkeypatch):
-    """The kernel works in the notebook's folder, so what exists here goes on as an absolute path;
-    names stay as they are."""
-    (tmp_path / "data").mkdir()
-    monkeypatch.chdir(tmp_path)
-    assert cast("data", "./data", "") == str(tmp_path / "data")
-    assert (
-        cast("data", "data", "") == "data"
-    )  # a name such as a task's, even where a folder is called so
-    assert cast("model", "GSAI-ML/LLaDA-8B-Instruct", "") == "GSAI-ML/LLaDA-8B-Instruct"
+def test_help_is_the_parameters_cell(tmp_path, monkeypatch, capsys):
+    book = notebook(tmp_path / "n.ipynb", FINISH)
+    monkeypatch.setattr(sys, "argv", ["run", str(book), "--help"])
+    main()
+    assert "lr = 1e-4  # rate\nsteps = 3  # count\n" in capsys.readouterr().out
+
+
+def test_the_command_line_says_what_is_wrong(tmp_path, monkeypatch):
+    book = notebook(tmp_path / "n.ipynb", FINISH)
+    monkeypatch.setattr(sys, "argv", ["run", str(book), "use_kl=maybe"])
+    with pytest.raises(SystemExit, match="(?s)'maybe' is not a valid bool.*full_key: use_kl"):
+        main()

@@ -55,7 +55,8 @@ from dllm_rl_lite.train import train
 from dllm_rl_lite.training import TrainConfig
 said = []
 def reward(prompts, completions, **columns):
-    if said and said[-1].startswith("step   3"):  # in the fourth step: after the checkpoint of step 2, before that of step 4
+    # In the fourth step: after the checkpoint of step 2, before that of step 4.
+    if said and said[-1].startswith("step   3"):
         os.kill(os.getpid(), signal.SIGKILL)
     return load_task("chain2").reward(prompts, completions, **columns)
 train(TrainConfig(**json.loads(sys.argv[1])), reward, said.append)
@@ -230,17 +231,24 @@ def test_memory_that_ends_in_a_step_says_what_to_lower(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "words, said",
     [
-        (["--stepz", "3"], "unknown option '--stepz'; did you mean '--steps'"),
-        (["--task", "chian2"], "unknown task 'chian2'; did you mean 'chain2'"),
-        (["--steps", "3.5"], "steps='3.5' is not int"),
+        (["stepz=3"], "unknown parameter 'stepz'; did you mean 'steps'"),
+        (["numbers.lrr=3"], "unknown number 'lrr'; did you mean 'lr'"),
+        (["task=chian2"], "unknown task 'chian2'; did you mean 'chain2'"),
+        (
+            ["steps=3.5"],
+            "'3.5' of type 'float' could not be converted to Integer\n    full_key: steps",
+        ),
+        (["steps", "3"], "cannot read '3': write name=value"),
+        (["--steps", "3"], "cannot read '--steps': write name=value"),
+        (["--dry-run"], "as in steps=3 dry_run=true"),
         (["missing.yaml"], "no parameter file missing.yaml"),
     ],
 )
-def test_the_command_line_names_what_it_cannot_read(monkeypatch, capsys, words, said):
+def test_the_command_line_names_what_it_cannot_read(monkeypatch, words, said):
     monkeypatch.setattr(sys, "argv", ["train", *words])
     with pytest.raises(SystemExit) as caught:
         main()
-    assert caught.value.code and said in capsys.readouterr().err
+    assert said in caught.value.code
 
 
 def test_unknown_model_is_named(tmp_path):
@@ -558,7 +566,9 @@ def test_the_command_line_has_every_setting():
     text = subprocess.run(
         [sys.executable, "-m", "dllm_rl_lite.train", "--help"], capture_output=True, text=True
     ).stdout
-    assert all("--" + f.name.replace("_", "-") in text for f in fields(TrainConfig))
+    lines = text.splitlines()
+    for f in fields(TrainConfig):
+        assert sum(line.startswith(f"  {f.name}=") for line in lines) == 1
 
 
 def test_it_learns_to_please_an_arbitrary_reward(tmp_path):

@@ -1,5 +1,5 @@
-"""How rewards become credit: among siblings, by denoising step, by unmasking time.
-Each function takes a tensor of rewards and returns one of credit.
+"""How rewards become advantages: among siblings, by denoising step, by unmasking time.
+Each function takes a tensor of rewards and returns one of advantages.
 """
 
 from .group import (

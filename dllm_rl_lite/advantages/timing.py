@@ -1,4 +1,4 @@
-"""Credit by unmasking time (TA-GRPO-d): who was right early, and which tokens were written
+"""Advantages by unmasking time (TA-GRPO-d): who was right early, and which tokens were written
 early?"""
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ FORMS = ("factor", "sum")
 
 def area_under_rewards(rewards: Tensor, n_forwards: Tensor) -> Tensor:
     """Sum of the rewards of the partial text over the steps, up to the last step of the slowest
-    sibling: (B, G) float64.
+    sibling.
 
     AUC_i = sum over k = 1..K* of r_i at step min(k, K_i), K* the largest K_i of the group: a
     finished row holds its last reward. High for a text that is right, and higher if it was so
@@ -24,6 +24,8 @@ def area_under_rewards(rewards: Tensor, n_forwards: Tensor) -> Tensor:
         rewards: (B, G, T) float32, after every step; entries from K_i on must hold the last reward
             (`verify` does).
         n_forwards: (B, G) int64, K_i, in 1..T.
+    Returns:
+        (B, G) float64, in units of reward times steps.
     Raises:
         ValueError: for shapes that do not fit, or K_i outside 1..T.
     Source: TA-GRPO-d's release.
@@ -43,19 +45,23 @@ def area_under_rewards(rewards: Tensor, n_forwards: Tensor) -> Tensor:
 
 
 def speed_score(rewards: Tensor, n_forwards: Tensor, eps: float = 1e-8) -> Tensor:
-    """z: a sibling's area under its rewards, minus the group's mean, over its standard deviation (G
-    - 1 below the line).
+    """z: a sibling's area under its rewards, minus the group's mean, over its standard deviation
+    (with ddof=1).
 
-    Args as `area_under_rewards`; eps > 0 is added to the deviation. Returns (B, G) float32, exactly
-    zero where all are equal; |z| is at most (G - 1) / sqrt(G). Raises ValueError also for groups of
-    one.
+    Args:
+        rewards: as in `area_under_rewards`.
+        n_forwards: as in `area_under_rewards`.
+        eps: > 0, added to the deviation.
+    Returns:
+        (B, G) float32, exactly zero where all are equal; |z| is at most (G - 1) / sqrt(G).
+    Raises:
+        ValueError: as `area_under_rewards` does, and for groups of one.
     """
     area = area_under_rewards(rewards, n_forwards)
     siblings(area)
     z = area - area.mean(1, keepdim=True)
-    tied = (area == area[:, :1]).all(
-        1, keepdim=True
-    )  # a mean of equal numbers may miss them by round-off
+    # A mean of equal numbers may miss them by round-off.
+    tied = (area == area[:, :1]).all(1, keepdim=True)
     return torch.where(tied, 0.0, z / (z.std(1, keepdim=True) + eps)).float()
 
 
@@ -81,24 +87,30 @@ def timed_credit(
     form: str = "factor",
     clamp: bool = False,
 ) -> Tensor:
-    """TA-GRPO-d's credit of each token: A (1 + delta z m): (N, L) float32.
+    """TA-GRPO-d's advantage of each token: A (1 + delta z m).
 
     Args:
-        advantage: (B, G) float32, of the final rewards. rewards: (B, G, T) float32, after every
-            step. rollout: N = B G rows.
-        delta: >= 0, weight of the timing. clamp: keep the factor at 0 or more: without it, at delta
-            = 1, the early tokens of a lone failure that is much slower than its siblings are
-            rewarded. form: "factor", or "sum": A + delta z m, which has a signal where all final
-            rewards are equal. Both are our choices, off by default.
+        advantage: (B, G) float32, of the final rewards.
+        rewards: (B, G, T) float32, after every step.
+        rollout: N = B G rows.
+        delta: >= 0, weight of the timing.
+        form: "factor", or "sum": A + delta z m, which has a signal where all final rewards are
+            equal. Our choice, off by default.
+        clamp: keep the factor at 0 or more: without it, at delta = 1, the early tokens of a lone
+            failure that is much slower than its siblings are rewarded. Our choice, off by default.
+    Returns:
+        (N, L) float32.
     Raises:
         ValueError: for delta < 0, an unknown form, clamp with "sum", or shapes that do not fit.
     Source: TA-GRPO-d (ACL 2026) and its release, delta 1 (Countdown, Sudoku) or 0.5 (MATH, code).
     Error: biased for the expected reward: a sibling's z depends on its own tokens. No term credits
-    the choice of positions: what is learned is a law of tokens whose confidence drives the gate.
+    the choice of positions: what is learned is a distribution of tokens whose confidence drives the
+    gate.
     """
     if delta < 0 or form not in FORMS or (clamp and form == "sum"):
         raise ValueError(
-            f"need delta >= 0, form one of {FORMS}, clamp only with 'factor'; got {delta}, {form!r}, {clamp}"
+            f"need delta >= 0, form one of {FORMS}, clamp only with 'factor'; "
+            f"got {delta}, {form!r}, {clamp}"
         )
     check_rewards(advantage)
     z = speed_score(rewards, rollout.n_forwards.view(advantage.shape).to(rewards.device)).flatten()
@@ -107,4 +119,6 @@ def timed_credit(
     if form == "sum":
         return a + timing
     factor = 1 + timing
-    return a * (factor.clamp(min=0) if clamp else factor)
+    if clamp:
+        factor = factor.clamp(min=0)
+    return a * factor

@@ -13,7 +13,7 @@ decoder, its lower bound (ELBO), or the path that was taken; `exact.py` computes
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
@@ -25,11 +25,21 @@ from .views import View, masked_view
 
 
 def random_subset(allowed: Tensor, count: Tensor, generator: torch.Generator) -> Tensor:
-    """(N, L) bool: count[i] of row i's allowed positions, every such set equally likely."""
+    """Random positions of each row, every such set equally likely.
+
+    Args:
+        allowed: (N, L) bool, the positions to choose from.
+        count: (N,) int64, how many; all allowed ones if there are fewer.
+        generator: draws them.
+    Returns:
+        (N, L) bool.
+    """
     return top(_uniform(allowed.shape, generator, allowed.device), allowed, count)
 
 
-def _uniform(shape, generator: torch.Generator, device) -> Tensor:
+def _uniform(
+    shape: int | Sequence[int], generator: torch.Generator, device: torch.device
+) -> Tensor:
     return torch.rand(shape, generator=generator, device=generator.device).to(device)
 
 
@@ -39,7 +49,8 @@ def one_step(
     """diffu-GRPO's likelihood: the whole completion masked at once, one forward pass.
 
     Args:
-        rollout: N rows; generator: draws the prompt masks, a new draw at every call.
+        rollout: N rows.
+        generator: draws the prompt masks, a new draw at every call.
         p_mask_prompt: chance in [0, 1] that a prompt token (template included, padding not) is
             masked; 0: none.
     Returns:
@@ -73,7 +84,9 @@ def random_masks(
     included.
 
     Args:
-        rollout: N rows; generator: draws the masks; n: views, so forward passes.
+        rollout: N rows.
+        generator: draws the masks.
+        n: >= 1, views, so forward passes.
         counts: how many of a row's m tokens are masked. "stratified": x = 1..m, spread evenly over
             the n views from a random start, weight m / x; "llada": the same with the rounding of
             LLaDA's released likelihood; "bernoulli": each token with chance t, weight 1 / t, t
@@ -81,31 +94,35 @@ def random_masks(
     Returns:
         n views; every masked token is scored, with its weight divided by n.
     Raises:
-        ValueError: for n < 1 or unknown counts.
+        ValueError: if n < 1 or the counts are unknown.
     Source: LLaDA (arXiv 2502.09992), eq. 3, and `get_log_likelihood`; MDLM.
     Error: unbiased for the ELBO, so biased downwards for log p(text). Noise falls as 1/sqrt(n);
-    "bernoulli" is noisier: 1/t, and a random count. "llada" is biased for the ELBO where m j / n is
-    a half: halves round to even, so some counts come up twice as often and some never:
+    "bernoulli" is noisier: 1/t, and a random count. "llada" is biased for the ELBO if m j / n is a
+    half: halves round to even, so some counts come up twice as often and some never:
     `tests/estimators/test_elbo_estimators.py`.
     """
     if n < 1 or counts not in COUNTS:
         raise ValueError(f"need n >= 1 and counts one of {COUNTS}, got {n} and {counts!r}")
-    allowed, device = rollout.sampled, rollout.tokens.device
-    m, rows = allowed.sum(1), len(rollout.tokens)
-    start, views = _uniform(rows, generator, device), []
+    device = rollout.tokens.device
+    allowed = rollout.sampled
+    m = allowed.sum(1)
+    start = _uniform(m.shape, generator, device)
+    views = []
     for j in range(n):
         if counts == "bernoulli":
-            t = (1e-3 + (1 - 1e-3) * _uniform(rows, generator, device))[:, None]
-            hidden = allowed & (_uniform(allowed.shape, generator, device) < t)
-            views.append(masked_view(rollout, hidden, hidden, 1 / (n * t)))
-            continue
-        if counts == "llada":
-            x = ((start * m).floor() + 1 + j * m / n).round().long()
-            x = (x - 1) % m.clamp(min=1) + 1
+            t = 1e-3 + (1 - 1e-3) * _uniform(m.shape, generator, device)
+            hidden = _uniform(allowed.shape, generator, device) < t[:, None]
+            hidden &= allowed
+            weight = 1 / (n * t)
         else:
-            x = (((start + j / n) % 1) * m).long() + 1
-        hidden = random_subset(allowed, x, generator)
-        views.append(masked_view(rollout, hidden, hidden, (m / (n * x))[:, None]))
+            if counts == "llada":
+                x = ((start * m).floor() + 1 + j * m / n).round().long()
+                x = (x - 1) % m.clamp(min=1) + 1
+            else:
+                x = (((start + j / n) % 1) * m).long() + 1
+            hidden = random_subset(allowed, x, generator)
+            weight = m / (n * x)
+        views.append(masked_view(rollout, hidden, hidden, weight[:, None]))
     return views
 
 
@@ -119,7 +136,10 @@ def coupled(
     rate: t or 1 - t.
 
     Args:
-        rollout: N rows; generator: draws one t in [low, high] for the whole batch, and the masks.
+        rollout: N rows.
+        generator: draws one t for the whole batch, and the masks.
+        low: > 0, the least t.
+        high: < 1, the greatest t.
     Returns:
         three views; tokens after the first end-of-sequence are masked like the others but not
         scored.
@@ -134,7 +154,8 @@ def coupled(
     """
     if not 0 < low <= high < 1:
         raise ValueError(f"need 0 < low <= high < 1, got {low} and {high}")
-    device, allowed = rollout.tokens.device, rollout.sampled
+    device = rollout.tokens.device
+    allowed = rollout.sampled
     t = low + (high - low) * float(_uniform(1, generator, device))
     first = _uniform(allowed.shape, generator, device) < t
     scored = rollout.until_eos & allowed
@@ -164,15 +185,16 @@ def quadrature(
     at each node.
 
     Args:
-        rollout: N rows; generator: draws the masks. nodes: 1, 2 or 3 Gauss-Legendre nodes, or
-            "simpson" (t = 0.1, 0.5, 1).
-        n: independent masks a node. nominal: weigh by 1/t of the node, as published; False: by 1 /
-            the share really masked.
+        rollout: N rows.
+        generator: draws the masks.
+        nodes: 1, 2 or 3 Gauss-Legendre nodes, or "simpson" (t = 0.1, 0.5, 1).
+        n: >= 1, independent masks per node.
+        nominal: weigh by 1/t of the node, as published; False: by 1 / the share really masked.
     Returns:
         nodes x n views; of the m tokens up to the first end-of-sequence, floor(t m), at least 1,
         are masked and scored. Later tokens stay as they are.
     Raises:
-        ValueError: for unknown nodes or n < 1.
+        ValueError: if n < 1 or the nodes are unknown.
     Source: GDPO (arXiv 2510.08554), semi-deterministic Monte Carlo.
     Error: biased for the ELBO by the quadrature (none while the integrand, of degree m - 1 in t,
     has degree <= 2 nodes - 1; "simpson" as published is exact for constants only) and by the floor,
@@ -183,7 +205,8 @@ def quadrature(
     if nodes not in NODES or n < 1:
         raise ValueError(f"nodes must be one of {list(NODES)} and n >= 1, got {nodes!r} and {n}")
     allowed = rollout.sampled & rollout.until_eos
-    m, views = allowed.sum(1), []
+    m = allowed.sum(1)
+    views = []
     for t, w in NODES[nodes]:
         count = (t * m + 1e-9).long().clamp(min=1)
         share = torch.full_like(m, t, dtype=torch.float64) if nominal else count / m
@@ -200,7 +223,9 @@ def complement_pairs(
     the batch's rows.
 
     Args:
-        rollout: N rows; generator: draws the masks; n: pairs, so 2 n forward passes.
+        rollout: N rows.
+        generator: draws the masks.
+        n: >= 1, pairs, so 2 n forward passes.
         weighting: "half": each token's log-probability, from the copy that masks it, counts 1/2
             (the paper's main runs); "elbo": it counts (m + 1) / (2 x) with x of m tokens masked
             (the weights of its TLC variant).
@@ -208,47 +233,53 @@ def complement_pairs(
         2 n views over all sampled tokens, the end-of-sequence tail included; counts run from 0 to
         m.
     Raises:
-        ValueError: for n < 1 or an unknown weighting.
+        ValueError: if n < 1 or the weighting is unknown.
     Source: GDSD (arXiv 2605.29398). The release rounds the evenly spread counts, here they are
     exactly uniform.
     Error: "elbo" is unbiased for the ELBO. "half" is half of a mean over masks of the texts'
     cross-entropy, so roughly half a log-probability: a scale that the method's step size absorbs.
-    Each token is scored exactly once a pair: `tests/estimators/test_elbo_estimators.py`.
+    Each token is scored exactly once per pair: `tests/estimators/test_elbo_estimators.py`.
     """
     if n < 1 or weighting not in ("half", "elbo"):
         raise ValueError(f"need n >= 1 and weighting 'half' or 'elbo', got {n} and {weighting!r}")
-    allowed, rows = rollout.sampled, len(rollout.tokens)
-    m, device, views = allowed.sum(1), rollout.tokens.device, []
-    row = torch.arange(rows, device=device) / max(rows, 1)
+    device = rollout.tokens.device
+    allowed = rollout.sampled
+    m = allowed.sum(1)
+    row = torch.arange(len(m), device=device) / max(len(m), 1)
+    views = []
     for _ in range(n):
         x = (((_uniform(1, generator, device) + row) % 1) * (m + 1)).long()
         first = random_subset(allowed, x, generator)
-        for hidden, count in ((first, x), (allowed & ~first, m - x)):
-            weight = (
-                torch.full_like(row, 0.5)
-                if weighting == "half"
-                else (m + 1) / (2 * count.clamp(min=1))
-            )
+        for hidden in (first, allowed & ~first):
+            weight = torch.full_like(row, 0.5)
+            if weighting == "elbo":
+                weight = (m + 1) / (2 * hidden.sum(1).clamp(min=1))
             views.append(masked_view(rollout, hidden, hidden, (weight / n)[:, None]))
     return views
 
 
 def left_to_right(rollout: Rollout, generator: torch.Generator | None = None) -> list[View]:
-    """JustGRPO's likelihood: the text as a left-to-right decoder would write it, one view a
+    """JustGRPO's likelihood: the text as a left-to-right decoder would write it, one view per
     position.
 
-    View j hides everything from position j on and scores token j. Views stop at the last row's
-    first end-of-sequence token; the generator is not used. Source: JustGRPO.
-    Error: exact for the left-to-right decoder with one token a step; for another decoder it is one
-    path of many: `tests/estimators/test_elbo_estimators.py`.
+    View j hides everything from position j on and scores token j.
+
+    Args:
+        rollout: N rows.
+        generator: not used.
+    Returns:
+        views up to the last row's first end-of-sequence token, weight 1.
+    Source: JustGRPO.
+    Error: exact for the left-to-right decoder with one token per step; for another decoder it is
+    one path of many: `tests/estimators/test_elbo_estimators.py`.
     """
     scored = rollout.until_eos & rollout.sampled
     position = torch.arange(scored.shape[1], device=scored.device)
-    return [
-        masked_view(rollout, rollout.sampled & (position >= j), scored & (position == j), 1.0)
-        for j in range(scored.shape[1])
-        if bool(scored[:, j].any())
-    ]
+    views = []
+    for j in scored.any(0).nonzero()[:, 0]:
+        hidden = rollout.sampled & (position >= j)
+        views.append(masked_view(rollout, hidden, scored & (position == j), 1.0))
+    return views
 
 
 # What `benchmarks/estimators.py` and chapters 04 and 05 compare: (rollout, generator) -> views.
@@ -257,24 +288,32 @@ def left_to_right(rollout: Rollout, generator: torch.Generator | None = None) ->
 ESTIMATORS: dict[str, Callable[[Rollout, torch.Generator], list[View]]] = {
     "one_step": one_step,
     "one_step whole_prompt": partial(one_step, p_mask_prompt=0.0),
-    **{f"random_masks {n}": partial(random_masks, n=n) for n in (1, 2, 4, 8)},
-    **{
-        f"random_masks bernoulli {n}": partial(random_masks, n=n, counts="bernoulli")
-        for n in (1, 2, 4, 8)
-    },
+    "random_masks 1": partial(random_masks, n=1),
+    "random_masks 2": partial(random_masks, n=2),
+    "random_masks 4": partial(random_masks, n=4),
+    "random_masks 8": partial(random_masks, n=8),
+    "random_masks bernoulli 1": partial(random_masks, n=1, counts="bernoulli"),
+    "random_masks bernoulli 2": partial(random_masks, n=2, counts="bernoulli"),
+    "random_masks bernoulli 4": partial(random_masks, n=4, counts="bernoulli"),
+    "random_masks bernoulli 8": partial(random_masks, n=8, counts="bernoulli"),
     "coupled": coupled,
-    **{f"quadrature {nodes}": partial(quadrature, nodes=nodes) for nodes in NODES},
+    "quadrature 1": partial(quadrature, nodes=1),
+    "quadrature 2": partial(quadrature, nodes=2),
+    "quadrature 3": partial(quadrature, nodes=3),
+    "quadrature simpson": partial(quadrature, nodes="simpson"),
     "quadrature shares 3": partial(quadrature, nodes=3, nominal=False),
     "complement_pairs half": complement_pairs,
-    **{
-        f"complement_pairs elbo {n}": partial(complement_pairs, n=n, weighting="elbo")
-        for n in (1, 2, 4)
-    },
-    **{f"visited_steps {k}": partial(visited_steps, k=k) for k in (1, 2, 4, 8)},
-    **{
-        f"visited_steps entropy {k}": partial(visited_steps, k=k, law="entropy")
-        for k in (1, 2, 4, 8)
-    },
+    "complement_pairs elbo 1": partial(complement_pairs, n=1, weighting="elbo"),
+    "complement_pairs elbo 2": partial(complement_pairs, n=2, weighting="elbo"),
+    "complement_pairs elbo 4": partial(complement_pairs, n=4, weighting="elbo"),
+    "visited_steps 1": partial(visited_steps, k=1),
+    "visited_steps 2": partial(visited_steps, k=2),
+    "visited_steps 4": partial(visited_steps, k=4),
+    "visited_steps 8": partial(visited_steps, k=8),
+    "visited_steps entropy 1": partial(visited_steps, k=1, law="entropy"),
+    "visited_steps entropy 2": partial(visited_steps, k=2, law="entropy"),
+    "visited_steps entropy 4": partial(visited_steps, k=4, law="entropy"),
+    "visited_steps entropy 8": partial(visited_steps, k=8, law="entropy"),
     "all_steps": lambda rollout, generator: all_steps(rollout),
     "left_to_right": left_to_right,
 }
@@ -289,8 +328,11 @@ def one_step_with_answer(
     Args:
         rollout, generator, p_mask_prompt: as for `one_step`, which this is for told=False.
         told: score each part under the context it was drawn from: a guided row's reasoning with its
-            anchor on the canvas, its answer (and everything of an answer-free row) without. Two
-            views share the prompt's masks.
+            anchor on the canvas, its answer (and everything of an answer-free row) without.
+    Returns:
+        one view, or two that share the prompt's masks.
+    Raises:
+        ValueError: as `one_step`.
     Source: our choice of ablation; the release never shows the anchor to the likelihood.
     """
     (view,) = one_step(rollout, generator, p_mask_prompt)
@@ -299,5 +341,6 @@ def one_step_with_answer(
     answer = rollout.anchor != rollout.mask_id
     prompt, canvas = view.tokens.split([rollout.prompt.shape[1], answer.shape[1]], 1)
     shown = torch.cat([prompt, torch.where(answer, rollout.anchor, canvas)], 1)
-    first, second = view.scored & ~answer, view.scored & answer
-    return [View(shown, first, first.float()), View(view.tokens, second, second.float())]
+    reasoning = view.scored & ~answer
+    rest = view.scored & answer
+    return [View(shown, reasoning, reasoning.float()), View(view.tokens, rest, rest.float())]

@@ -37,39 +37,40 @@ def visited_steps(
     end-of-sequence.
 
     Args:
-        rollout: N rows; generator: draws the steps; k: views, so forward passes.
+        rollout: N rows.
+        generator: draws the steps.
+        k: >= 1, views, so forward passes.
         stratified: draw jointly from N * k equal slices of [0, 1) (low discrepancy) rather than
             independently.
-        law: "uniform", or "entropy": in proportion to the entropy of the tokens revealed at t, plus
-            1e-8.
+        law: the distribution of a step, named so in published settings files: "uniform", or
+            "entropy", in proportion to the entropy of the tokens revealed at t, plus 1e-8.
     Returns:
-        k views with weight 1 / (k p_i(t)), p_i the law, so that their weighted sum estimates the
-        sum over all steps.
+        k views with weight 1 / (k p_i(t)), p_i the distribution, so that their weighted sum
+        estimates the sum over all steps.
     Raises:
         ValueError: if k < 1 or the law is unknown.
     Source: AGRPO (arXiv 2510.04019); its objective averages over steps, here the sum over steps is
     the estimate and the objective divides by T_i. Entropies here are those of the model at
     temperature 1, without filters.
-    Error: unbiased for the log-probability of the visited path given its order under both laws (and
-    noise-free under the uniform one for a single row where k is a multiple of T). The path's
-    log-probability given its order exceeds log p(text) on average; its gradient, where the order is
-    random, is on average that of log p(text): `tests/estimators/test_exact.py`.
+    Error: unbiased for the log-probability of the visited path given its order under both
+    distributions (and noise-free under the uniform one for a single row if k is a multiple of T).
+    The path's log-probability given its order exceeds log p(text) on average; its gradient, if the
+    order is random, is on average that of log p(text): `tests/estimators/test_exact.py`.
     """
-    if k < 1 or law not in STEP_DISTRIBUTIONS:
-        raise ValueError(
-            f"k must be at least 1, got {k}"
-            if k < 1
-            else f"unknown law {law!r}: one of {STEP_DISTRIBUTIONS}"
-        )
-    n, device = rollout.tokens.shape[0], rollout.tokens.device
+    if k < 1:
+        raise ValueError(f"k must be at least 1, got {k}")
+    if law not in STEP_DISTRIBUTIONS:
+        raise ValueError(f"unknown law {law!r}: one of {STEP_DISTRIBUTIONS}")
+    n = len(rollout.tokens)
     u = torch.rand(n * k, generator=generator, device=generator.device)
-    if stratified:
-        u = (torch.randperm(n * k, generator=generator, device=generator.device) + u) / (n * k)
-    u, last = u.to(device).view(n, k), last_scored_step(rollout)
+    if stratified:  # one u in each of n k slices, dealt out at random
+        slices = torch.randperm(n * k, generator=generator, device=generator.device)
+        u = (slices + u) / (n * k)
+    u = u.to(rollout.tokens.device).view(n, k)
+    last = last_scored_step(rollout)
     p = _step_distribution(rollout, last, law)  # (N, T)
-    steps = torch.searchsorted(p.cumsum(1), u.double(), right=True).minimum(
-        last[:, None] - 1
-    )  # round-off may pass the end
+    steps = torch.searchsorted(p.cumsum(1), u.double(), right=True)
+    steps = steps.minimum(last[:, None] - 1)  # round-off may pass the end
     weight = 1 / (k * p.gather(1, steps))
     return [view_of_step(rollout, steps[:, i], weight[:, i].float()) for i in range(k)]
 
@@ -103,23 +104,23 @@ def chosen_steps(
     predictions scored.
 
     Args:
-        rollout: N rows, denoised with `record=True`. generator: not used. credit: (N, T) float32,
-            one per step; it picks the steps (ties: the earlier), and is later read at the step that
-            each view shows.
-        k: steps a text, so views; at most T are used. confident: weigh a token by the probability
-            that it was predicted with, as the release does.
+        rollout: N rows, denoised with `record=True`.
+        generator: not used.
+        credit: (N, T) float32, one per step; it picks the steps (ties: the earlier), and is later
+            read at the step that each view shows.
+        k: >= 1, steps per text, so views; at most T are used.
+        confident: weigh a token by the probability that it was predicted with, as the release does.
     Returns:
         k views; each scores the predictions for *all* positions masked at its step, not only those
-        that the rule kept.
-        Weight: L / m^2 / k for m masked positions (the mean over them times lambda = L / m), times
-            the confidence.
+        that the rule kept. Weight: L / m^2 / k for m masked positions (the mean over them times
+        lambda = L / m), times the confidence.
     Raises:
-        ValueError: for k < 1 or a rollout without predictions.
+        ValueError: if k < 1 or the rollout has no predictions.
     Source: MDPO (arXiv 2508.13148) and its release.
     Error: not an estimate of log p(text): most scored tokens were predicted and then thrown away.
-    With confident=False it is a policy gradient of the complete prediction, where credit is that
+    With confident=False it is a policy gradient of the complete prediction, if credit is that
     prediction's. The confidence as a weight adds a term of its own: even constant credit then
-    sharpens or flattens the law, by half the slope of the sum of p^2 (chapter 11).
+    sharpens or flattens the distribution, by half the slope of the sum of p^2 (chapter 11).
     """
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k}")
@@ -127,21 +128,20 @@ def chosen_steps(
         raise ValueError(
             "chosen_steps needs the predictions of every step: denoise with record=True"
         )
-    rows, views = torch.arange(len(credit), device=credit.device), []
-    counted = torch.arange(credit.shape[1], device=credit.device) < rollout.n_forwards[:, None]
-    order = credit.abs().masked_fill(~counted, -1).argsort(dim=1, descending=True, stable=True)
+    rows = torch.arange(len(credit), device=credit.device)
+    taken = torch.arange(credit.shape[1], device=credit.device) < rollout.n_forwards[:, None]
+    order = credit.abs().masked_fill(~taken, -1).argsort(dim=1, descending=True, stable=True)
     k = min(k, credit.shape[1])
+    views = []
     for step in order[:, :k].T:
-        canvas, target = rollout.canvas_at(step), rollout.predicted[step, rows]
-        scored = (
-            (canvas == rollout.mask_id)
-            & (target != rollout.mask_id)
-            & counted.gather(1, step[:, None])
-        )
+        canvas = rollout.canvas_at(step)
+        target = rollout.predicted[step, rows]
+        scored = (canvas == rollout.mask_id) & (target != rollout.mask_id)
+        scored &= taken.gather(1, step[:, None])
         m = scored.sum(1, keepdim=True).clamp(min=1)
-        weight = rollout.predicted_logprob[step, rows].exp() if confident else 1.0
-        weight = torch.where(scored, weight * (scored.shape[1] / (k * m**2)), 0.0)
-        views.append(
-            View(torch.cat([rollout.prompt, canvas], 1), scored, weight.float(), target, step)
-        )
+        weight = scored * (scored.shape[1] / (k * m**2))
+        if confident:
+            weight = weight * rollout.predicted_logprob[step, rows].exp()
+        tokens = torch.cat([rollout.prompt, canvas], 1)
+        views.append(View(tokens, scored, weight.float(), target, step))
     return views

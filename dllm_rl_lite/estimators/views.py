@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from ..models import MaskedDiffusionLM
 from ..sampler import Rollout
 
 
@@ -22,31 +23,38 @@ class View:
     # (N, L) bool: the completion tokens whose log-probability this view gives; all are masked in it
     scored: Tensor
     weight: Tensor  # (N, L) float32: factor of each scored token in the estimate
-    target: Tensor | None = (
-        None  # (N, L) int64: the tokens to score; None: those of the finished text
-    )
-    step: Tensor | None = (
-        None  # (N,) int64: the denoising step each row shows, where credit differs by step
-    )
+    # (N, L) int64: the tokens to score; None: those of the finished text
+    target: Tensor | None = None
+    # (N,) int64: the denoising step that each row shows, if credit differs by step
+    step: Tensor | None = None
 
-    def select(self, rows) -> View:
+    def select(self, rows: Tensor) -> View:
         """The view of some rows: `rows` is bool (N,) or int64 indices."""
-        return View(*(None if value is None else value[rows] for value in vars(self).values()))
+        picked = {name: value[rows] for name, value in vars(self).items() if value is not None}
+        return View(**picked)
 
 
 def stack(views: list[View]) -> View:
     """One view of all the rows of several, in order."""
-    columns = zip(*(vars(v).values() for v in views), strict=True)
-    return View(*(None if c[0] is None else torch.cat(c) for c in columns))
+    stacked = {}
+    for name, value in vars(views[0]).items():
+        if value is not None:
+            stacked[name] = torch.cat([getattr(view, name) for view in views])
+    return View(**stacked)
 
 
 def masked_view(rollout: Rollout, hidden: Tensor, scored: Tensor, weight: Tensor | float) -> View:
-    """The prompt whole and the completion with the `hidden` (N, L) tokens masked; weight broadcasts
-    to (N, L)."""
+    """The prompt whole, and the completion with some tokens masked.
+
+    Args:
+        rollout: N rows of L tokens.
+        hidden: (N, L) bool, the tokens to mask.
+        scored: (N, L) bool, the tokens to score.
+        weight: of the scored tokens, broadcasts to (N, L).
+    """
     canvas = torch.where(hidden, rollout.mask_id, rollout.tokens)
-    return View(
-        torch.cat([rollout.prompt, canvas], 1), scored, torch.where(scored, weight, 0.0).float()
-    )
+    tokens = torch.cat([rollout.prompt, canvas], 1)
+    return View(tokens, scored, torch.where(scored, weight, 0.0).float())
 
 
 def view_of_step(rollout: Rollout, step: Tensor, weight: Tensor) -> View:
@@ -57,72 +65,91 @@ def view_of_step(rollout: Rollout, step: Tensor, weight: Tensor) -> View:
     return View(tokens, scored, weight[:, None] * scored)
 
 
-def estimate(lm, rollout: Rollout, views: list[View], temperature: float = 1.0) -> Tensor:
-    """(N, L) float32 nats: each token's sum over views of weight times log-probability; `sum(1)` is
-    the text's estimate.
+def estimate(
+    lm: MaskedDiffusionLM, rollout: Rollout, views: list[View], temperature: float = 1.0
+) -> Tensor:
+    """Each token's sum over views of weight times log-probability, one forward pass per view.
 
-    One forward pass a view. For a gradient of many views, back-propagate view by view instead:
-    memory then stays flat.
+    For a gradient of many views, back-propagate view by view instead: memory then stays flat.
+
+    Args:
+        lm: the model.
+        rollout: N rows of L tokens.
+        views: of these rows.
+        temperature: > 0, divides the logits.
+    Returns:
+        (N, L) float32 nats, differentiable; `sum(1)` is the text's estimate.
+    Raises:
+        ValueError: if a scored token is not masked in its view.
     """
-    start = torch.zeros(rollout.tokens.shape, device=rollout.tokens.device)
-    return sum(
-        (view.weight * token_logprobs(lm, rollout, view, temperature) for view in views),
-        start=start,
-    )
+    total = torch.zeros(rollout.tokens.shape, device=rollout.tokens.device)
+    for view in views:
+        total = total + view.weight * token_logprobs(lm, rollout, view, temperature)
+    return total
 
 
 def token_logprobs(
-    lm, rollout: Rollout, view: View, temperature: float = 1.0, chunk: int = 0
+    lm: MaskedDiffusionLM,
+    rollout: Rollout,
+    view: View,
+    temperature: float = 1.0,
+    chunk: int = 0,
 ) -> Tensor:
-    """Log-probability of each scored token under a view: (N, L) float32 nats, zero where not
-    scored; differentiable.
+    """Log-probability of each scored token under a view.
 
-    Hidden states are gathered before the head; log-softmax runs over `chunk` tokens at a time (0:
-    as many as have 16 MiB of logits), in float32. Logits are divided by `temperature` (1: the
-    model's own law). Raises ValueError where a scored token is not masked in the view.
+    Hidden states are gathered before the head; log-softmax runs in float32.
+
+    Args:
+        lm: the model.
+        rollout: N rows of L tokens.
+        view: of these rows.
+        temperature: > 0, divides the logits; 1: the model's own distribution.
+        chunk: tokens whose log-softmax is taken at a time; 0: as many as have 16 MiB of logits.
+    Returns:
+        (N, L) float32 nats, zero where not scored; differentiable.
+    Raises:
+        ValueError: if a scored token is not masked in the view.
     """
     n, length = rollout.tokens.shape
     if bool((view.scored & (view.tokens[:, -length:] != rollout.mask_id)).any()):
         raise ValueError(
             "a view may only score tokens that it masks: the model would see the answer"
         )
-    seen = torch.cat([rollout.prompt_mask, torch.ones_like(view.scored)], 1)
+    attention_mask = torch.cat([rollout.prompt_mask, torch.ones_like(view.scored)], 1)
     where = torch.cat([torch.zeros_like(rollout.prompt_mask), view.scored], 1)
-    logits = lm(view.tokens, seen, where)  # (K, V) float32
-    target = (rollout.tokens if view.target is None else view.target)[view.scored]
+    logits = lm(view.tokens, attention_mask, where)  # (K, V) float32
+    target = rollout.tokens if view.target is None else view.target
     if temperature != 1:
         logits = logits / temperature
-    values = _TargetLogprob.apply(logits, target, chunk or max(1, 2**22 // logits.shape[-1]))
+    chunk = chunk or max(1, 2**22 // logits.shape[-1])
+    values = _TargetLogprob.apply(logits, target[view.scored], chunk)
     return torch.zeros(n, length, device=values.device).masked_scatter(view.scored, values)
 
 
 class _TargetLogprob(torch.autograd.Function):
     """`logits.log_softmax(-1)` at each row's target, `chunk` rows at a time: (K, V), (K,) -> (K,).
 
-    Nothing of size (K, V) is kept or made but the logits and their gradient, where autograd has two
-    more. With 126 464 tokens in the vocabulary such tensors are most of what the end of an update
-    needs.
+    Nothing of size (K, V) is kept or made but the logits and their gradient; autograd has two more.
+    With 126 464 tokens in the vocabulary such tensors are most of what the end of an update needs.
     """
 
     @staticmethod
     def forward(ctx, logits: Tensor, target: Tensor, chunk: int) -> Tensor:
         ctx.save_for_backward(logits, target)
         ctx.chunk = chunk
-        return torch.cat(
-            [
-                x.log_softmax(-1).gather(-1, t[:, None])[:, 0]
-                for x, t in zip(logits.split(chunk), target.split(chunk), strict=True)
-            ]
-        )
+        parts = []
+        for x, t in zip(logits.split(chunk), target.split(chunk), strict=True):
+            parts.append(x.log_softmax(-1).gather(-1, t[:, None])[:, 0])
+        return torch.cat(parts)
 
     @staticmethod
     def backward(ctx, slope: Tensor) -> tuple[Tensor, None, None]:
         logits, target = ctx.saved_tensors
         gradient = torch.empty_like(logits)
-        for x, g, s in zip(*(t.split(ctx.chunk) for t in (logits, gradient, slope)), strict=True):
-            torch.softmax(x, -1, out=g).mul_(
-                -s[:, None]
-            )  # -p for every token, and 1 more for the target
+        # -p for every token, and 1 more for the target
+        for start in range(0, len(logits), ctx.chunk):
+            part = slice(start, start + ctx.chunk)
+            torch.softmax(logits[part], -1, out=gradient[part]).mul_(-slope[part, None])
         return gradient.scatter_add_(-1, target[:, None], slope[:, None]), None, None
 
 

@@ -6,20 +6,22 @@ from .cards import differences
 from .intervals import (
     Comparison,
     accuracy_interval,
-    compare,
+    paired_comparison,
     pass_at,
     pass_at_k,
     t_interval,
     wilson,
 )
 from .records import read_log, read_results
+from .report import Report
 from .rescoring import read_run, rescore, rescored
 
 __all__ = [
     "Comparison",
+    "Report",
     "accuracy_interval",
-    "compare",
     "differences",
+    "paired_comparison",
     "pass_at",
     "pass_at_k",
     "read_log",

@@ -7,28 +7,18 @@ import hashlib
 import platform
 from importlib.metadata import PackageNotFoundError, version
 
+from ..models import MaskedDiffusionLM, fingerprint
+from ..tasks import Example, Task
+
 LIBRARIES = ("dllm_rl_lite", "torch", "transformers", "peft", "math-verify")
 # What may differ between two runs that are still the same experiment: where it ran, not what ran.
 PLACE = ("device", "libraries", "python", "sandbox")
 
 
-def fingerprint(lm) -> str:
-    """Eight hex digits of the weights: names, shapes and the first 256 values of every tensor,
-    adapters included."""
-    digest = hashlib.blake2b(digest_size=4)
-    for name, weight in sorted(lm.named_parameters(remove_duplicate=False)):
-        digest.update(f"{name}{tuple(weight.shape)}".encode())
-        digest.update(
-            weight.flatten()[:256].detach().clone().float().cpu().numpy().tobytes()
-        )  # numpy pins what it is given
-    return digest.hexdigest()
-
-
-def problems_hash(examples) -> str:
+def problems_hash(examples: list[Example]) -> str:
     """Eight hex digits of the prompts and answers, in order: did two runs see the same problems?"""
-    return hashlib.blake2b(
-        "\0".join(f"{e.prompt}\1{e.answer}" for e in examples).encode(), digest_size=4
-    ).hexdigest()
+    text = "\0".join(f"{example.prompt}\1{example.answer}" for example in examples)
+    return hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
 
 
 def libraries() -> dict[str, str]:
@@ -42,11 +32,26 @@ def libraries() -> dict[str, str]:
     return found
 
 
-def protocol(lm, task, examples, split: str, seed: int, settings: dict) -> dict:
-    """The card of one evaluation, as plain json. settings: whatever else decides the number
-    (length, rule, ...)."""
+def make_card(
+    lm: MaskedDiffusionLM,
+    task: Task,
+    examples: list[Example],
+    split: str,
+    seed: int,
+    settings: dict,
+) -> dict:
+    """The card of one evaluation, as plain json.
+
+    Args:
+        lm: the model that is evaluated.
+        task: what it solves.
+        examples: the problems.
+        split: the split that they are from.
+        seed: the seed that chose them.
+        settings: whatever else decides the number (length, rule, ...).
+    """
     return {
-        **task.protocol(),
+        **task.card_entry(),
         "split": split,
         "problems": len(examples),
         "problem_seed": seed,
@@ -61,25 +66,21 @@ def protocol(lm, task, examples, split: str, seed: int, settings: dict) -> dict:
     }
 
 
-def card(found: dict) -> str:
-    """The card as aligned text, for people."""
-    flat = {
-        k: ", ".join(f"{a} {b}" for a, b in v.items()) if isinstance(v, dict) else v
-        for k, v in found.items()
-    }
-    width = max(map(len, flat), default=0)
-    return "\n".join(
-        f"  {k.replace('_', ' '):<{width}}  {v!r}"
-        if isinstance(v, str) and (not v or "\n" in v)
-        else f"  {k.replace('_', ' '):<{width}}  {v}"
-        for k, v in flat.items()
-    )
+def format_card(card: dict) -> str:
+    """The card as aligned, human-readable text."""
+    width = max(map(len, card), default=0)
+    lines = []
+    for name, value in card.items():
+        if isinstance(value, dict):
+            value = ", ".join(f"{key} {entry}" for key, entry in value.items())
+        if isinstance(value, str) and (not value or "\n" in value):
+            value = repr(value)  # or nothing would be seen, or the table would break
+        lines.append(f"  {name.replace('_', ' '):<{width}}  {value}")
+    return "\n".join(lines)
 
 
 def differences(first: dict, second: dict, ignore: tuple[str, ...] = PLACE) -> dict[str, tuple]:
     """What two cards disagree on: name -> (first, second). An empty dict means one experiment."""
-    return {
-        k: (first.get(k), second.get(k))
-        for k in {**first, **second}
-        if k not in ignore and first.get(k) != second.get(k)
-    }
+    names = [name for name in {**first, **second} if name not in ignore]
+    pairs = {name: (first.get(name), second.get(name)) for name in names}
+    return {name: (a, b) for name, (a, b) in pairs.items() if a != b}

@@ -1,4 +1,4 @@
-"""Generations that somebody saved, as examples and completions that a task can score again."""
+"""Texts that d1 saved, in the form of our own."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import os
 import re
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 from ..names import lookup
@@ -14,31 +15,30 @@ from ..tasks.published.puzzles import solve
 from ..tasks.published.rows import Row, column, read_rows
 
 
-def read_generations(path: str | os.PathLike, task: str) -> tuple[list[Example], list[str]]:
-    """Examples and completions of a file, row by row.
+def read_generations(path: str | os.PathLike, task: str) -> list[dict]:
+    """The texts of a file of d1's, row by row, as `read_run` gives our own.
+
+    The prompt is the bare question, because the file does not say what stood around it. The
+    completions stand as they were saved: d1 keeps special tokens as text and leaves out the
+    prefill. d1 saves no gold answer if it is negative (GSM8K); it is "" here, and no completion is
+    right by it.
 
     Args:
-        path: our own jsonl (task, prompt, completion, answer, columns; a protocol card is passed
-            over), or d1's rows (question, generations, ground_truth) as jsonl or as its evaluator's
-            json with a list "generations".
-        task: name of the task. d1's rows are known for gsm8k, math500, countdown and sudoku4; the
-            prompt of such an example is the bare question, for the file does not say what stood
-            around it.
-    Returns:
-        examples and completions, of equal length. The completions stand as they were saved: d1
-        keeps special tokens as text and leaves out the prefill. d1 saves no gold answer where it is
-        negative (GSM8K); it is "" here, and no completion is right by it.
+        path: rows (question, generations, ground_truth) as jsonl, or as d1's evaluator's json with
+            a list "generations".
+        task: gsm8k, math500, countdown or sudoku4.
     Raises:
-        FileNotFoundError: for a missing file. ValueError: for a malformed row, with file and line,
-            another task's row, or a task whose rows of d1 are not known.
+        FileNotFoundError: for a missing file.
+        ValueError: for a malformed row, with file and line, or a task whose rows of d1 are not
+            known.
     """
-    rows = [row for row in _rows(Path(path)) if "protocol" not in row.values]
-    if not rows:
-        raise ValueError(f"{path} holds no generations, only a protocol card")
-    if "completion" in rows[0].values:
-        return [_own(row, task) for row in rows], [column(row, "completion", str) for row in rows]
+    rows = _rows(Path(path))
     read = lookup("task of d1's generations", task, D1)
-    return [read(row) for row in rows], [column(row, "generations", str) for row in rows]
+    texts = []
+    for row in rows:
+        completion = column(row, "generations", str)
+        texts.append({"task": task, "completion": completion} | asdict(read(row)))
+    return texts
 
 
 def _rows(path: Path) -> list[Row]:
@@ -50,32 +50,22 @@ def _rows(path: Path) -> list[Row]:
         values = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path} is not JSON: {error}") from error
-    items = values.get("generations") if isinstance(values, dict) else values
-    if (
-        not isinstance(items, list)
-        or not items
-        or not all(isinstance(item, dict) for item in items)
-    ):
+    items = values
+    if isinstance(values, dict):
+        items = values.get("generations")
+    if not isinstance(items, list) or {type(item) for item in items} != {dict}:
         raise ValueError(
-            f'{path} should hold a list of objects, bare or under "generations" as d1\'s evaluator writes it'
+            f'{path} should hold a list of objects, bare or under "generations" '
+            "as d1's evaluator writes it"
         )
     return [Row(item, f"{path} item {number}") for number, item in enumerate(items, 1)]
 
 
-def _own(row: Row, task: str) -> Example:
-    if (named := column(row, "task", str)) != task:
-        raise ValueError(
-            f"{row.where} is of the task {named!r}, not {task!r}: a file holds one task"
-        )
-    return Example(
-        column(row, "prompt", str), column(row, "answer", str), column(row, "columns", dict)
-    )
-
-
 def _gsm8k(row: Row) -> Example:
-    value = row.values.get("ground_truth")
-    gold = column(row, "ground_truth", float) if value is not None else None
-    answer = "" if gold is None else str(int(gold)) if gold.is_integer() else str(gold)
+    answer = ""
+    if row.values.get("ground_truth") is not None:
+        gold = column(row, "ground_truth", float)
+        answer = str(int(gold) if gold.is_integer() else gold)
     return Example(column(row, "question", str), answer)
 
 
@@ -96,12 +86,13 @@ def _countdown(row: Row) -> Example:
 
 
 def _sudoku4(row: Row) -> Example:
-    question, solution = column(row, "question", str), column(row, "ground_truth", str)
+    question = column(row, "question", str)
+    solution = column(row, "ground_truth", str)
     puzzle = re.search(r"(?<!\d)[0-4]{16}(?!\d)", question)
     if not puzzle or not re.fullmatch("[1-4]{16}", solution):
         raise ValueError(
-            f"{row.where}: the question should hold a puzzle and ground_truth its solution, 16 digits each; "
-            f"found {question!r} and {solution!r}"
+            f"{row.where}: the question should hold a puzzle and ground_truth its solution, "
+            f"16 digits each; found {question!r} and {solution!r}"
         )
     return Example(question, solution, {"puzzle": puzzle[0]})
 

@@ -7,32 +7,18 @@ import math
 import statistics
 from dataclasses import dataclass
 
-T95 = (
-    12.7062,
-    4.3027,
-    3.1824,
-    2.7764,
-    2.5706,
-    2.4469,
-    2.3646,
-    2.3060,
-    2.2622,
-    2.2281,
-)  # Student's t, df 1 to 10
+# Student's t for a two-sided 95 % interval, for 1 to 10 degrees of freedom.
+T95 = (12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 2.2622, 2.2281)
 
 
 def t_interval(values: list[float]) -> tuple[float, float]:
-    """(mean, half width) of the 95 % interval t * s / sqrt(n) of n >= 2 values, s with n - 1 below
-    the line."""
+    """(mean, half width) of the 95 % interval t * s / sqrt(n) of n >= 2 values, s with ddof=1."""
     n = len(values)
     if n < 2:
         raise ValueError(f"an interval over seeds needs at least 2 of them, got {n}")
-    df = n - 1  # beyond the table the series in 1 / df is right to 2e-4
-    t = (
-        T95[df - 1]
-        if df <= len(T95)
-        else 1.95996 + 2.37227 / df + 2.82250 / df**2 + 2.55585 / df**3
-    )
+    df = n - 1
+    series = 1.95996 + 2.37227 / df + 2.82250 / df**2 + 2.55585 / df**3  # right to 2e-4 for df > 10
+    t = T95[df - 1] if df <= len(T95) else series
     return statistics.fmean(values), t * statistics.stdev(values) / math.sqrt(n)
 
 
@@ -46,12 +32,19 @@ def wilson(right: int, n: int, z: float = 1.96) -> tuple[float, float]:
 
 
 def accuracy_interval(right: list[int], samples: int) -> tuple[float, float, float]:
-    """Accuracy and its 95 % interval over problems, of which problem i was solved right[i] times
-    out of `samples`.
+    """Accuracy and its 95 % interval over problems.
 
-    One sample a problem: Wilson's. More: Student's t over the problems' own shares, since texts of
-    one problem are not independent; where all problems have one share it has no width, so Wilson's
-    on the problems is taken there.
+    With one sample per problem it is Wilson's. With more it is Student's t over the problems' own
+    shares, since texts of one problem are not independent; if all problems have one share that has
+    no width, so it is Wilson's on the problems there.
+
+    Args:
+        right: how often each problem was solved, 0..samples.
+        samples: texts per problem.
+    Returns:
+        (accuracy, low, high).
+    Raises:
+        ValueError: for no problems, or a count out of range.
     """
     if not right or samples < 1 or not all(0 <= r <= samples for r in right):
         raise ValueError(
@@ -61,7 +54,7 @@ def accuracy_interval(right: list[int], samples: int) -> tuple[float, float, flo
     mean = statistics.fmean(shares)
     if samples == 1 or len(set(shares)) == 1:
         return mean, *wilson(round(sum(shares)), len(shares))
-    half = t_interval(shares)[1]
+    _, half = t_interval(shares)
     return mean, max(0.0, mean - half), min(1.0, mean + half)
 
 
@@ -73,16 +66,18 @@ def pass_at_k(right: int, samples: int, k: int) -> float:
     """
     if not 1 <= k <= samples or not 0 <= right <= samples:
         raise ValueError(
-            f"need 1 <= k <= samples and 0 <= right <= samples, got k {k}, {right} right of {samples}"
+            f"need 1 <= k <= samples and 0 <= right <= samples, "
+            f"got k {k}, {right} right of {samples}"
         )
     return 1.0 - math.comb(samples - right, k) / math.comb(samples, k)
 
 
 def pass_at(right: list[int], samples: int, k: int) -> tuple[float, float, float]:
-    """pass@k over problems with its 95 % t-interval over problems (no interval for one problem: it
-    is the point twice)."""
+    """pass@k over problems with its 95 % t-interval over problems, which has no width for one."""
     values = [pass_at_k(r, samples, k) for r in right]
-    mean, half = t_interval(values) if len(values) > 1 else (values[0], 0.0)
+    if len(values) == 1:
+        return values[0], values[0], values[0]
+    mean, half = t_interval(values)
     return mean, max(0.0, mean - half), min(1.0, mean + half)
 
 
@@ -94,9 +89,7 @@ class Comparison:
     difference: float  # mean of (second - first)
     low: float  # 95 % t-interval of the paired differences
     high: float
-    both: (
-        int  # problems solved by both (share 1), by the first only, by the second only, by neither
-    )
+    both: int  # problems that both solved (share 1)
     first_only: int
     second_only: int
     neither: int
@@ -105,36 +98,46 @@ class Comparison:
 
     def __str__(self) -> str:
         return (
-            f"second - first: {100 * self.difference:+.1f} points [{100 * self.low:+.1f}, {100 * self.high:+.1f}] over "
-            f"{self.n} shared problems; solved by both {self.both}, only the first {self.first_only}, only the second "
-            f"{self.second_only}, neither {self.neither}; sign test p = {self.p:.3g}"
+            f"second - first: {100 * self.difference:+.1f} points "
+            f"[{100 * self.low:+.1f}, {100 * self.high:+.1f}] over {self.n} shared problems; "
+            f"solved by both {self.both}, only the first {self.first_only}, "
+            f"only the second {self.second_only}, neither {self.neither}; "
+            f"sign test p = {self.p:.3g}"
         )
 
 
-def compare(first: dict[str, float], second: dict[str, float]) -> Comparison:
-    """Pair two runs by problem: key -> score in 0..1 each. Problems that only one run has are left
-    out.
+def paired_comparison(first: dict[str, float], second: dict[str, float]) -> Comparison:
+    """Pair two runs by problem; problems that only one run has are left out.
 
-    Raises ValueError where fewer than two problems are shared: the runs are of different problems.
+    Args:
+        first: problem -> mean reward, 0..1.
+        second: the same of the other run.
+    Raises:
+        ValueError: if fewer than two problems are shared: the runs are of different problems.
     """
     shared = sorted(first.keys() & second.keys())
     if len(shared) < 2:
         raise ValueError(
-            f"the runs share {len(shared)} problems (of {len(first)} and {len(second)}): a paired comparison "
-            "needs the same problems in both, that is the same task, split, n and problem seed"
+            f"the runs share {len(shared)} problems (of {len(first)} and {len(second)}): a paired "
+            "comparison needs the same problems in both, that is the same task, split, n and "
+            "problem seed"
         )
     mean, half = t_interval([second[k] - first[k] for k in shared])
-    a, b = ({k for k in shared if run[k] >= 1} for run in (first, second))
-    up, down = len(b - a), len(a - b)
-    tail = sum(math.comb(up + down, i) for i in range(min(up, down) + 1)) / 2 ** (up + down)
+    solved_first = {k for k in shared if first[k] >= 1}
+    solved_second = {k for k in shared if second[k] >= 1}
+    first_only = len(solved_first - solved_second)
+    second_only = len(solved_second - solved_first)
+    differ = first_only + second_only
+    fewer = min(first_only, second_only)
+    tail = sum(math.comb(differ, i) for i in range(fewer + 1)) / 2**differ
     return Comparison(
-        len(shared),
-        mean,
-        mean - half,
-        mean + half,
-        len(a & b),
-        down,
-        up,
-        len(shared) - len(a | b),
-        min(1.0, 2 * tail),
+        n=len(shared),
+        difference=mean,
+        low=mean - half,
+        high=mean + half,
+        both=len(solved_first & solved_second),
+        first_only=first_only,
+        second_only=second_only,
+        neither=len(shared) - len(solved_first | solved_second),
+        p=min(1.0, 2 * tail),
     )

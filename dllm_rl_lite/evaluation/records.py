@@ -11,30 +11,29 @@ import csv
 import statistics
 from pathlib import Path
 
+import pandas as pd
+
 from .intervals import t_interval
 
-KEY = (
-    "stage",
-    "method",
-    "variant",
-    "task",
-    "seed",
-    "lr",
-    "budget",
-)  # what tells one run of compare.csv from another
+# What tells one run of compare.csv from another.
+KEY = ("stage", "method", "variant", "task", "seed", "lr", "budget")
 
 
-def read_log(path: str | Path) -> list[dict]:
-    """The rows of a log.csv: ints and floats, None where a cell is empty.
+def read_table(path: Path, missing: str) -> pd.DataFrame:
+    """A csv file as a table with one type per column: integers, floats or text.
 
-    Raises FileNotFoundError for a missing file, ValueError naming file and line for a malformed
-    one.
+    pandas fills up short lines and shifts long ones, so the shape is checked first.
+
+    Args:
+        path: the file.
+        missing: what to say if there is no such file.
+    Raises:
+        FileNotFoundError: for a missing file.
+        ValueError: for a line with too many or too few cells, or bad column names, naming file and
+            line.
     """
-    path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(
-            f"no training log at {path}: train with this run_dir first, or correct the path"
-        )
+        raise FileNotFoundError(missing)
     with open(path, newline="") as file:
         reader = csv.reader(file)
         names = next(reader, [])
@@ -42,82 +41,84 @@ def read_log(path: str | Path) -> list[dict]:
             raise ValueError(
                 f"{path} line 1: column names must be given, and each once, got {names}"
             )
-        rows = []
         for values in reader:
-            where = f"{path} line {reader.line_num}"
             if len(values) != len(names):
                 raise ValueError(
-                    f"{where}: {len(values)} values for {len(names)} columns; delete the line"
+                    f"{path} line {reader.line_num}: {len(values)} values for {len(names)} "
+                    "columns; delete the line"
                 )
-            rows.append(
-                {name: _number(text, name, where) for name, text in zip(names, values, strict=True)}
-            )
-    return rows
+    return pd.read_csv(path, dtype_backend="numpy_nullable")  # integers beside empty cells
+
+
+def as_rows(table: pd.DataFrame) -> list[dict]:
+    """One dict of plain Python values per row, None for an empty cell."""
+    return table.astype(object).where(table.notna(), None).to_dict("records")
+
+
+def read_log(path: str | Path) -> list[dict]:
+    """The rows of a log.csv: ints and floats, None for an empty cell.
+
+    Raises:
+        FileNotFoundError: for a missing file.
+        ValueError: for a malformed line or a cell that is not a number, naming file and line.
+    """
+    missing = f"no training log at {path}: train with this run_dir first, or correct the path"
+    table = read_table(Path(path), missing)
+    for name in table.select_dtypes("string"):
+        numbers = pd.to_numeric(table[name], errors="coerce")
+        index = table.index[numbers.isna() & table[name].notna()][0]
+        raise ValueError(
+            f"{path} line {index + 2}: column {name!r} holds {table[name][index]!r}, "
+            "which is not a number"
+        )
+    return as_rows(table)
 
 
 def read_results(path: str | Path) -> list[dict]:
-    """The rows of a results table: numbers where a cell is one, else text.
+    """The rows of a results table: numbers in columns of numbers, else text; None for an empty
+    cell.
 
-    Raises FileNotFoundError for a missing file, ValueError naming file and line for a row of
-    another length.
+    Raises:
+        FileNotFoundError: for a missing file.
+        ValueError: for a malformed line, naming file and line.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"no results at {path}: run the benchmark that makes them, or correct the path"
-        )
-
-    def value(text: str):
-        try:
-            return int(text) if text.lstrip("-").isdigit() else float(text)
-        except ValueError:
-            return text
-
-    rows = []
-    with open(path, newline="") as file:
-        reader = csv.DictReader(file)
-        for row in reader:
-            if None in row or None in row.values():
-                raise ValueError(
-                    f"{path} line {reader.line_num}: too many or too few cells; delete the line"
-                )
-            rows.append({name: value(text) for name, text in row.items()})
-    return rows
-
-
-def _number(text: str, name: str, where: str) -> int | float | None:
-    try:
-        return None if text == "" else float(text) if not text.lstrip("-").isdigit() else int(text)
-    except ValueError as error:
-        raise ValueError(
-            f"{where}: column {name!r} holds {text!r}, which is not a number"
-        ) from error
+    missing = f"no results at {path}: run the benchmark that makes them, or correct the path"
+    return as_rows(read_table(Path(path), missing))
 
 
 def with_forwards(rows: list[dict]) -> list[dict]:
     """The rows of a log with `forwards`: all forward passes (of one row) so far, in thousands."""
-    spent, done = 0, []
+    spent = 0
+    counted = []
     for row in rows:
         spent += (row.get("forwards_rollout") or 0) + (row.get("forwards_update") or 0)
-        done.append({**row, "forwards": spent / 1000})
-    return done
+        counted.append(row | {"forwards": spent / 1000})
+    return counted
+
+
+def _recorded(folder: str | Path, name: str) -> pd.DataFrame:
+    """A table of compare.py; an empty one if it is not there yet."""
+    path = Path(folder) / name
+    return read_table(path, "") if path.is_file() else pd.DataFrame(columns=[*KEY, "step"])
 
 
 def results(
     folder: str | Path, stage: str | None = None, method: str | None = None, task: str | None = None
 ) -> list[dict]:
-    """The finished runs that a folder's compare.csv records; an empty list where there is no table
-    yet."""
-    path = Path(folder) / "compare.csv"
-    rows = read_results(path) if path.is_file() else []
-    latest = {tuple(r[k] for k in KEY): r for r in rows}
-    return [
-        r
-        for r in latest.values()
-        if stage in (None, r["stage"])
-        and method in (None, r["method"])
-        and task in (None, r["task"])
-    ]
+    """The finished runs that a folder's compare.csv records; an empty list if there is no table
+    yet.
+
+    Args:
+        folder: holds compare.csv.
+        stage: only runs of this stage; None: of all.
+        method: only runs of this method; None: of all.
+        task: only runs of this task; None: of all.
+    """
+    table = _recorded(folder, "compare.csv").drop_duplicates(list(KEY), keep="last")
+    for column, wanted in (("stage", stage), ("method", method), ("task", task)):
+        if wanted is not None:
+            table = table[table[column] == wanted]
+    return as_rows(table)
 
 
 def curves(
@@ -125,25 +126,26 @@ def curves(
 ) -> dict[str, list[list[dict]]]:
     """The logs that a folder's compare_curves.csv records: label -> one list of log rows per seed.
 
-    `show.curves` and `show.panels` draw them. Labels name every variant but the plain one.
-    Rows gain `forwards`, all forward passes so far, in thousands. No methods: all. Unfinished ones
-    are left out.
+    `show.curves` and `show.panels` draw them. Labels name every variant but the plain one. Rows
+    gain `forwards`, all forward passes so far, in thousands.
+
+    Args:
+        folder: holds compare_curves.csv.
+        methods: which; none: all.
+        stage: runs of this stage.
+        task: runs of this task.
     """
-    path = Path(folder) / "compare_curves.csv"
-    rows = read_results(path) if path.is_file() else []
-    runs: dict[tuple, dict[int, dict]] = {}
-    for row in rows:
-        if (
-            row["stage"] == stage
-            and row["task"] == task
-            and (not methods or row["method"] in methods)
-        ):
-            plain = row["variant"] == "plain" and stage != "flag"
-            label = row["method"] if plain else f"{row['method']} {row['variant']}"
-            runs.setdefault((label, row["seed"], row["lr"]), {})[row["step"]] = row
-    found: dict[str, list[list[dict]]] = {}
-    for (label, _, _), by_step in runs.items():
-        found.setdefault(label, []).append(with_forwards([by_step[s] for s in sorted(by_step)]))
+    table = _recorded(folder, "compare_curves.csv")
+    table = table[(table["stage"] == stage) & (table["task"] == task)]
+    if methods:
+        table = table[table["method"].isin(methods)]
+    found = {}
+    runs = table.groupby(["method", "variant", "seed", "lr"], sort=False)
+    for (method, variant, _, _), run in runs:
+        plain = variant == "plain" and stage != "flag"
+        label = method if plain else f"{method} {variant}"
+        run = run.drop_duplicates("step", keep="last").sort_values("step")
+        found.setdefault(label, []).append(with_forwards(as_rows(run)))
     return found
 
 
@@ -151,44 +153,52 @@ def summary(rows: list[dict]) -> list[dict]:
     """One row per method, variant, task and learning rate: mean accuracy over seeds, 95 %
     t-interval, worst seed, cost.
 
-    A run has collapsed where it ends below half of the base model's accuracy. Accuracies in %,
-    sorted best first.
+    A run has collapsed if it ends below half of the base model's accuracy. Accuracies are in %; the
+    best comes first.
     """
-    groups: dict[tuple, list[dict]] = {}
-    for row in rows:
-        groups.setdefault((row["method"], row["variant"], row["task"], row["lr"]), []).append(row)
-    table = []
-    for (method, variant, task, lr), runs in groups.items():
-        values = [100 * r["accuracy"] for r in runs]
-        mean, half = t_interval(values) if len(values) > 1 else (values[0], None)
-        table.append(
+    found = []
+    if not rows:
+        return found
+    groups = pd.DataFrame(rows).groupby(["method", "variant", "task", "lr"], sort=False)
+    for (method, variant, task, lr), runs in groups:
+        accuracies = (100 * runs["accuracy"]).tolist()
+        mean = statistics.fmean(accuracies)
+        half = t_interval(accuracies)[1] if len(accuracies) > 1 else None
+        found.append(
             {
                 "method": method,
                 "variant": variant,
                 "task": task,
-                "lr": lr,
+                "lr": float(lr),
                 "seeds": len(runs),
-                "base": 100 * runs[0]["before"],
+                "base": 100 * float(runs["before"].iloc[0]),
                 "mean": mean,
                 "low": None if half is None else mean - half,
                 "high": None if half is None else mean + half,
-                "worst": min(values),
-                "collapsed": sum(r["accuracy"] < r["before"] / 2 for r in runs),
-                "steps": statistics.fmean(r["steps"] for r in runs),
-                "forwards": statistics.fmean(r["forwards"] for r in runs),
-                "seconds": statistics.fmean(r["seconds"] for r in runs),
+                "worst": min(accuracies),
+                "collapsed": int((runs["accuracy"] < runs["before"] / 2).sum()),
+                "steps": float(runs["steps"].mean()),
+                "forwards": float(runs["forwards"].mean()),
+                "seconds": float(runs["seconds"].mean()),
             }
         )
-    return sorted(table, key=lambda r: -r["mean"])
+    return sorted(found, key=lambda row: row["mean"], reverse=True)
 
 
 def paired(rows: list[dict], method: str, other: str) -> tuple[float, float, int]:
-    """(mean, half width, pairs) of method's accuracy minus other's, in points, over the (task,
-    seed) that both have.
+    """How much more accurate is a method than another, seed by seed and task by task?
 
-    The half width is that of the 95 % t-interval. Seeds share problems, so pairing takes their
-    common luck out.
-    Raises ValueError for fewer than two pairs.
+    Seeds share problems, so pairing takes their common luck out.
+
+    Args:
+        rows: finished runs, as `results` returns them; variants are left out.
+        method: the one.
+        other: the other.
+    Returns:
+        (mean, half width, pairs): accuracy of method minus other, in points, with its 95 %
+        t-interval over the (task, seed) that both have.
+    Raises:
+        ValueError: for fewer than two pairs.
     """
     found = {
         (r["method"], r["task"], r["seed"]): 100 * r["accuracy"]

@@ -6,49 +6,62 @@ from __future__ import annotations
 import json
 import os
 import statistics
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..tasks import Benchmark, Example, Task, load_task, rewards_of
+from ..tasks import Example, Task, load_task, rewards_of
 from .generations import read_generations
 from .intervals import wilson
 
+COLUMNS = ("task", "prompt", "completion", "answer", "columns")  # of every saved text
 
-def mean_scores(rows: list[dict]) -> dict[str, float]:
-    """problem -> mean "reward" of its rows."""
-    by: dict[str, list[float]] = {}
+
+def rewards_by_problem(rows: list[dict]) -> dict[str, float]:
+    """problem -> mean "reward" of its rows; a problem is its prompt and its answer."""
+    rewards = defaultdict(list)
     for row in rows:
-        by.setdefault(f"{row['prompt']}\0{row['answer']}", []).append(row["reward"])
-    return {k: statistics.fmean(v) for k, v in by.items()}
+        rewards[f"{row['prompt']}\0{row['answer']}"].append(row["reward"])
+    return {problem: statistics.fmean(values) for problem, values in rewards.items()}
+
+
+def mean_reward(task: Task, rows: list[dict]) -> float:
+    """Mean "reward" of the rows, each weighed as the task weighs its problem."""
+    examples, _ = _examples_and_texts(rows)
+    weights = [task.weigh(example) for example in examples]
+    total = sum(weight * row["reward"] for weight, row in zip(weights, rows, strict=True))
+    return total / (sum(weights) or 1.0)
+
+
+def _examples_and_texts(rows: list[dict]) -> tuple[list[Example], list[str]]:
+    examples = [Example(row["prompt"], row["answer"], row["columns"]) for row in rows]
+    return examples, [row["completion"] for row in rows]
 
 
 def read_run(path: str | os.PathLike, cut_off: bool = False) -> tuple[dict, list[dict]]:
     """(protocol card, rows) of a file written by `evaluate(save=)` or `Report.save`.
 
-    cut_off: a last line that is not whole is dropped (the run was killed) instead of being an
-    error.
-    Raises FileNotFoundError for a missing file, ValueError naming the line for anything that is not
-    a saved text.
+    Args:
+        path: the file.
+        cut_off: drop a last line that is not whole (the run was killed) instead of refusing it.
+    Raises:
+        FileNotFoundError: for a missing file.
+        ValueError: for anything that is not a saved text, naming the line.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"no saved generations at {path}: write them with evaluate(save=) or Report.save"
-        )
-    made, rows = {}, []
+    path = _existing(path)
+    card = {}
+    rows = []
     lines = path.read_text().splitlines()
     for number, line in enumerate(lines, 1):
         try:
             row = json.loads(line)
             if "protocol" in row:
-                made = row["protocol"]
+                card = row["protocol"]
                 continue
-            missing = [
-                k for k in ("task", "prompt", "completion", "answer", "columns") if k not in row
-            ]
-            if missing:
-                raise KeyError(missing[0])
+            for name in COLUMNS:
+                if name not in row:
+                    raise KeyError(name)
             rows.append(row)
         except (ValueError, KeyError, TypeError) as error:
             if cut_off and number == len(lines):
@@ -56,19 +69,24 @@ def read_run(path: str | os.PathLike, cut_off: bool = False) -> tuple[dict, list
             raise ValueError(
                 f"{path} line {number} is not a saved generation ({type(error).__name__}: {error})"
             ) from error
-    if len({r["task"] for r in rows}) > 1:
-        raise ValueError(f"{path} must hold one task, found {sorted({r['task'] for r in rows})}")
-    return made, rows
+    tasks = sorted({row["task"] for row in rows})
+    if len(tasks) > 1:
+        raise ValueError(f"{path} must hold one task, found {tasks}")
+    return card, rows
+
+
+def _existing(path: str | os.PathLike) -> Path:
+    if not Path(path).is_file():
+        raise FileNotFoundError(
+            f"no saved generations at {path}: write them with evaluate(save=) or Report.save"
+        )
+    return Path(path)
 
 
 def is_own(path: str | os.PathLike) -> bool:
     """Is it a file of this project's (a card or a completion in its first line)? Raises
     FileNotFoundError if missing."""
-    if not Path(path).is_file():
-        raise FileNotFoundError(
-            f"no saved generations at {path}: write them with evaluate(save=) or Report.save"
-        )
-    with open(path, encoding="utf-8") as file:
+    with open(_existing(path), encoding="utf-8") as file:
         first = file.readline()
     return '"protocol"' in first or '"completion"' in first
 
@@ -77,30 +95,28 @@ def is_own(path: str | os.PathLike) -> bool:
 class Rescored:
     """Saved texts and what a rule says of them now."""
 
-    task: Task | Benchmark
-    examples: list[Example]
-    completions: list[str]
-    values: list[float]  # in 0..1, 1 is right
-    protocol: dict  # the file's card; empty where it has none
+    task: Task
+    rows: list[dict]  # as saved, "reward" as the rule says now
+    card: dict  # the file's card; empty if it has none
+
+    @property
+    def values(self) -> list[float]:
+        """The rewards, in 0..1; 1 is right."""
+        return [row["reward"] for row in self.rows]
 
     def __str__(self) -> str:
-        right, n = sum(v == 1 for v in self.values), len(self.values)
+        n = len(self.rows)
+        right = self.values.count(1)
         low, high = wilson(right, n)
-        weights = [self.task.weigh(e) for e in self.examples]
-        mean = sum(w * v for w, v in zip(weights, self.values, strict=True)) / (sum(weights) or 1.0)
         return (
             f"{self.task.name}: {right} of {n} texts right, {100 * right / n:.2f} % "
-            f"[{100 * low:.2f}, {100 * high:.2f}]; mean score {100 * mean:.2f} %"
+            f"[{100 * low:.2f}, {100 * high:.2f}]; "
+            f"mean score {100 * mean_reward(self.task, self.rows):.2f} %"
         )
 
-    def scores(self) -> dict[str, float]:
-        """As `Report.scores`."""
-        return mean_scores(
-            [
-                {"prompt": e.prompt, "answer": e.answer, "reward": v}
-                for e, v in zip(self.examples, self.values, strict=True)
-            ]
-        )
+    def rewards_by_problem(self) -> dict[str, float]:
+        """As `Report.rewards_by_problem`."""
+        return rewards_by_problem(self.rows)
 
 
 def rescored(
@@ -111,44 +127,40 @@ def rescored(
     Args:
         path: a file of `evaluate(save=)` or `Report.save`, or d1's generations (see
             `generations.py`).
-        task: its name, for files that do not say it. published_quirks: None: as the file's protocol
-            card says.
+        task: its name, for files that do not say it.
+        published_quirks: count as the releases do; None: as the file's protocol card says.
     Raises:
-        FileNotFoundError for a missing file, ValueError naming the line for a malformed row, or
-        where no task is named.
+        FileNotFoundError: for a missing file.
+        ValueError: for a malformed row, naming the line, or if no task is named.
     """
-    if is_own(path):
-        made, rows = read_run(path)
-        if not rows:
-            raise ValueError(f"{path} holds no saved generation")
-        name, source = rows[0]["task"], made.get("source", "generated")
-        examples = [Example(r["prompt"], r["answer"], r["columns"]) for r in rows]
-        texts = [r["completion"] for r in rows]
-        if task and task != name:
-            raise ValueError(f"{path} is of the task {name!r}, not {task!r}")
-    elif task:
-        made, name, source = {}, task, str(path)
-        examples, texts = read_generations(path, name)
-    else:
+    own = is_own(path)
+    if not own and not task:
         raise ValueError(
-            f"{path} does not say which task it is of: pass task= (on the command line --task)"
+            f"{path} does not say which task it is of: pass task= (also on the command line)"
         )
-    quirks = made.get("published_quirks", False) if published_quirks is None else published_quirks
-    how = {} if source == "generated" else {"data": source, "published_quirks": quirks}
-    found = load_task(name, **how)
-    return Rescored(found, examples, texts, found.solved(examples, texts), made)
+    card, rows = read_run(path) if own else ({}, read_generations(path, task))
+    if not rows:
+        raise ValueError(f"{path} holds no saved generation")
+    name = rows[0]["task"]
+    if task and task != name:
+        raise ValueError(f"{path} is of the task {name!r}, not {task!r}")
+    if published_quirks is None:
+        published_quirks = card.get("published_quirks", False)
+    source = card.get("source", "generated") if own else str(path)
+    generated = source == "generated"
+    data = {} if generated else {"data": source, "published_quirks": published_quirks}
+    loaded = load_task(name, **data)
+    values = loaded.solved(*_examples_and_texts(rows))
+    scored = [row | {"reward": value} for row, value in zip(rows, values, strict=True)]
+    return Rescored(loaded, scored, card)
 
 
 def rescore(
     path: str | os.PathLike, reward: Callable[..., list[float]] | None = None
 ) -> list[float]:
-    """The scores of saved generations, by the task's rule or by another function of TRL's
+    """The rewards of saved generations, by the task's rule or by another function of TRL's
     signature."""
     if reward is None:
         return rescored(path).values
     _, rows = read_run(path)
-    return rewards_of(
-        reward,
-        [Example(r["prompt"], r["answer"], r["columns"]) for r in rows],
-        [r["completion"] for r in rows],
-    )
+    return rewards_of(reward, *_examples_and_texts(rows))

@@ -2,7 +2,8 @@
 `METHODS` is the table; a new record goes beside its nearest relative.
 """
 
-from .method import REMASKING, REWARDED, Method, Numbers
+from .method import REWARDED, Method
+from .numbers import REMASKING, Numbers
 from .table import METHODS
 
 __all__ = [

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from .. import advantages, estimators
 from .masked_views import DIFFU_GRPO
-from .method import D1, TINY
+from .numbers import D1, TINY
 from .visited_steps import AGRPO
 
 GUIDE = {

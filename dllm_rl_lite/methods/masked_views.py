@@ -6,7 +6,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from .. import advantages, estimators, objectives
-from .method import D1, TINY, Method, Numbers
+from .method import Method
+from .numbers import D1, TINY, Numbers
 
 DIFFU_GRPO = Method(
     name="diffu-grpo",
@@ -14,8 +15,13 @@ DIFFU_GRPO = Method(
     source="d1, arXiv 2504.12216",
     views=estimators.one_step,
     advantage=advantages.group_mean,
-    token_loss=objectives.clipped_k3,
-    reduction="token_mean",
+    objective=objectives.Objective(
+        level="view",
+        ratio=objectives.token_log_ratio,
+        surrogate=objectives.clipped_ratio,
+        penalty=objectives.k3,
+        average="token",
+    ),
     tempered=False,
     paper=replace(D1, views={"p_mask_prompt": 0.15}),
     tiny=replace(TINY, kl=0.04, lr=4e-4, views={"p_mask_prompt": 0.15}),
@@ -28,8 +34,7 @@ COUPLED_GRPO = replace(
     source="DiffuCoder, arXiv 2506.20639",
     views=estimators.coupled,
     advantage=advantages.leave_one_out,
-    token_loss=None,
-    text_loss=objectives.clipped_k3_of_texts,
+    objective=replace(DIFFU_GRPO.objective, level="token"),
     # Temperature: the paper's 1.2; the released configuration says 1.0.
     paper=Numbers(
         prompts=8,
@@ -55,10 +60,13 @@ GDPO = replace(
     parent="diffu-grpo",
     source="GDPO, arXiv 2510.08554",
     views=estimators.quadrature,
-    token_loss=None,
-    text_loss=objectives.clipped_text_ratio,
-    log_ratio=objectives.mean_log_ratio,
-    reduction="row_mean",
+    objective=objectives.Objective(
+        level="text",
+        ratio=objectives.mean_log_ratio,
+        surrogate=objectives.clipped_text_ratio,
+        penalty=objectives.mean_k3,
+        average="text_sum",
+    ),
     paper=replace(
         D1,
         kl=0.0,

@@ -10,7 +10,7 @@ from .. import advantages, estimators, objectives
 from ..estimators import View
 from ..sampler import Rollout
 from .masked_views import DIFFU_GRPO
-from .method import Numbers
+from .numbers import Numbers
 
 
 def mean_over_steps(rollout: Rollout, generator: torch.Generator, **numbers) -> list[View]:
@@ -25,8 +25,7 @@ AGRPO = replace(
     parent="diffu-grpo",
     source="AGRPO, arXiv 2510.04019",
     views=mean_over_steps,
-    token_loss=objectives.clipped_weighted_k3,
-    reduction="row_mean",
+    objective=replace(DIFFU_GRPO.objective, weighted_penalty=True, average="text_sum"),
     tempered=True,
     paper=Numbers(
         prompts=16,
@@ -63,7 +62,7 @@ MDPO = replace(
     views=estimators.chosen_steps,
     advantage=advantages.step_credit,
     rewarded="every step",
-    token_loss=objectives.clipped_k2,
+    objective=replace(AGRPO.objective, penalty=objectives.k2, weighted_penalty=False),
     paper=Numbers(
         prompts=16,
         group=8,

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from .. import advantages, estimators, objectives
 from .masked_views import DIFFU_GRPO, GDPO
-from .method import D1, TINY
+from .numbers import D1, TINY
 
 WD1 = replace(
     DIFFU_GRPO,
@@ -14,9 +14,13 @@ WD1 = replace(
     parent="diffu-grpo",
     source="wd1, arXiv 2507.08838",
     advantage=advantages.exponential_weights,
-    token_loss=objectives.weighted_likelihood,
-    uses_old=False,
-    reduction="group_sum",
+    # The paper has no penalty.
+    objective=replace(
+        DIFFU_GRPO.objective,
+        ratio=None,
+        surrogate=objectives.weighted_likelihood,
+        average="group_sum",
+    ),
     paper=replace(
         D1,
         prompts=8,
@@ -36,8 +40,12 @@ GDSD = replace(
     source="GDSD, arXiv 2605.29398",
     views=estimators.complement_pairs,
     advantage=advantages.leave_one_out,
-    text_loss=objectives.self_distillation,
-    log_ratio=objectives.text_log_ratio,
+    objective=replace(
+        GDPO.objective,
+        ratio=objectives.text_log_ratio,
+        surrogate=objectives.self_distillation,
+        penalty=objectives.text_k2,
+    ),
     paper=replace(
         D1,
         inner_updates=8,

@@ -12,7 +12,8 @@ from .adapters import (
     save_adapters,
     trainable_parameters,
 )
-from .lm import MaskedDiffusionLM, load_lm, new_tiny_lm
+from .checkpoints import load_lm
+from .lm import MaskedDiffusionLM, fingerprint, new_tiny_lm
 from .tokenizer import build_tokenizer, decode, encode_prompts
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "build_tokenizer",
     "decode",
     "encode_prompts",
+    "fingerprint",
     "load_adapters",
     "load_lm",
     "merge_adapters",

@@ -7,20 +7,17 @@ code.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
-from pathlib import Path
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
-from .adapters import adapted_layers, load_adapters
 from .cache import BlockCache
-from .checkpoints import load_backbone, locate
 from .tokenizer import build_tokenizer
-
-TINY = Path(__file__).parent / "tiny"
 
 
 class MaskedDiffusionLM(nn.Module):
@@ -31,7 +28,7 @@ class MaskedDiffusionLM(nn.Module):
         backbone: `LlamaForCausalLM`, `Qwen2ForCausalLM` or a sibling; its attention is switched to
             bidirectional.
         tokenizer: must name a mask, an end-of-sequence and a padding token.
-        shifted: True where the checkpoint predicts token i from the hidden state i - 1 (the Dream
+        shifted: True if the checkpoint predicts token i from the hidden state i - 1 (the Dream
             family).
         name: what it is called on the protocol card of an evaluation.
     Raises:
@@ -39,19 +36,25 @@ class MaskedDiffusionLM(nn.Module):
     """
 
     def __init__(
-        self, backbone: nn.Module, tokenizer, shifted: bool = False, name: str = "unnamed"
+        self,
+        backbone: nn.Module,
+        tokenizer: PreTrainedTokenizerBase,
+        shifted: bool = False,
+        name: str = "unnamed",
     ):
         super().__init__()
+        for role in ("mask_token_id", "eos_token_id", "pad_token_id"):
+            if getattr(tokenizer, role, None) is None:
+                raise ValueError(f"the tokenizer has no {role}: set it before wrapping the model")
+        self.backbone = backbone
+        self.tokenizer = tokenizer
+        self.shifted = shifted
         self.name = name
-        self.backbone, self.tokenizer, self.shifted = backbone, tokenizer, shifted
-        for name in ("mask_token_id", "eos_token_id", "pad_token_id"):
-            if getattr(tokenizer, name, None) is None:
-                raise ValueError(f"the tokenizer has no {name}: set it before wrapping the model")
-        self.mask_id, self.eos_id = tokenizer.mask_token_id, tokenizer.eos_token_id
+        self.mask_id = tokenizer.mask_token_id
+        self.eos_id = tokenizer.eos_token_id
         self.pad_id = tokenizer.pad_token_id
-        for (
-            layer
-        ) in backbone.model.layers:  # stock Llama is causal when it gets no mask: switch that off
+        # A stock layer is causal when it gets no mask: switch that off.
+        for layer in backbone.model.layers:
             layer.self_attn.is_causal = False
 
     @property
@@ -61,7 +64,7 @@ class MaskedDiffusionLM(nn.Module):
     @property
     def family(self) -> str:
         """The `model_type` of the checkpoint it came from, a key of
-        `models.checkpoints.FAMILIES`."""
+        `models.families.FAMILIES`."""
         return getattr(self.backbone.config, "family", self.backbone.config.model_type)
 
     @property
@@ -69,17 +72,25 @@ class MaskedDiffusionLM(nn.Module):
         """Prompt plus completion, in tokens."""
         return self.backbone.config.max_position_embeddings
 
+    @property
+    def has_adapters(self) -> bool:
+        return hasattr(self.backbone, "peft_config")
+
+    @property
+    def is_quantized(self) -> bool:
+        """Are the weights packed into 4 bits?"""
+        return getattr(self.backbone, "is_loaded_in_4bit", False)
+
     def precision(self) -> contextlib.AbstractContextManager:
-        """What a pass of the backbone runs in: bfloat16 products where the weights are bfloat16,
+        """The context of a pass of the backbone: bfloat16 products if the weights are bfloat16,
         adapters included.
 
-        Adapters are kept in float32 for the optimiser; float32 products would make them as dear as
-        the weights.
+        Adapters are kept in float32 for the optimiser; float32 products would make them as
+        expensive as the weights.
         """
-        lower = self.backbone.dtype == torch.bfloat16 and adapted_layers(self)
-        return (
-            torch.autocast(self.device.type, torch.bfloat16) if lower else contextlib.nullcontext()
-        )
+        if self.has_adapters and self.backbone.dtype == torch.bfloat16:
+            return torch.autocast(self.device.type, torch.bfloat16)
+        return contextlib.nullcontext()
 
     def forward(
         self, ids: Tensor, attention_mask: Tensor, where: Tensor, cache: BlockCache | None = None
@@ -92,8 +103,8 @@ class MaskedDiffusionLM(nn.Module):
             attention_mask: (N, S) bool, False on padding (left padding; padding is never attended
                 to).
             where: (N, S) bool, the K positions to score.
-            cache: writes keys and values down, or knows them and says which positions to compute
-                (`cache.py`).
+            cache: keeps the keys and values of this pass, or has them and says which positions to
+                compute (`cache.py`).
         Returns:
             (K, V) float32 in row-major order of `where`; the mask token's logit is -inf: it is
             never an output.
@@ -103,7 +114,8 @@ class MaskedDiffusionLM(nn.Module):
         """
         if ids.shape[1] > self.max_length:
             raise ValueError(
-                f"prompt + completion is {ids.shape[1]} tokens, the model holds {self.max_length}: shorten"
+                f"prompt + completion is {ids.shape[1]} tokens, the model holds "
+                f"{self.max_length}: shorten"
             )
         if not (ids.shape == attention_mask.shape == where.shape):
             raise ValueError(
@@ -118,61 +130,60 @@ class MaskedDiffusionLM(nn.Module):
             where = torch.cat([where[:, 1:], torch.zeros_like(where[:, :1])], 1)
         arguments = self._attention(attention_mask.bool(), cache)
         if cache is not None and cache.at is not None:
-            ids, where = ids.gather(1, cache.at), where.gather(1, cache.at) & cache.once
+            ids = ids.gather(1, cache.at)
+            where = where.gather(1, cache.at) & cache.once
         with self.precision():
-            hidden = self.backbone.model(
-                ids, use_cache=False, **arguments
-            ).last_hidden_state  # (N, S or Q, D)
-        logits = self.backbone.lm_head(hidden[where])  # (K, V)
-        with (
-            torch.no_grad()
-        ):  # in place, so no copy; no gradient is lost: a token of probability 0 has none
-            logits[:, self.mask_id] = float("-inf")
-        return logits.float()
-
-    logits = forward
+            hidden = self.backbone.model(ids, use_cache=False, **arguments).last_hidden_state
+        logits = self.backbone.lm_head(hidden[where]).float()  # (K, V)
+        logits[:, self.mask_id] = float("-inf")
+        return logits
 
     def _attention(self, keys: Tensor, cache: BlockCache | None) -> dict:
-        """What the backbone has to be told of the (N, S) real tokens: nothing where every token
-        sees every other."""
-        eager = self.backbone.config._attn_implementation == "eager"  # which ignores is_causal
+        """What the backbone has to be told of the (N, S) real tokens: nothing if every token sees
+        every other."""
+        # Eager attention ignores is_causal, so it always needs a mask.
+        eager = self.backbone.config._attn_implementation == "eager"
         if cache is None and not eager and bool(keys.all()):
             return {}
         # An explicit (N, 1, Q, S) mask: each computed position (all S, or those of a cache) may see
         # every real token. Padding queries see themselves too, so that no softmax is empty.
-        # Positions count real tokens, so a row does not depend on its padding.
-        column, dtype = torch.arange(keys.shape[1], device=keys.device), self.backbone.dtype
+        column = torch.arange(keys.shape[1], device=keys.device)
         at = column[None] if cache is None or cache.at is None else cache.at
         allowed = keys[:, None, None, :] | (at[..., None] == column)[:, None]
-        mask = torch.zeros(allowed.shape, dtype=dtype, device=keys.device).masked_fill(
-            ~allowed, torch.finfo(dtype).min
-        )
-        position = (keys.long().cumsum(1) - 1).clamp(min=0).gather(1, at.expand(len(keys), -1))
+        dtype = self.backbone.dtype
+        mask = torch.zeros(allowed.shape, dtype=dtype, device=keys.device)
+        mask = mask.masked_fill(~allowed, torch.finfo(dtype).min)
+        # Positions count real tokens, so a row does not depend on its padding.
+        position = (keys.long().cumsum(1) - 1).clamp(min=0)
+        position = position.gather(1, at.expand(len(keys), -1))
         return {"attention_mask": mask, "position_ids": position, "past_key_values": cache}
 
     def save_pretrained(
         self, folder: str | os.PathLike, weights: dict[str, Tensor] | None = None
     ) -> None:
-        """Write config, safetensors weights and tokenizer to `folder`; `load_lm(folder)` reads them
-        back.
+        """Write config, safetensors weights and tokenizer to `folder`, a published checkpoint in
+        the stock layout; `load_lm(folder)` reads them back.
 
-        weights: the backbone's, where the model itself does not hold them whole.
-        A published checkpoint is written in the stock layout. Raises ValueError for a model with
-        adapters or in 4 bits.
+        Args:
+            folder: where to write.
+            weights: the backbone's, if the model itself does not hold them whole.
+        Raises:
+            ValueError: for a model with adapters or in 4 bits.
         """
-        if adapted_layers(self) or getattr(self.backbone, "is_loaded_in_4bit", False):
+        if self.has_adapters or self.is_quantized:
             raise ValueError(
-                "only plain weights are written here: save_adapters(lm, folder), or merge_adapters(lm) first"
+                "only plain weights are written here: save_adapters(lm, folder), or "
+                "merge_adapters(lm) first"
             )
         self.backbone.config.shifted = self.shifted
-        with _no_progress_bars():
+        with no_progress_bars():
             self.backbone.save_pretrained(folder, state_dict=weights)
         self.tokenizer.save_pretrained(folder)
 
 
 @contextlib.contextmanager
-def _no_progress_bars():
-    """transformers draws a bar for every file, which floods logs and notebooks."""
+def no_progress_bars() -> Iterator[None]:
+    """Keep transformers from drawing a bar per file, which floods logs and notebooks."""
     shown = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()
     try:
@@ -193,8 +204,6 @@ def new_tiny_lm(
     """An untrained tiny model (1.1 M parameters at the defaults) with the tiny tokenizer; weights
     drawn from `seed`."""
     tokenizer = build_tokenizer()
-    # 0.06 is near 1/sqrt(128): with the stock 0.02, digit tables take thousands of steps to learn,
-    # not hundreds
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=hidden,
@@ -203,57 +212,27 @@ def new_tiny_lm(
         num_attention_heads=heads,
         num_key_value_heads=heads,
         max_position_embeddings=max_length,
+        # Near 1/sqrt(128): with the stock 0.02, digit tables take thousands of steps to learn, not
+        # hundreds.
         initializer_range=0.06,
         tie_word_embeddings=False,
         pad_token_id=tokenizer.pad_token_id,
         eos_token_id=tokenizer.eos_token_id,
         bos_token_id=None,
     )
-    with torch.random.fork_rng(
-        devices=[]
-    ):  # initialisation reads the global generator: leave it as it was
+    # Initialisation reads the global generator: leave it as it was.
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return MaskedDiffusionLM(LlamaForCausalLM(config), tokenizer)
 
 
-def load_lm(
-    name: str | os.PathLike = "tiny",
-    device: str | torch.device = "cpu",
-    dtype: torch.dtype = torch.float32,
-    adapters: str | os.PathLike | None = None,
-    quantize: str | None = None,
-    revision: str | None = None,
-) -> MaskedDiffusionLM:
-    """Load a masked diffusion LM: ours or a published checkpoint, from safetensors alone, without
-    remote code.
-
-    Weights are streamed, so the host holds one tensor besides the model (and none of it, where
-    `device` is a GPU).
-
-    Args:
-        name: "tiny" (shipped in the package), a folder, or a hub id such as
-            "GSAI-ML/LLaDA-8B-Instruct" (`models.checkpoints.HUB` lists those that are known):
-            LLaDA-8B, Dream-7B, DiffuCoder-7B, dllm's Qwen3-0.6B mdlm, or what `save_pretrained`
-            wrote. The tokenizer and its chat template come from the same folder; a base model
-            without a template gets prompts as they stand.
-        device: where the weights go.
-        dtype: of the weights; logits are float32 whatever it is.
-        adapters: a folder of LoRA adapters to put on (`adapters.load_adapters`).
-        quantize: "4bit": nf4 with double quantisation, the head left as it is (needs the
-            `quantized` extra).
-        revision: of a hub id.
-    Returns:
-        the model in evaluation mode (no dropout).
-    Raises:
-        ValueError: for an unknown name (with the nearest match), a checkpoint that the stock
-            modules do not compute, or weights that are truncated, missing, unexpected or of another
-            shape.
-    """
-    if quantize not in (None, "4bit"):
-        raise ValueError(f"quantize must be None or '4bit', got {quantize!r}")
-    folder = TINY if str(name) == "tiny" else locate(str(name), revision)
-    called = " ".join(
-        map(str, filter(None, (name, revision, quantize, adapters and f"with adapters {adapters}")))
-    )
-    lm = MaskedDiffusionLM(*load_backbone(folder, device, dtype, quantize), called).eval()
-    return lm if adapters is None else load_adapters(lm, adapters)
+def fingerprint(lm: MaskedDiffusionLM) -> str:
+    """Eight hex digits that tell two states of the weights apart, adapters included: a hash of the
+    names, the shapes and the first 256 values of every tensor."""
+    digest = hashlib.blake2b(digest_size=4)
+    for name, weight in sorted(lm.named_parameters(remove_duplicate=False)):
+        digest.update(f"{name}{tuple(weight.shape)}".encode())
+        # A copy, because numpy pins the memory that it is given.
+        values = weight.flatten()[:256].detach().clone().float().cpu()
+        digest.update(values.numpy().tobytes())
+    return digest.hexdigest()

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import torch
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
+from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerFast
 
 SPECIAL = ["<pad>", "<eos>", "<mask>", "<unk>", "<user>", "<assistant>"]
@@ -68,13 +69,15 @@ def encode_prompts(
         ids = tokenizer(text + prefill, add_special_tokens=not tokenizer.chat_template)["input_ids"]
         if tokenizer.unk_token_id is not None and tokenizer.unk_token_id in ids:
             raise ValueError(
-                f"prompt {prompt!r} has a character the tokenizer does not know; use printable ASCII"
+                f"prompt {prompt!r} has a character the tokenizer does not know; use printable "
+                "ASCII"
             )
-        rows.append(ids)
-    width = max(len(ids) for ids in rows)
-    mask = torch.tensor([[False] * (width - len(ids)) + [True] * len(ids) for ids in rows])
-    padded = torch.tensor([[tokenizer.pad_token_id] * (width - len(ids)) + ids for ids in rows])
-    return padded, mask
+        rows.append(torch.tensor(ids, dtype=torch.long))
+    real = [torch.ones_like(row, dtype=torch.bool) for row in rows]
+    padding = {"batch_first": True, "padding_side": "left"}
+    ids = pad_sequence(rows, padding_value=tokenizer.pad_token_id, **padding)
+    mask = pad_sequence(real, padding_value=False, **padding)
+    return ids, mask
 
 
 def decode(tokenizer, tokens: torch.Tensor) -> list[str]:

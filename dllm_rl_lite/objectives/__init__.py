@@ -1,37 +1,29 @@
-"""How credit becomes a loss: ratios, surrogates, penalties, averages, and the denoising loss of
-pretraining. A new surrogate goes to surrogates.py.
+"""How advantages become a loss: ratios, surrogates, penalties and averages, the record that names
+one of each, and the denoising loss of pretraining. A new surrogate goes to surrogates.py.
 """
 
-from .averages import AVERAGES, token_weights
+from .averages import AVERAGES, divisors, token_weights
 from .denoising import diffusion_loss, masked_loss
-from .penalties import k1, k2, k3
+from .objective import Objective
+from .penalties import k1, k2, k3, mean_k3, text_k2
 from .ratios import mean_log_ratio, text_log_ratio, token_log_ratio
-from .surrogates import (
-    clipped_k2,
-    clipped_k3,
-    clipped_k3_of_texts,
-    clipped_ratio,
-    clipped_text_ratio,
-    clipped_weighted_k3,
-    self_distillation,
-    weighted_likelihood,
-)
+from .surrogates import clipped_ratio, clipped_text_ratio, self_distillation, weighted_likelihood
 
 __all__ = [
     "AVERAGES",
-    "clipped_k2",
-    "clipped_k3",
-    "clipped_k3_of_texts",
+    "Objective",
     "clipped_ratio",
     "clipped_text_ratio",
-    "clipped_weighted_k3",
     "diffusion_loss",
+    "divisors",
     "k1",
     "k2",
     "k3",
     "masked_loss",
+    "mean_k3",
     "mean_log_ratio",
     "self_distillation",
+    "text_k2",
     "text_log_ratio",
     "token_log_ratio",
     "token_weights",

@@ -16,12 +16,16 @@ def masked_loss(
     t: Tensor,
     masked: Tensor,
 ) -> Tensor:
-    """Cross-entropy of the masked completion tokens, each divided by its row's time t, in nats a
+    """Cross-entropy of the masked completion tokens, each divided by its row's time t, in nats per
     token of the text.
 
     Args:
-        prompt, prompt_mask: (N, P) int64 and bool; completion: (N, L) int64.
-        t: (N, 1) float32 in (0, 1]; masked: (N, L) bool, the tokens to hide and to pay for.
+        lm: the model that learns.
+        prompt: (N, P) int64.
+        prompt_mask: (N, P) bool.
+        completion: (N, L) int64.
+        t: (N, 1) float32 in (0, 1].
+        masked: (N, L) bool, the tokens to hide and to pay for.
     Returns:
         scalar float32: the sum over masked tokens, divided by all N * L tokens (not by the masked
         ones).
@@ -41,18 +45,22 @@ def diffusion_loss(
     completion: Tensor,
     generator: torch.Generator,
 ) -> Tensor:
-    """The masked diffusion training loss: an upper bound on -log p(completion | prompt), in nats a
-    token.
+    """The masked diffusion training loss: an upper bound on -log p(completion | prompt), in nats
+    per token.
 
     Each row draws a time t in (0, 1], masks every completion token with probability t, and pays the
     cross-entropy of the masked tokens divided by t. Times are stratified over the batch (one draw
     in each of N equal slices), which leaves the mean unchanged and lowers the variance.
 
     Args:
-        prompt, prompt_mask: (N, P) int64 and bool; completion: (N, L) int64; generator: the only
-            source of chance.
+        lm: the model that learns.
+        prompt: (N, P) int64.
+        prompt_mask: (N, P) bool.
+        completion: (N, L) int64.
+        generator: the only source of chance.
     Returns:
-        scalar float32. Source: LLaDA (arXiv 2502.09992), equation 3 (5 with a prompt).
+        scalar float32.
+    Source: LLaDA (arXiv 2502.09992), equation 3 (5 with a prompt).
     """
     n, length = completion.shape
     t = (torch.randperm(n, generator=generator) + torch.rand(n, generator=generator)) / n

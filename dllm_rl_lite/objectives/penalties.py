@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from .ratios import text_log_ratio
+
 
 def k1(logp: Tensor, ref: Tensor) -> Tensor:
     """Schulman's k1 estimate of KL(policy || reference), one value of either sign per token: logp -
@@ -40,3 +42,17 @@ def k3(logp: Tensor, ref: Tensor) -> Tensor:
     """
     d = ref - logp
     return d.exp() - d - 1
+
+
+def mean_k3(logp: Tensor, ref: Tensor, scored: Tensor) -> Tensor:
+    """(N, 1): the mean of `k3` over the scored tokens of each text, GDPO's penalty (published
+    weight: 0)."""
+    m = scored.sum(1, keepdim=True).clamp(min=1)
+    return (k3(logp, ref) * scored).sum(1, keepdim=True) / m
+
+
+def text_k2(logp: Tensor, ref: Tensor, scored: Tensor) -> Tensor:
+    """(N, 1): `k2` of whole texts divided by the canvas length L, (l - l_ref)^2 / (2 L), GDSD's
+    penalty."""
+    length = scored.shape[1]
+    return text_log_ratio(logp, ref, scored) ** 2 / (2 * length)

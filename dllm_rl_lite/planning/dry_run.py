@@ -2,7 +2,7 @@
 
 The step is that of training, on the real model with its real lengths and groups, but of a few
 prompts. Nothing is written, and the weights that it changes are thrown away.
-`python -m dllm_rl_lite.train CONFIG.yaml --dry-run` prints it.
+`python -m dllm_rl_lite.train CONFIG.yaml dry_run=true` prints it.
 """
 
 from __future__ import annotations
@@ -20,11 +20,8 @@ from typing import Any
 import psutil
 import torch
 
-from ..methods import METHODS
 from ..models import MaskedDiffusionLM
-from ..processes import Team
 from ..training import Run, TrainConfig, collect_step, prepare, update_policy
-from ..training.config import preset
 from .memory import (
     KnownMemory,
     check_memory,
@@ -38,7 +35,7 @@ from .memory import (
 )
 from .prompts import Prompts, check_prompts
 
-PROMPTS = 2  # of the small step
+PROMPTS = 4  # of the small step, at most
 # Without a KL penalty an update skips rows of no advantage: the low end counts this share of them.
 LIVELY = 0.5
 # Checkpoints and the waiting of processes for each other are not measured: the high end adds this.
@@ -53,17 +50,7 @@ class Measured:
     passes: int  # forward passes of one row
     tokens: int  # that passed through the model
     seconds: float
-    peak: int  # bytes of the process, on a GPU those that it allocated there
-
-
-@dataclass(frozen=True)
-class SmallStep:
-    """One step of a run that has fewer prompts and is otherwise the same."""
-
-    config: TrainConfig
-    held: int  # bytes before the first step: weights and reference
-    rollouts: Measured  # rewards included
-    update: Measured
+    memory: int  # bytes, the peak beyond what was in use before
 
 
 @dataclass(frozen=True)
@@ -76,74 +63,67 @@ class Plan:
     prompts: Prompts
     known: KnownMemory
     free: int  # bytes per process, before the model is loaded
-    step: SmallStep | None = None  # None: not measured
-    obstacle: str = ""  # why it does not fit, or was not measured
+    small: TrainConfig | None = None  # the run of the small step; None: not measured
+    rollouts: Measured | None = None  # rewards included
+    update: Measured | None = None
 
     @property
     def scale(self) -> float:
         """How many small steps make one step of the run."""
-        return self.config.resolved().prompts / self.step.config.resolved().prompts
+        return self.config.resolved().prompts / self.small.resolved().prompts
 
     @property
     def steps(self) -> int:
         """All of the run, or as many as its budget of forward passes allows."""
         if not self.config.forwards:
             return self.config.steps
-        passes = self.scale * (self.step.rollouts.passes + self.step.update.passes)
+        passes = self.scale * (self.rollouts.passes + self.update.passes)
         return min(self.config.steps, math.ceil(self.config.forwards / passes))
 
     @property
     def evaluations(self) -> int:
-        """Before the first step, every `eval_every` steps, and after the last."""
-        every = self.config.eval_every or self.steps
-        return 1 + math.ceil(self.steps / every)
+        """One before the first step, one every `eval_every` steps, one after the last."""
+        return 1 + math.ceil(self.steps / (self.config.eval_every or self.steps))
 
-    @property
-    def evaluated(self) -> float:
-        """Small steps whose rollouts cost what all evaluations do, if a text costs the same."""
-        split = self.config.eval_split
-        texts = self.config.eval_problems or len(self.prompts.task.sample(0, split))
-        numbers = self.step.config.resolved()
-        return self.evaluations * texts / (numbers.prompts * numbers.group)
-
-    @property
-    def passes(self) -> float:
-        """Forward passes of one row in the whole run."""
-        rollouts, update = self.step.rollouts.passes, self.step.update.passes
-        return self.steps * self.scale * (rollouts + update) + self.evaluated * rollouts
-
-    @property
-    def tokens(self) -> float:
-        """Tokens that pass through the model in the whole run."""
-        rollouts, update = self.step.rollouts.tokens, self.step.update.tokens
-        return self.steps * self.scale * (rollouts + update) + self.evaluated * rollouts
+    def total(self, name: str, live: float = 1.0) -> float:
+        """One measured column, summed over the whole run. A text of an evaluation is taken to cost
+        what one of the rollouts does; `live`: share of the rows that an update takes."""
+        rollouts = getattr(self.rollouts, name)
+        numbers = self.small.resolved()
+        texts = self.config.eval_problems
+        if not texts:
+            texts = len(self.prompts.task.sample(0, self.config.eval_split))
+        evaluation = texts / (numbers.prompts * numbers.group) * rollouts
+        step = self.scale * (rollouts + live * getattr(self.update, name))
+        return self.steps * step + self.evaluations * evaluation
 
     @property
     def seconds(self) -> tuple[float, float]:
         """From .. to, of the whole run."""
-        rollouts, update = self.step.rollouts.seconds, self.step.update.seconds
-        texts = (self.steps * self.scale + self.evaluated) * rollouts
-        updates = self.steps * self.scale * update
         live = LIVELY if self.config.resolved().kl == 0 else 1.0
-        low = (texts + live * updates) / self.processes
-        high = UNMEASURED * (texts + updates) / self.processes
-        return low, high
+        low = self.total("seconds", live)
+        high = UNMEASURED * self.total("seconds")
+        return low / self.processes, high / self.processes
 
     def memory(self, phase: str) -> int:
         """Bytes of one process in "rollouts" or "update": what is known, and what a row added in
         the small step, times the rows that the run has in memory at once."""
-        fixed = self.known.optimizer
-        if phase == "update":
-            fixed += self.known.gradients
-        measured = getattr(self.step, phase)
-        added = max(measured.peak - self.step.held - fixed, 0)
-        per_row = added / rows_per_call(self.step.config, phase)
+        gradients = self.known.gradients if phase == "update" else 0
+        added = max(getattr(self, phase).memory - gradients, 0)
         rows = rows_per_call(self.config, phase, self.processes)
-        return round(self.known.weights + self.known.reference + fixed + rows * per_row)
+        ratio = rows / rows_per_call(self.small, phase)
+        return self.known.total - self.known.gradients + gradients + round(ratio * added)
+
+    @property
+    def verdict(self) -> str:
+        for phase in ("rollouts", "update"):
+            if self.memory(phase) > self.free:
+                return f"too much, {what_to_lower(self.config, phase, self.processes)}"
+        return "it fits"
 
     def __str__(self) -> str:
         lines = []
-        for label, text in describe(self):
+        for label, text in describe(self).items():
             head = f"{label:<12}"
             lines.append(textwrap.fill(text, 100, initial_indent=head, subsequent_indent=" " * 12))
         return "\n".join(lines)
@@ -163,40 +143,32 @@ def plan(
         reward: a reward function of TRL's signature in place of the task's own.
         say: gets a line before the model is loaded.
     Raises:
-        ValueError: if the model or its data cannot be read, or prompts do not fit.
+        ValueError: if the model or its data cannot be read, or prompts or weights do not fit.
+        RuntimeError: if memory runs out in the small step; it says what to lower.
     """
     device = torch.device("cpu")
     if config.device == "auto":
         device = torch.accelerator.current_accelerator(check_available=True) or device
+    free = free_memory(device, processes)
+    check_memory(config, processes, free)
     result = Plan(
         config=config,
         processes=processes,
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
         prompts=check_prompts(config),
         known=known_memory(config, processes),
-        free=free_memory(device, processes),
+        free=free,
     )
-    try:
-        check_memory(config, processes, result.free)
-    except ValueError as error:
-        return replace(result, obstacle=str(error))
-    if config.shard:
-        return replace(result, obstacle="one process cannot measure weights that are split")
-    say(f"loading {config.model} for two small steps ...")
-    try:
-        with memory_limit(device, result.free):
-            step = take_small_step(config, result.prompts, reward, device)
-    except RuntimeError as error:
-        return replace(result, obstacle=str(error))
-    finally:
-        gc.collect()  # optimiser and schedule refer to each other
-        torch.cuda.empty_cache()
-    result = replace(result, step=step)
-    for phase in ("rollouts", "update"):
-        if result.memory(phase) > result.free:
-            advice = what_to_lower(config, phase, processes)
-            return replace(result, obstacle=f"too much in the {phase}: {advice}")
-    return result
+    if config.shard:  # one process has no room for weights that are split
+        return result
+    say(f"loading {config.model} for a small step ...")
+    fewer = min(PROMPTS, math.ceil(config.resolved().prompts / processes))
+    small = replace(config, numbers=config.numbers | {"prompts": fewer})
+    with memory_limit(device, free):
+        rollouts, update = take_small_step(small, result.prompts, reward, device)
+    gc.collect()  # optimiser and schedule refer to each other
+    torch.cuda.empty_cache()
+    return replace(result, small=small, rollouts=rollouts, update=update)
 
 
 def take_small_step(
@@ -204,140 +176,106 @@ def take_small_step(
     prompts: Prompts,
     reward: Callable[..., list[float]] | None,
     device: torch.device,
-) -> SmallStep:
-    """Load the model, take two steps of a few prompts, and measure the second.
+) -> tuple[Measured, Measured]:
+    """Load the model, and measure the rollouts and the update of a step.
 
-    The first warms up: kernels are chosen, and the optimiser makes its moments.
-
-    Raises:
-        RuntimeError: if memory runs out; it says what to lower. And as training does.
+    A step of one prompt comes before it: libraries load, kernels are chosen, and the optimiser
+    makes its moments.
     """
-    fewer = min(PROMPTS, config.resolved().prompts)
-    small = replace(config, numbers=config.numbers | {"prompts": fewer})
-    with memory_advice(small, "loading"):
-        run = prepare(small, prompts.task, reward, Team(device=device))
-    held = memory_in_use(device)
-    for step in (1, 2):
-        with memory_advice(small, "rollouts"):
-            rollouts, batch = measure(run, lambda step=step: collect_step(run, step))
-        # Rows of no advantage may be skipped; here each has some, so the passes are the most.
-        dead = (batch.advantage == 0).view(len(batch.advantage), -1).all(1)
-        batch.advantage[dead] = 1.0
-        with memory_advice(small, "update"):
-            update, _ = measure(run, lambda step=step, batch=batch: update_policy(run, batch, step))
-    return SmallStep(small, held, rollouts, update)
+    run = prepare(config, prompts.task, reward, device)
+    take_step(replace(run, numbers=replace(run.numbers, prompts=1)), 1)
+    return take_step(run, 2)
+
+
+def take_step(run: Run, step: int) -> tuple[Measured, Measured]:
+    """One step as training takes it: what its rollouts and its update took."""
+    with memory_advice(run.config, "rollouts"):
+        rollouts, batch = measure(run, lambda: collect_step(run, step))
+    # Rows of no advantage may be skipped; here each has some, so the passes are the most.
+    dead = (batch.advantage == 0).view(len(batch.advantage), -1).all(1)
+    batch.advantage[dead] = 1.0
+    with memory_advice(run.config, "update"):
+        update, _ = measure(run, lambda: update_policy(run, batch, step))
+    return rollouts, update
 
 
 def measure(run: Run, work: Callable[[], Any]) -> tuple[Measured, Any]:
-    """Do a part of a step, and count what passes through the run's models in it.
-
-    Returns:
-        what it took, and what `work` returned.
-    """
+    """Do a part of a step; returns what it took, counted by hooks on the run's models, and what
+    `work` returned."""
     shapes = []
     hooks = []
     for lm in (run.lm, run.reference):
         if isinstance(lm, MaskedDiffusionLM):  # any other reference is the policy itself
-            count = lm.backbone.model.register_forward_hook(
+            hook = lm.backbone.model.register_forward_hook(
                 lambda module, arguments, output: shapes.append(arguments[0].shape)
             )
-            hooks.append(count)
-    device = run.lm.device
-    reset_peak(device)
+            hooks.append(hook)
+    on_gpu = run.lm.device.type == "cuda"
+    if on_gpu:
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+    else:
+        if CLEAR.exists():
+            CLEAR.write_text("5")
+        before = psutil.Process().memory_info().rss
     start = time.perf_counter()
     try:
         result = work()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
     finally:
         for hook in hooks:
             hook.remove()
-    seconds = time.perf_counter() - start
-    passes = sum(rows for rows, _ in shapes)
-    return Measured(passes, sum(map(math.prod, shapes)), seconds, peak_memory(device)), result
-
-
-def reset_peak(device: torch.device) -> None:
-    """Let the peak start again from what is in use."""
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-    elif CLEAR.exists():
-        CLEAR.write_text("5")
-
-
-def peak_memory(device: torch.device) -> int:
-    """Most bytes that were in use since `reset_peak`."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-
-def memory_in_use(device: torch.device) -> int:
-    """Bytes that this process holds now."""
-    if device.type == "cuda":
-        return torch.cuda.memory_allocated(device)
-    return psutil.Process().memory_info().rss
-
-
-def describe(plan: Plan) -> list[tuple[str, str]]:
-    """(label, text) of the lines of a plan."""
-    c, known = plan.config, plan.known
-    n = c.resolved()
-    share = 100 * known.trained / known.parameters
-    weight = 4 if c.lora_targets else getattr(torch, c.dtype).itemsize
-    length = plan.prompts.task.length
-    changed = f", changed: {', '.join(sorted(c.numbers))}" if c.numbers else ""
-    lines = [
-        ("run", f"{c.method} on {c.task}, {c.steps} steps, on {plan.device}, processes: {plan.processes}"),
-        ("method", f"{METHODS[c.method].source}; {preset(c.model, c.preset)} numbers{changed}"),
-        (
-            "model",
-            f"{c.model}, {c.quantize or c.dtype}: trains {known.trained:,} of "
-            f"{known.parameters:,} parameters ({share:.2f} %)",
+    if on_gpu:
+        torch.cuda.synchronize()
+        peak = torch.cuda.max_memory_allocated()
+    else:
+        peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return (
+        Measured(
+            passes=sum(shape[0] for shape in shapes),
+            tokens=sum(shape.numel() for shape in shapes),
+            seconds=time.perf_counter() - start,
+            memory=peak - before,
         ),
-        ("problems", plan.prompts.note),
-        (
-            "a step",
-            f"{n.prompts} prompts x {n.group} texts of {length} tokens = "
-            f"{n.prompts * n.group} rows; optimiser steps: {n.inner_updates}",
-        ),
-        (
-            "checkpoint",
-            f"{gib(known.trained * (weight + 8))} each; two are kept, a third while it is written",
-        ),
-        ("known", f"{known}; free now {gib(plan.free)} per process"),
-    ]
-    if plan.step:
-        lines += describe_step(plan, plan.step)
-    return [*lines, ("verdict", plan.obstacle or "it fits")]
+        result,
+    )
 
 
-def describe_step(plan: Plan, step: SmallStep) -> list[tuple[str, str]]:
-    """What was measured, scaled to the run."""
-    rows = step.config.resolved().prompts * step.config.resolved().group
-    rollouts = plan.scale * step.rollouts.passes
-    update = plan.scale * step.update.passes
-    needed = []
-    for phase in ("rollouts", "update"):
-        at_once = rows_per_call(plan.config, phase, plan.processes)
-        needed.append(f"{phase} {gib(plan.memory(phase))} with {at_once} rows at once")
-    spent = step.rollouts.seconds + step.update.seconds
-    apart = "" if plan.processes == 1 else f", and divided by {plan.processes}"
-    return [
-        (
-            "passes",
-            f"of one row: about {rollouts:,.0f} per step in rollouts "
-            f"({step.rollouts.passes / rows:.1f} per text), at most {update:,.0f} in updates; "
-            f"{plan.passes:,.0f} in {plan.steps} steps and {plan.evaluations} evaluations, whose "
-            "texts are taken to cost as much as a rollout's",
-        ),
-        ("tokens", f"{plan.tokens:,.0f} through the model"),
-        ("memory", f"per process about: {', '.join(needed)}"),
-        (
-            "time",
-            f"{span(*plan.seconds)}, scaled from a step of {rows} rows in {spent:.2g} s{apart}",
-        ),
-    ]
+def describe(plan: Plan) -> dict[str, str]:
+    """The lines of a plan, by their labels."""
+    config, known = plan.config, plan.known
+    numbers = config.resolved()
+    rows = numbers.prompts * numbers.group
+    lines = {
+        "run": f"{config.method} on {config.task}, {config.steps} steps, on {plan.device}, "
+        f"processes: {plan.processes}",
+        "model": f"{config.model}, {config.quantize or config.dtype}: trains {known.trained:,} of "
+        f"{known.parameters:,} parameters ({100 * known.trained / known.parameters:.2f} %)",
+        "problems": plan.prompts.note,
+        "a step": f"{numbers.prompts} prompts x {numbers.group} texts of "
+        f"{plan.prompts.task.length} tokens = {rows} rows; optimiser steps: "
+        f"{numbers.inner_updates}",
+        "checkpoint": f"{gib(known.checkpoint)} each; two are kept, a third while it is written",
+        "known": f"{known}; free now {gib(plan.free)} per process",
+    }
+    if plan.small:
+        rollouts = plan.scale * plan.rollouts.passes
+        lines["passes"] = (
+            f"{rollouts:,.0f} of one row per step in rollouts ({rollouts / rows:.1f} per text), "
+            f"at most {plan.scale * plan.update.passes:,.0f} in updates; "
+            f"{plan.total('passes'):,.0f} in {plan.steps} steps and {plan.evaluations} evaluations"
+        )
+        lines["tokens"] = f"{plan.total('tokens'):,.0f} through the model"
+        lines["memory"] = (
+            f"rollouts {gib(plan.memory('rollouts'))}, update {gib(plan.memory('update'))} "
+            f"per process: {plan.verdict}"
+        )
+        lines["time"] = (
+            f"{span(*plan.seconds)}, scaled from a step of {plan.small.resolved().prompts} prompts "
+            f"that took {plan.rollouts.seconds + plan.update.seconds:.2g} s"
+        )
+    else:
+        lines["memory"] = "not measured: it takes all processes to hold weights that are split"
+    return lines
 
 
 def span(low: float, high: float) -> str:

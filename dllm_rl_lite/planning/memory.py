@@ -20,18 +20,14 @@ from transformers import AutoModelForCausalLM
 
 from ..models import MaskedDiffusionLM, build_tokenizer
 from ..models.adapters import count_parameters, lora_targets
-from ..models.checkpoints import locate, read_config, translate
-from ..models.lm import TINY
+from ..models.checkpoints import read_config, resolve_model
+from ..models.families import stock_config
 from ..training import TrainConfig
 
 # Bytes per weight in 4 bits: the weight, an 8-bit scale per 64, a 32-bit scale per 256 scales.
 NF4 = 0.5 + 1 / 64 + 4 / (64 * 256)
-OUT_OF_MEMORY = (
-    "out of memory",
-    "can't allocate memory",
-    "not enough memory",
-    "cannot allocate memory",
-)
+# What errors for lack of memory say, on GPUs and CPUs.
+LACK = ("out of memory", "allocate memory", "not enough memory")
 
 
 @dataclass(frozen=True)
@@ -44,16 +40,15 @@ class KnownMemory:
     reference: int  # a frozen copy of the starting model, if a KL penalty needs one
     optimizer: int  # two float32 moments per trained parameter
     gradients: int  # float32, from the first backward pass of an update to its end
-    loading: int  # while a model that is split afterwards is still whole
+    checkpoint: int  # on disk: what is trained, and its moments
 
     @property
     def total(self) -> int:
-        running = self.weights + self.reference + self.optimizer + self.gradients
-        return max(running, self.loading)
+        return self.weights + self.reference + self.optimizer + self.gradients
 
     def __str__(self) -> str:
-        names = ("weights", "reference", "optimizer", "gradients", "loading")
-        return ", ".join(f"{n} {gib(getattr(self, n))}" for n in names if getattr(self, n))
+        names = ("weights", "reference", "optimizer", "gradients")
+        return ", ".join(f"{name} {gib(getattr(self, name))}" for name in names)
 
 
 def known_memory(config: TrainConfig, processes: int = 1) -> KnownMemory:
@@ -64,33 +59,34 @@ def known_memory(config: TrainConfig, processes: int = 1) -> KnownMemory:
     """
     lm = empty_model(config.model)
     _, base = count_parameters(lm)
-    adapters = count_adapters(lm, config)
-    trained = adapters or base
+    modules = list(lm.backbone.named_modules())
     itemsize = getattr(torch, config.dtype).itemsize
-    weights = itemsize * base + 4 * adapters
+    weights = itemsize * base
     if config.quantize:
-        layers = lm.backbone.named_modules()
-        linear = [m for name, m in layers if isinstance(m, nn.Linear) and name != "lm_head"]
-        weights -= (itemsize - NF4) * sum(m.weight.numel() for m in linear)
+        packed = [m for name, m in modules if isinstance(m, nn.Linear) and name != "lm_head"]
+        weights -= (itemsize - NF4) * sum(m.weight.numel() for m in packed)
+    adapters = 0  # float32, two matrices of rank r per linear map
+    if config.lora_targets:
+        names = lora_targets(lm, config.lora_targets)
+        maps = [m for name, m in modules if name.rpartition(".")[2] in names]
+        adapters = config.lora_r * sum(m.in_features + m.out_features for m in maps)
+    trained = adapters or base
     # With adapters, the base itself is the reference.
-    has_copy = config.resolved().kl > 0 and not adapters
-    reference = weights if has_copy else 0
+    reference = weights if config.resolved().kl > 0 and not adapters else 0
     optimizer = 8 * trained
-    loading = 0
     if config.shard:
-        # Each process keeps its part of the float32 weights, and gathers all for every phase.
-        loading = 4 * base * (2 if has_copy else 1)
+        # A process keeps its part of float32 weights, and gathers all in `dtype` for each phase.
         weights += 4 * base / processes
-        reference = 4 * base / processes if has_copy else 0
+        reference = 4 * base / processes if reference else 0
         optimizer /= processes
     return KnownMemory(
         trained=trained,
         parameters=base + adapters,
-        weights=round(weights),
+        weights=round(weights + 4 * adapters),
         reference=round(reference),
         optimizer=round(optimizer),
         gradients=4 * trained,
-        loading=loading,
+        checkpoint=(4 if adapters else itemsize) * trained + 8 * trained,
     )
 
 
@@ -100,21 +96,12 @@ def empty_model(model: str) -> MaskedDiffusionLM:
     Raises:
         ValueError: if there is no such model, or its config.json is not supported.
     """
-    folder = TINY if model == "tiny" else locate(model)
+    folder = resolve_model(model)
     kind, values = read_config(folder)
-    stock = translate(kind, values, f"{folder}/config.json")
+    stock = stock_config(kind, values, f"{folder}/config.json")
     with torch.device("meta"):
         backbone = AutoModelForCausalLM.from_config(stock)
     return MaskedDiffusionLM(backbone, build_tokenizer())  # any tokenizer: it plays no part
-
-
-def count_adapters(lm: MaskedDiffusionLM, config: TrainConfig) -> int:
-    """Parameters of the adapters that a run would put on: two matrices of rank r per linear map."""
-    if not config.lora_targets:
-        return 0
-    names = lora_targets(lm, config.lora_targets)
-    maps = [m for name, m in lm.backbone.named_modules() if name.rpartition(".")[2] in names]
-    return sum(config.lora_r * (m.in_features + m.out_features) for m in maps)
 
 
 def check_memory(config: TrainConfig, processes: int, free: int) -> None:
@@ -125,8 +112,8 @@ def check_memory(config: TrainConfig, processes: int, free: int) -> None:
         processes: that share it.
         free: bytes that one process can take (`free_memory`).
     Raises:
-        ValueError: if weights, optimiser and gradients alone need more; it names the first setting
-            that fits: LoRA, fewer bits, or weights split over more processes.
+        ValueError: if weights, optimiser and gradients alone need more; it names the first of LoRA
+            and 4 bits that fits.
     """
     known = known_memory(config, processes)
     if known.total <= free:
@@ -135,31 +122,16 @@ def check_memory(config: TrainConfig, processes: int, free: int) -> None:
         f"weights, optimiser and gradients alone need {gib(known.total)} per process ({known}), "
         f"and {gib(free)} are free"
     )
-    for words, smaller, several in smaller_runs(config, processes):
-        needed = known_memory(smaller, several).total
+    lora = {"lora_targets": config.lora_targets or "all", "dtype": "bfloat16", "shard": False}
+    for settings in (lora, lora | {"quantize": "4bit"}):
+        needed = known_memory(replace(config, **settings), processes).total
         if needed <= free:
-            raise ValueError(f"{said}: set {words}, which needs {gib(needed)}")
-    raise ValueError(f"{said}: no setting is enough; take a smaller model, or more memory")
-
-
-def smaller_runs(config: TrainConfig, processes: int) -> Iterator[tuple[str, TrainConfig, int]]:
-    """(settings, run, processes) that need less for weights, optimiser and gradients, in the order
-    in which a run loses least. Four bits and split weights need GPUs."""
-    lora = replace(
-        config, lora_targets=config.lora_targets or "all", dtype="bfloat16", shard=False
+            changed = [f"{k}={v}" for k, v in settings.items() if getattr(config, k) != v]
+            raise ValueError(f"{said}: set {' '.join(changed)}, which needs {gib(needed)}")
+    raise ValueError(
+        f"{said}: neither lora_targets nor quantize=4bit is enough; take a smaller model, more "
+        "memory, or shard=true over more GPUs"
     )
-    words = "dtype=bfloat16" if config.lora_targets else "lora_targets=all dtype=bfloat16"
-    if not (config.lora_targets and config.dtype == "bfloat16"):
-        yield words, lora, processes
-    if config.device == "cpu":
-        return
-    if not config.lora_targets:
-        several = 2 * processes
-        while several <= config.resolved().prompts:
-            yield f"shard=true processes={several}", replace(config, shard=True), several
-            several *= 2
-    if not config.quantize:
-        yield f"{words} quantize=4bit", replace(lora, quantize="4bit"), processes
 
 
 def rows_per_call(config: TrainConfig, phase: str, processes: int = 1) -> int:
@@ -176,11 +148,8 @@ def rows_per_call(config: TrainConfig, phase: str, processes: int = 1) -> int:
 
 
 def what_to_lower(config: TrainConfig, phase: str, processes: int = 1) -> str:
-    """What to set after a phase ("loading", "rollouts", "update" or "evaluation") ran out of
+    """What to set after a phase ("rollouts", "update" or "evaluation") ran out of
     memory: half the rows of a call, in whole groups, as long as there are any to spare."""
-    if phase == "loading":
-        settings = [words for words, _, _ in smaller_runs(config, processes)]
-        return f"set {settings[0]}" if settings else "use a smaller model"
     updating = phase == "update"
     name = "micro_batch" if updating else "rollout_batch"
     unit = 1 if updating else config.resolved().group
@@ -206,18 +175,11 @@ def memory_advice(config: TrainConfig, phase: str, processes: int = 1) -> Iterat
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
+        said = str(error).lower()
+        if not isinstance(error, MemoryError) and not any(words in said for words in LACK):
             raise
         advice = what_to_lower(config, phase, processes)
         raise RuntimeError(f"out of memory in the {phase}: {advice}") from error
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Does an error say that memory has run out?"""
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-        return True
-    said = str(error).lower()
-    return isinstance(error, RuntimeError) and any(words in said for words in OUT_OF_MEMORY)
 
 
 @contextlib.contextmanager

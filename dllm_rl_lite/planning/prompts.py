@@ -8,8 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from ..models import encode_prompts
-from ..models.checkpoints import load_tokenizer, locate, read_config
-from ..models.lm import TINY
+from ..models.checkpoints import load_tokenizer, read_config, resolve_model
 from ..tasks import Benchmark, Example, Task
 from ..training import TrainConfig
 from .memory import empty_model
@@ -21,7 +20,7 @@ SAMPLE = 256  # problems of a generated task that are measured
 class Prompts:
     """The problems that a run trains on, and what to say of them."""
 
-    task: Task | Benchmark  # without the problems that are left out
+    task: Task  # without the problems that are left out
     note: str  # human-readable
 
 
@@ -32,8 +31,14 @@ def check_prompts(config: TrainConfig) -> Prompts:
         ValueError: if the model, its tokenizer or the data cannot be read, or if prompts or
             anchored answers do not fit.
     """
+    folder = resolve_model(config.model)
+    try:
+        tokenizer = load_tokenizer(folder, *read_config(folder))
+    except (OSError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"the tokenizer in {folder} cannot be read ({error}): restore the folder or delete it"
+        ) from error
     task = config.load_task()
-    tokenizer = find_tokenizer(config.model)
     room = empty_model(config.model).max_length - task.length
     prompts = measure_prompts(task, tokenizer, room, config.max_prompt)
     guide = config.resolved().guide
@@ -42,24 +47,8 @@ def check_prompts(config: TrainConfig) -> Prompts:
     return prompts
 
 
-def find_tokenizer(model: str):
-    """The tokenizer of a model, by the name that `load_lm` takes.
-
-    Raises:
-        ValueError: if the model or its tokenizer cannot be read.
-    """
-    folder = TINY if model == "tiny" else locate(model)
-    kind, values = read_config(folder)
-    try:
-        return load_tokenizer(folder, kind, values)
-    except (OSError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"the tokenizer in {folder} cannot be read ({error}): restore the folder or delete it"
-        ) from error
-
-
 def measure_prompts(
-    task: Task | Benchmark, tokenizer, room: int, max_prompt: int = 0, split: str = "train"
+    task: Task, tokenizer, room: int, max_prompt: int = 0, split: str = "train"
 ) -> Prompts:
     """Count the tokens of a split's prompts, and leave out the problems of a benchmark that are too
     long. Of a generated task a seeded sample is counted, and nothing can be left out.

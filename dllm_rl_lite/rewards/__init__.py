@@ -3,29 +3,30 @@ A reward function has TRL's signature, `reward(prompts, completions, **columns)`
 """
 
 from .answers import (
+    blank_share,
     boxed_format,
     countdown_correct,
     countdown_reward,
-    evaluate_expression,
     extract_answer,
     final_answer,
     gsm8k_correct,
     gsm8k_reward,
     integer_reward,
+    keeps_givens,
     last_boxed,
     math_correct,
     math_reward,
-    number,
     number_reward,
     per_row,
-    read_expression,
     soft_format,
     strict_format,
     sudoku_correct,
     tag_count,
 )
+from .expressions import evaluate_expression, number, read_expression
 
 __all__ = [
+    "blank_share",
     "boxed_format",
     "countdown_correct",
     "countdown_reward",
@@ -35,6 +36,7 @@ __all__ = [
     "gsm8k_correct",
     "gsm8k_reward",
     "integer_reward",
+    "keeps_givens",
     "last_boxed",
     "math_correct",
     "math_reward",

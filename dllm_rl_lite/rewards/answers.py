@@ -9,13 +9,14 @@ add them up.
 
 from __future__ import annotations
 
-import ast
 import re
 from collections import Counter
 from collections.abc import Callable
-from fractions import Fraction
 
+from .expressions import number, read_expression
 from .latex import equivalent
+
+NO_BOX = -1
 
 # ---------------------------------------------------------------- reading an answer
 
@@ -28,13 +29,19 @@ def extract_answer(completion: str) -> str | None:
 
 def last_boxed(text: str) -> str | None:
     """What the last \\boxed{...} that closes holds, nested braces and all, stripped, or None."""
-    begun: list[int | None] = []  # of each open brace: where the box begins, None if it is no box's
-    last, held = -1, None
+    open_braces: list[int] = []  # of each: where its box begins, NO_BOX if it is no box's
+    last = NO_BOX
+    held = None
     for brace in re.finditer(r"\\boxed\s*\{|\{|\}", text):
-        if brace[0] != "}":
-            begun.append(brace.end() if len(brace[0]) > 1 else None)
-        elif begun and (start := begun.pop()) is not None and start > last:
-            last, held = start, text[start : brace.start()].strip()
+        if brace[0] == "{":
+            open_braces.append(NO_BOX)
+        elif brace[0] != "}":
+            open_braces.append(brace.end())
+        elif open_braces:
+            start = open_braces.pop()
+            if start > last:
+                last = start
+                held = text[start : brace.start()].strip()
     return held
 
 
@@ -44,132 +51,24 @@ def final_answer(completion: str) -> str | None:
     return last_boxed(completion) or extract_answer(completion)
 
 
-def number(text: str) -> Fraction | None:
-    """The one number that a text of up to 1000 characters states, exactly; None where it states
-    none or several.
-
-    Reads 18, -3, 1,000, 1{,}000, .5, 3/4 and \\frac{3}{4}, with a dollar sign, a percent sign,
-    degrees, words or units around it; of an equation what follows the last "=". "20%" is 20, as
-    data sets that ask for a percentage have it.
-    """
-    if len(text) > 1000:
-        return None
-    for dropped in (
-        "\\!",
-        "\\,",
-        "\\;",
-        "\\ ",
-        "\\left",
-        "\\right",
-        "^\\circ",
-        "^{\\circ}",
-        "$",
-        "\\(",
-        "\\)",
-    ):
-        text = text.replace(dropped, "")
-    text = text.replace("{,}", ",").replace("−", "-").split("=")[-1]
-    text = re.sub(r"(?<=[A-Za-z}])\s*\^\s*\{?[23]\}?", "", text)  # square and cubic units
-    text = re.sub(r"(?<=[0-9]),(?=[0-9]{3}(?![0-9]))", "", text)
-    text = re.sub(r"\\[dt]?frac\{([0-9]+)\}\{([0-9]+)\}", r"\1/\2", text)
-    found = re.findall(r"(-?(?:[0-9]+\.?[0-9]*|\.[0-9]+))(?:\s*/\s*([0-9]+))?", text)
-    if len(found) != 1:
-        return None
-    top, bottom = found[0]
-    return Fraction(top) / int(bottom or 1) if int(bottom or 1) else None
-
-
-def evaluate_expression(text: str) -> tuple[Fraction, Counter] | None:
-    """Exact value of an arithmetic expression and the multiset of numbers in it; None if it is not
-    one.
-
-    Only digits, + - * / and brackets: the syntax tree is walked by hand, nothing is ever executed.
-    """
-    text = text.strip()
-    try:
-        tree = (
-            ast.parse(text, mode="eval").body
-            if len(text) <= 200 and set(text) <= set("0123456789+-*/() ")
-            else None
-        )
-        numbers: Counter = Counter()
-        return (_walk(tree, numbers), numbers) if tree is not None else None
-    except (SyntaxError, ValueError, ZeroDivisionError, RecursionError, MemoryError):
-        return None
-
-
-def _walk(node: ast.AST, numbers: Counter) -> Fraction:
-    if isinstance(node, ast.Constant) and type(node.value) is int:
-        numbers[node.value] += 1
-        return Fraction(node.value)
-    if isinstance(node, ast.BinOp):
-        a, b = _walk(node.left, numbers), _walk(node.right, numbers)
-        if isinstance(node.op, ast.Add):
-            return a + b
-        if isinstance(node.op, ast.Sub):
-            return a - b
-        if isinstance(node.op, ast.Mult):
-            return a * b
-        if isinstance(node.op, ast.Div):
-            return a / b
-    raise ValueError(f"not arithmetic: {ast.dump(node)[:40]}")
-
-
-LATEX_SIGNS = {
-    "\\times": "*",
-    "\\cdot": "*",
-    "×": "*",
-    "⋅": "*",
-    "\\div": "/",
-    "÷": "/",
-    "−": "-",
-    "\\left": "",
-    "\\right": "",
-    "\\(": "",
-    "\\)": "",
-    "\\[": "",
-    "\\]": "",
-    "$": "",
-    "\n": " ",
-}
-
-
-def read_expression(text: str) -> tuple[Fraction, Counter] | None:
-    """`evaluate_expression` of what models write: LaTeX signs and fractions, brackets of all kinds,
-    a tail "= 51".
-
-    The tail has to be true: an expression that is said to equal something else is not read (None).
-    """
-    for latex, sign in LATEX_SIGNS.items():
-        text = text.replace(latex, sign)
-    text = re.sub(r"\\[dt]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}", r"((\1)/(\2))", text)
-    text = text.translate(str.maketrans("{}[]", "()()"))
-    expression, *stated = text.split("=")
-    found = evaluate_expression(expression)
-    if found is None or not stated:
-        return found
-    said = number(stated[0]) if re.fullmatch(r"\s*-?[0-9.,/]+\s*", stated[0]) else None
-    return found if len(stated) == 1 and said == found[0] else None
-
-
 # ---------------------------------------------------------------- right or wrong
 
 
 def gsm8k_correct(completion: str, answer: str) -> float:
-    """1.0 where the final answer states one number and it equals the gold one, else 0.0."""
+    """1.0 if the final answer states one number and it equals the gold one, else 0.0."""
     found = number(final_answer(completion) or "")
     return float(found is not None and found == number(answer))
 
 
 def math_correct(completions: list[str], answers: list[str]) -> list[float]:
-    """1.0 where math-verify finds the final answer equal to the gold one; a batch, for they share a
+    """1.0 if math-verify finds the final answer equal to the gold one; a batch, for they share a
     process."""
     found = [final_answer(c) or "" for c in completions]
     return [float(same) for same in equivalent(list(zip(answers, found, strict=True)))]
 
 
 def countdown_correct(completion: str, numbers: list[int], target: int) -> float:
-    """1.0 where the final answer has the target's value and uses each number exactly once, else
+    """1.0 if the final answer has the target's value and uses each number exactly once, else
     0.0."""
     return float(countdown_reward(completion, numbers, target, final_answer) == 1)
 
@@ -182,12 +81,22 @@ def sudoku_correct(completion: str, puzzle: str, answer: str) -> float:
     scores 0.0.
     """
     cells = re.sub(r"[\s|,]", "", final_answer(completion) or "")
-    if len(cells) != 16 or any(
-        given not in ("0", cell) for given, cell in zip(puzzle, cells, strict=True)
-    ):
+    if len(cells) != 16 or not keeps_givens(puzzle, cells):
         return 0.0
-    blank = [i for i, given in enumerate(puzzle) if given == "0"]
-    return sum(cells[i] == answer[i] for i in blank) / max(len(blank), 1)
+    return blank_share(puzzle, cells, answer)
+
+
+def keeps_givens(puzzle: str, cells: str) -> bool:
+    """Does a grid of as many cells hold the puzzle's digits (0 = blank)?"""
+    return all(given in ("0", cell) for given, cell in zip(puzzle, cells, strict=True))
+
+
+def blank_share(puzzle: str, cells: str, solution: str) -> float:
+    """Share of the puzzle's blanks (0) whose cell holds the solution's digit; a missing cell does
+    not. 0.0 without blanks."""
+    blanks = [i for i, given in enumerate(puzzle) if given == "0"]
+    right = sum(cells[i : i + 1] == solution[i] for i in blanks)
+    return right / max(len(blanks), 1)
 
 
 # ---------------------------------------------------------------- what training rewards are made of
@@ -213,34 +122,34 @@ def strict_format(completion: str) -> float:
 
 def soft_format(completion: str) -> float:
     """0.5 for a text that begins with reasoning in its tags, followed by an answer in its tags."""
-    return 0.5 * bool(
-        re.match(
-            r"<reasoning>.*?</reasoning>\s*<answer>.*?</answer>", completion.strip(), re.DOTALL
-        )
-    )
+    shape = r"<reasoning>.*?</reasoning>\s*<answer>.*?</answer>"
+    return 0.5 * bool(re.match(shape, completion.strip(), re.DOTALL))
 
 
 def tag_count(completion: str) -> float:
-    """0.125 for each of the four tags that stands exactly once, on its own line; less 0.001 a
+    """0.125 for each of the four tags that stands exactly once, on its own line; less 0.001 per
     character after the last.
 
     The charge is taken once and never beyond what the tags earned: 0.0 to 0.5.
     """
     text = "\n" + completion.strip() + "\n"
-    earned = 0.125 * sum(
-        text.count(f"\n{tag}\n") == 1
-        for tag in ("<reasoning>", "</reasoning>", "<answer>", "</answer>")
-    )
-    tail = text.rpartition("\n</answer>")[2].strip() if "\n</answer>" in text else ""
-    return max(earned - 0.001 * len(tail), 0.0)
+    earned = 0.0
+    for tag in ("<reasoning>", "</reasoning>", "<answer>", "</answer>"):
+        if text.count(f"\n{tag}\n") == 1:
+            earned += 0.125
+    _, closing_tag, tail = text.rpartition("\n</answer>")
+    if closing_tag:
+        earned -= 0.001 * len(tail.strip())
+    return max(earned, 0.0)
 
 
 def boxed_format(completion: str) -> float:
     """1.0 for a box between answer tags, 0.75 for tags without a box, 0.5 for a box without tags,
     0.25 for neither."""
     tagged = extract_answer(completion)
-    boxed = last_boxed(completion if tagged is None else tagged) is not None
-    return 0.5 * ((tagged is not None) + (1.0 if boxed else 0.5))
+    if tagged is None:
+        return 0.25 if last_boxed(completion) is None else 0.5
+    return 0.75 if last_boxed(tagged) is None else 1.0
 
 
 # ---------------------------------------------------------------- training rewards
@@ -251,10 +160,8 @@ def per_row(rule: Callable[..., float], *names: str) -> Callable[..., list[float
     columns `names`."""
 
     def reward(prompts: list[str], completions: list[str], **columns) -> list[float]:
-        return [
-            float(rule(*row))
-            for row in zip(completions, *(columns[name] for name in names), strict=True)
-        ]
+        rows = zip(completions, *(columns[name] for name in names), strict=True)
+        return [float(rule(*row)) for row in rows]
 
     reward.__name__ = rule.__name__  # what an error message calls it
     return reward
@@ -290,8 +197,10 @@ def countdown_reward(
     read: finds the answer in the completion; the training prompts ask for answer tags.
     """
     text = read(completion) or ""
-    inner = last_boxed(text)
-    found = read_expression(text if inner is None else inner)
+    boxed = last_boxed(text)
+    if boxed is not None:
+        text = boxed
+    found = read_expression(text)
     if found is None or found[1] != Counter(numbers):
         return 0.0
     return 1.0 if found[0] == target else 0.1

@@ -3,7 +3,7 @@ be killed.
 
 Text that a model writes can ask sympy for 9^9^9^9: no alarm in this process stops that, and an
 alarm works in the main thread only. So a batch is judged by a child whose processor time is limited
-for each pair; where the system kills it, the pair at fault counts as different and a fresh child
+for each pair; if the system kills it, the pair at fault counts as different and a fresh child
 goes on after it.
 """
 
@@ -15,9 +15,8 @@ import sys
 
 SECONDS = 4.0  # processor time for one pair; an ordinary pair takes a few hundredths
 START_SECONDS = 120  # wall time for a child to start on a busy machine
-LONGEST = (
-    300  # characters of an answer that is looked at; the longest gold answer of MATH-500 has 53
-)
+# Characters of an answer that is looked at; the longest gold answer of MATH-500 has 53.
+LONGEST = 300
 MEMORY = 4 << 30  # bytes of address space of the child
 
 
@@ -27,24 +26,23 @@ def equivalent(pairs: list[tuple[str, str]]) -> list[bool]:
     Args:
         pairs: LaTeX without \\boxed or dollar signs around it, any text.
     Returns:
-        True where the texts agree apart from white space, or math-verify finds them equal; False
-        where it does not, cannot read one of them, or needs more than SECONDS or MEMORY, and for an
+        True if the texts agree apart from white space, or math-verify finds them equal; False if
+        it does not, cannot read one of them, or needs more than SECONDS or MEMORY, and for an
         answer longer than LONGEST.
     Raises:
         RuntimeError: if the child cannot start at all, as without math-verify.
     """
     same = {pair: _squeezed(pair[0]) == _squeezed(pair[1]) for pair in pairs}
-    open_pairs = [
-        p
-        for p, is_same in same.items()
-        if not is_same and p[0].strip() and 0 < len(p[1].strip()) <= LONGEST
-    ]
-    while open_pairs:
-        verdicts = _child(open_pairs)
-        same.update(zip(open_pairs, verdicts, strict=False))
-        open_pairs = open_pairs[
-            len(verdicts) + 1 :
-        ]  # the first one without a verdict killed the child: it stays False
+    waiting = []
+    for gold, answer in same:
+        readable = gold.strip() and 0 < len(answer.strip()) <= LONGEST
+        if readable and not same[gold, answer]:
+            waiting.append((gold, answer))
+    while waiting:
+        verdicts = _child(waiting)
+        same.update(zip(waiting, verdicts, strict=False))
+        # The first one without a verdict killed the child: it stays False.
+        waiting = waiting[len(verdicts) + 1 :]
     return [same[pair] for pair in pairs]
 
 
@@ -54,12 +52,8 @@ def _squeezed(text: str) -> str:
 
 def _child(pairs: list[tuple[str, str]]) -> list[bool]:
     """The verdicts that one child reached before it was done or killed."""
-    command = [
-        sys.executable,
-        "-P",
-        __file__,
-        str(SECONDS),
-    ]  # -P: this folder's names must not hide the library's modules
+    # -P: this folder's names must not hide the library's modules
+    command = [sys.executable, "-P", __file__, str(SECONDS)]
     try:
         run = subprocess.run(
             command,
@@ -67,12 +61,16 @@ def _child(pairs: list[tuple[str, str]]) -> list[bool]:
             capture_output=True,
             timeout=START_SECONDS + 3 * SECONDS * len(pairs),
         )
-        lines, errors = run.stdout.split(), run.stderr
+        output = run.stdout
+        errors = run.stderr
     except subprocess.TimeoutExpired as stopped:
-        lines, errors = (stopped.stdout or b"").split(), stopped.stderr or b""
+        output = stopped.stdout or b""
+        errors = stopped.stderr or b""
+    lines = output.split()
     if not lines or lines[0] != b"ready":
         raise RuntimeError(
-            f"the process that runs math-verify did not start: {errors.decode(errors='replace')[-500:]}"
+            "the process that runs math-verify did not start: "
+            + errors.decode(errors="replace")[-500:]
         )
     return [line == b"1" for line in lines[1:]]
 
@@ -88,21 +86,17 @@ def work() -> None:
     from math_verify import parse, verify
     from math_verify.parser import LatexExtractionConfig
 
-    verdicts, sys.stdout = (
-        sys.stdout,
-        sys.stderr,
-    )  # nothing that a library prints is taken for a verdict
-    logging.disable(
-        logging.CRITICAL
-    )  # it warns that its own time limits are off: here the system sets them
-    with suppress(
-        ValueError, OSError
-    ):  # macOS has no such limit; the one on processor time holds there as well
+    # Nothing that a library prints is taken for a verdict.
+    verdicts = sys.stdout
+    sys.stdout = sys.stderr
+    # It warns that its own time limits are off: here the system sets them.
+    logging.disable(logging.CRITICAL)
+    # macOS has no such limit; the one on processor time holds there as well.
+    with suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    signal.signal(
-        signal.SIGPROF, signal.SIG_DFL
-    )  # ends the process at once, whatever C code it is in
+    # Ends the process at once, whatever C code it is in.
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)
 
     def read(text: str) -> list:
         return parse(
@@ -118,7 +112,8 @@ def work() -> None:
         signal.setitimer(signal.ITIMER_PROF, float(sys.argv[1]))
         try:
             is_same = verify(read(gold), read(answer), timeout_seconds=None)
-        except Exception:  # noqa: BLE001  whatever sympy raises on a model's text: not the gold answer
+        # whatever sympy raises on a model's text: not the gold answer
+        except Exception:
             is_same = False
         print(int(is_same), file=verdicts, flush=True)
 

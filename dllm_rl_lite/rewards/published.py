@@ -4,14 +4,18 @@ rewards.
 Rules read from dllm-reasoning/d1 (`eval/parse_and_get_acc.py`, `eval/parser_helper.py`,
 `diffu-grpo/reward_func.py`, `math500_utils.py`) and written fresh. SPG, wd1, AG-GRPO and TA-GRPO-d
 score by the same rules, with the small differences named below. `answers.py` has the rules to count
-by where no number has to be reproduced.
+by if no number has to be reproduced, under the same names.
 """
 
 from __future__ import annotations
 
 import ast
+import operator
 import re
 from collections.abc import Callable
+
+from . import expressions
+from .answers import blank_share
 
 ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
 
@@ -19,8 +23,8 @@ ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
 # ---------------------------------------------------------------- the evaluator's rules
 
 
-def gsm8k(completion: str, answer: str) -> float:
-    """1.0 where d1's evaluator reads the gold number.
+def gsm8k_correct(completion: str, answer: str) -> float:
+    """1.0 if d1's evaluator reads the gold number.
 
     It takes the first \\boxed{...} that holds a number, and of that box the first number if it is
     not one altogether (so "1,000" is 1); failing that the first answer tag, and of that the last
@@ -29,14 +33,16 @@ def gsm8k(completion: str, answer: str) -> float:
     number after "<answer>".
     """
     gold = re.match(r"\$?([\d,]+(?:\.\d+)?)", answer)
-    boxes = [box.strip() for box in re.findall(r"\\boxed{(.*?)}", completion)]
-    values = [_number(box, 0) for box in boxes if box.strip(".")]
-    found = next((v for v in values if v is not None), None)
-    if found is None and (tag := ANSWER.search(completion)):
+    if gold is None:
+        return 0.0
+    found = None
+    for box in re.findall(r"\\boxed{(.*?)}", completion):
+        if found is None and box.strip("."):
+            found = _number(box.strip(), 0)
+    tag = ANSWER.search(completion)
+    if found is None and tag:
         found = _number(tag[1].strip(), -1)
-    return float(
-        gold is not None and found is not None and found == float(gold[1].replace(",", ""))
-    )
+    return float(found == float(gold[1].replace(",", "")))
 
 
 def _number(text: str, which: int) -> float | None:
@@ -48,24 +54,24 @@ def _number(text: str, which: int) -> float | None:
         return float(numbers[which]) if numbers else None
 
 
-def math(completion: str, answer: str) -> float:
-    """1.0 where the last box equals the gold answer after Hendrycks's normalisation of both
+def math_correct(completion: str, answer: str) -> float:
+    """1.0 if the last box equals the gold answer after Hendrycks's normalisation of both
     strings.
 
     A text without a box is compared as a whole, so an answer in bare tags counts as wrong; only
-    where the last box never closes are the first answer tags read instead.
+    if the last box never closes are the first answer tags read instead.
     """
     found = boxed(completion)
-    if not found:
-        tag = ANSWER.search(completion)
-        found = tag[1].strip() if tag else found
+    tag = ANSWER.search(completion)
+    if not found and tag:
+        found = tag[1].strip()
     return float(found is not None and equivalent(found, answer))
 
 
-def countdown(completion: str, numbers: list[int], target: int) -> float:
-    """1.0 where the expression has the target's value (to 1e-5) and its digits spell the numbers.
+def countdown_correct(completion: str, numbers: list[int], target: int) -> float:
+    """1.0 if the expression has the target's value (to 1e-5) and its digits spell the numbers.
 
-    It is read from the last box; where there is none, anywhere: the first "... = number" of the
+    It is read from the last box; if there is none, anywhere: the first "... = number" of the
     text, prose included, counts. Evaluated as Python, so ** and // count as well. Whatever follows
     "=" is not looked at.
     """
@@ -80,8 +86,8 @@ def countdown(completion: str, numbers: list[int], target: int) -> float:
     return float(_spells(text, numbers) and _reaches(text, target))
 
 
-def sudoku(completion: str, puzzle: str, answer: str) -> float:
-    """Share of the puzzle's blank cells that hold the stored solution's digit; 0.0 where no answer
+def sudoku_correct(completion: str, puzzle: str, answer: str) -> float:
+    """Share of the puzzle's blank cells that hold the stored solution's digit; 0.0 if no answer
     is read.
 
     White space is dropped, whatever else stands there counts as a cell, missing cells are wrong and
@@ -95,11 +101,11 @@ def sudoku(completion: str, puzzle: str, answer: str) -> float:
         r".*?(\d{16})\s*</answer>",
         r"\b(\d{16})\b",
     )
-    matches = (re.search(place, completion, re.DOTALL) for place in places)
-    cells = re.sub(r"\s", "", next((m[1] for m in matches if m and m[1].strip()), ""))
-    blank = [i for i, cell in enumerate(puzzle) if cell == "0"]
-    right = sum(cells[i : i + 1] == answer[i] for i in blank)
-    return right / len(blank) if blank else 0.0
+    for place in places:
+        found = re.search(place, completion, re.DOTALL)
+        if found and found[1].strip():
+            return blank_share(puzzle, re.sub(r"\s", "", found[1]), answer)
+    return 0.0
 
 
 # ---------------------------------------------------------------- the training rewards
@@ -111,7 +117,7 @@ def gsm8k_reward(completion: str, answer: str) -> float:
 
     The two format tests run without DOTALL, as in d1's first release and in AG-GRPO, so reasoning
     on several lines never earns them (d1 has since repaired it). A text without tags is its own
-    answer. Where no line break follows the closing tag, 0.001 is charged for every character of the
+    answer. If no line break follows the closing tag, 0.001 is charged for every character of the
     whole completion.
     """
     found = completion.split("<answer>")[-1].split("</answer>")[0].strip()
@@ -125,10 +131,10 @@ def gsm8k_reward(completion: str, answer: str) -> float:
 
 
 def _xml_count(text: str) -> float:
-    count = 0.125 * sum(
-        text.count(tag) == 1
-        for tag in ("<reasoning>\n", "\n</reasoning>\n", "\n<answer>\n", "\n</answer>")
-    )
+    count = 0.0
+    for tag in ("<reasoning>\n", "\n</reasoning>\n", "\n<answer>\n", "\n</answer>"):
+        if text.count(tag) == 1:
+            count += 0.125
     if text.count("\n<answer>\n") == 1:
         count -= 0.001 * len(text.split("\n</answer>\n")[-1])
     if text.count("\n</answer>") == 1:
@@ -143,8 +149,10 @@ def math_reward(completion: str, answer: str) -> float:
     "oxed", so nobody earns it.
     """
     found = boxed(completion)
-    right = equivalent(completion if found is None else found, answer)
-    return 2.0 * right + (0.75 if "<answer>" in completion else 0.25)
+    if found is None:
+        found = completion
+    form = 0.75 if "<answer>" in completion else 0.25
+    return 2.0 * equivalent(found, answer) + form
 
 
 def countdown_reward(completion: str, numbers: list[int], target: int) -> float:
@@ -161,12 +169,13 @@ def countdown_reward(completion: str, numbers: list[int], target: int) -> float:
 
 
 def boxed(text: str) -> str | None:
-    """What the last \\boxed or \\fbox holds; the text itself where there is none; None where it
+    """What the last \\boxed or \\fbox holds; the text itself if there is none; None if it
     never closes."""
     if "\\boxed " in text:
         return text.split("\\boxed ")[-1].split("$")[0]
     start = text.rfind("\\boxed")
-    start = text.rfind("\\fbox") if start < 0 else start
+    if start < 0:
+        start = text.rfind("\\fbox")
     if start < 0:
         return text
     depth = 0
@@ -179,7 +188,7 @@ def boxed(text: str) -> str | None:
 
 
 def equivalent(a: str, b: str) -> bool:
-    """Equality of two LaTeX answers after `normalise`, of the bare strings where either cannot be
+    """Equality of two LaTeX answers after `normalise`, of the bare strings if either cannot be
     normalised."""
     try:
         return normalise(a) == normalise(b)
@@ -218,17 +227,25 @@ def normalise(text: str) -> str:
     text = pieces[0].replace("\\%", "").replace(" .", " 0.").replace("{.", "{0.")
     if not text:
         return text
-    text = "0" + text if text[0] == "." else text
+    if text[0] == ".":
+        text = "0" + text
     sides = text.split("=")
-    text = sides[1] if len(sides) == 2 and len(sides[0]) <= 2 else text
+    if len(sides) == 2 and len(sides[0]) <= 2:
+        text = sides[1]
     text = _braced_fractions(_braced_roots(text).replace(" ", ""))
-    return _slash_to_fraction("\\frac{1}{2}" if text == "0.5" else text)
+    if text == "0.5":
+        text = "\\frac{1}{2}"
+    return _slash_to_fraction(text)
 
 
 def _braced_roots(text: str) -> str:
     """\\sqrt3 -> \\sqrt{3}."""
-    head, *rest = text.split("\\sqrt")
-    return head + "".join("\\sqrt" + (r if r[0] == "{" else "{" + r[0] + "}" + r[1:]) for r in rest)
+    result, *rest = text.split("\\sqrt")
+    for part in rest:
+        if part[0] != "{":
+            part = "{" + part[0] + "}" + part[1:]
+        result += "\\sqrt" + part
+    return result
 
 
 def _braced_fractions(text: str) -> str:
@@ -239,26 +256,29 @@ def _braced_fractions(text: str) -> str:
         if part[0] != "{":
             if len(part) < 2:
                 return text
-            a, b, tail = part[0], part[1], part[2:]
-            part = "{" + a + "}" + (b if b == "{" else "{" + b + "}") + tail
+            denominator = part[1:]
+            if part[1] != "{":
+                denominator = "{" + part[1] + "}" + part[2:]
+            part = "{" + part[0] + "}" + denominator
         result += "\\frac" + part
     return result
 
 
 def _slash_to_fraction(text: str) -> str:
-    """3/4 -> \\frac{3}{4}; ValueError where a or b of a/b is no integer."""
+    """3/4 -> \\frac{3}{4}; ValueError if a or b of a/b is no integer."""
     sides = text.split("/")
     if len(sides) != 2:
         return text
     a, b = map(int, sides)
-    return f"\\frac{{{a}}}{{{b}}}" if text == f"{a}/{b}" else text
+    if text != f"{a}/{b}":
+        return text
+    return f"\\frac{{{a}}}{{{b}}}"
 
 
 def _spells(text: str, numbers: list[int]) -> bool:
     """Are the runs of digits in the text the numbers, in any order?"""
-    return sorted(run.lstrip("0") or "0" for run in re.findall(r"[0-9]+", text)) == sorted(
-        map(str, numbers)
-    )
+    found = [run.lstrip("0") or "0" for run in re.findall(r"[0-9]+", text)]
+    return sorted(found) == sorted(map(str, numbers))
 
 
 def _reaches(text: str, target: int) -> bool:
@@ -266,33 +286,24 @@ def _reaches(text: str, target: int) -> bool:
     if not re.fullmatch(r"[0-9+\-*/().\s]+", text) or len(text) > 1000:
         return False
     try:
-        return abs(_python_value(ast.parse(text.strip(), mode="eval").body) - target) < 1e-5
+        value = expressions.arithmetic(text.strip(), OPERATORS, number=lambda constant: constant)
+        return abs(value - target) < 1e-5
     except (SyntaxError, ValueError, TypeError, ArithmeticError, RecursionError, MemoryError):
         return False
 
 
-OPERATORS: dict[type, Callable] = {
-    ast.Add: lambda a, b: a + b,
-    ast.Sub: lambda a, b: a - b,
-    ast.Mult: lambda a, b: a * b,
-    ast.Div: lambda a, b: a / b,
-    ast.FloorDiv: lambda a, b: a // b,
-    ast.Pow: lambda a, b: a**b,
-    ast.UAdd: lambda a: a,
-    ast.USub: lambda a: -a,
-}
-
-
-def _python_value(node: ast.AST):
-    """What `eval` would say, walked by hand; a power of more than 10 000 bits is refused instead of
-    waited for."""
-    if isinstance(node, ast.Constant) and type(node.value) in (int, float):
-        return node.value
-    if isinstance(node, ast.UnaryOp):
-        return OPERATORS[type(node.op)](_python_value(node.operand))
-    if not isinstance(node, ast.BinOp) or type(node.op) not in OPERATORS:
-        raise ValueError("not arithmetic")
-    a, b = _python_value(node.left), _python_value(node.right)
-    if isinstance(node.op, ast.Pow) and type(a) is int and abs(b) * a.bit_length() > 10_000:
+def _power(base: int | float, exponent: int | float) -> int | float:
+    """base ** exponent; one of more than 10 000 bits is refused instead of waited for."""
+    if type(base) is int and abs(exponent) * base.bit_length() > 10_000:
         raise ValueError("power too large")
-    return OPERATORS[type(node.op)](a, b)
+    return base**exponent
+
+
+# What `eval` would do.
+OPERATORS: dict[type, Callable] = {
+    **expressions.OPERATORS,
+    ast.FloorDiv: operator.floordiv,
+    ast.Pow: _power,
+    ast.UAdd: operator.pos,
+    ast.USub: operator.neg,
+}

@@ -2,7 +2,8 @@
 rollout may see (anchors). `denoise` is the loop, `Rollout` its record; a new rule goes to rules.py.
 """
 
-from .denoiser import denoise
+from .decoding import Decoding
+from .denoiser import denoise, fill_canvas
 from .guided import answer_anchor, guided_denoise
 from .rollout import Rollout
 from .rules import (
@@ -18,6 +19,7 @@ from .rules import (
 )
 
 __all__ = [
+    "Decoding",
     "Factor",
     "Gate",
     "ORDERS",
@@ -29,6 +31,7 @@ __all__ = [
     "Threshold",
     "answer_anchor",
     "denoise",
+    "fill_canvas",
     "guided_denoise",
     "top",
 ]

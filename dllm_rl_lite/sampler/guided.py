@@ -12,7 +12,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ..models import encode_prompts
+from ..models import MaskedDiffusionLM, encode_prompts
 from .denoiser import denoise
 from .rollout import Rollout
 from .rules import Rule
@@ -25,15 +25,17 @@ def answer_anchor(
     tokens, at its very end.
 
     Args:
-        answers: N texts, None for an answer-free row. length: L. margin: m >= 0, end-of-sequence
-            tokens after the answer, one number or one a row. The answer that is predicted again may
-            be that much longer; and m decides where the answer stands, which the model takes as
-            told (chapter 12).
+        tokenizer: the model's.
+        answers: N texts, None for an answer-free row.
+        length: L, tokens of the canvas.
+        margin: m >= 0, end-of-sequence tokens after the answer, one number or one per row. The
+            answer that is predicted again may be that much longer; and m decides where the answer
+            stands, which the model takes as a hint (chapter 12).
     Returns:
         (N, L) int64, the mask token wherever the row is free.
     Raises:
-        ValueError: for margin < 0, an answer that leaves no token to reason with, or one with an
-            unknown character.
+        ValueError: if margin < 0, or an answer leaves no token to reason with or has an unknown
+            character.
     Source: AG-GRPO's release: no separator, no other tags; margins 2 (GSM8K), 4 (MATH, Sudoku), 10
     (KodCode).
     """
@@ -48,8 +50,9 @@ def answer_anchor(
         ids += [tokenizer.eos_token_id] * m
         if len(ids) >= length:
             raise ValueError(
-                f"the anchor of answer {answer!r} takes {len(ids)} of the {length} tokens and leaves none to "
-                "reason with: guide only where working comes before the answer, or lower margin"
+                f"the anchor of answer {answer!r} takes {len(ids)} of the {length} tokens and "
+                "leaves none to reason with: guide only where working comes before the answer, "
+                "or lower margin"
             )
         if tokenizer.unk_token_id is not None and tokenizer.unk_token_id in ids:
             raise ValueError(f"answer {answer!r} has a character the tokenizer does not know")
@@ -58,7 +61,7 @@ def answer_anchor(
 
 
 def guided_denoise(
-    lm,
+    lm: MaskedDiffusionLM,
     prompts: list[str] | tuple[Tensor, Tensor],
     anchor: Tensor,
     rule: Rule,
@@ -76,30 +79,36 @@ def guided_denoise(
     anchor but its length is left.
 
     Args:
-        lm, prompts, sampling: as for `denoise` (temperature, filters, eos, generator). anchor: (N,
-            L) int64, as `answer_anchor` returns it. rule, block_length: of stage 1. answer_rule: of
-            stage 2.
-        guided_block: block length of the guided rows in stage 1; None: one block. repredict: False
-            keeps the anchor as the answer, as if the next step had written it: the reward then
-            reads what it was told (an ablation).
+        lm: the model.
+        prompts: as `denoise` takes them.
+        anchor: (N, L) int64, as `answer_anchor` returns it.
+        rule: of stage 1.
+        answer_rule: of stage 2.
+        block_length: tokens per block of the answer-free rows; None: one block.
+        guided_block: tokens per block of the guided rows in stage 1; None: one block.
+        repredict: False keeps the anchor as the answer, as if the next step had written it: the
+            reward then reads what it was told (an ablation).
+        sampling: what else `denoise` takes (temperature, filters, eos, generator).
     Returns:
         a `Rollout` with `anchor`. Steps of stage 2 follow those of stage 1, so `canvas_at` shows
         the reasoning's steps with the answer still masked: the plain prompt's context. `logprob`
-        and `entropy` are of the law that a token was drawn from: of a guided row's reasoning, the
-        guided one.
+        and `entropy` are of the distribution that a token was drawn from: of a guided row's
+        reasoning, the guided one.
     Raises:
-        ValueError: as `denoise`, and for a rule that re-masks.
-    Source: AG-GRPO (ACL 2026) and its release. Error: guided reasoning is not a draw from the
-    policy; its gradient is that of advantage-weighted imitation, biased for the expected reward:
-    `tests/sampler/test_guided.py`.
+        ValueError: as `denoise`, and if a rule re-masks.
+    Source: AG-GRPO (ACL 2026) and its release.
+    Error: guided reasoning is not a draw from the policy; its gradient is that of
+    advantage-weighted imitation, biased for the expected reward: `tests/sampler/test_guided.py`.
     """
     if rule.remasks or answer_rule.remasks:
         raise ValueError(
-            "a rule that re-masks cannot be guided: it may withdraw tokens in stage 2 that stage 1 wrote"
+            "a rule that re-masks cannot be guided: "
+            "it may withdraw tokens in stage 2 that stage 1 wrote"
         )
     if isinstance(prompts, list):
         prompts = encode_prompts(lm.tokenizer, prompts)
-    length, anchor = anchor.shape[1], anchor.to(lm.device)
+    anchor = anchor.to(lm.device)
+    length = anchor.shape[1]
     told = anchor != lm.mask_id
     rows = told.any(1)
     blocks = torch.where(rows, guided_block or length, block_length or length)
@@ -108,27 +117,19 @@ def guided_denoise(
     if not rows.any():
         return first
     if not repredict:
-        return replace(
-            first, unmask_step=torch.where(told, first.n_forwards[:, None], first.unmask_step)
-        )
+        answered = torch.where(told, first.n_forwards[:, None], first.unmask_step)
+        return replace(first, unmask_step=answered)
+    prompts = (first.prompt[rows], first.prompt_mask[rows])
     start = torch.where(told, lm.mask_id, first.tokens)[rows]
-    second = denoise(
-        lm,
-        (first.prompt[rows], first.prompt_mask[rows]),
-        length,
-        answer_rule,
-        anchor=start,
-        **sampling,
+    second = denoise(lm, prompts, length, answer_rule, anchor=start, **sampling)
+    answers = told[rows]
+    steps = second.unmask_step + first.n_forwards[rows, None]
+    n_forwards = first.n_forwards[rows] + second.n_forwards
+    return replace(
+        first,
+        tokens=first.tokens.masked_scatter(told, second.tokens[answers]),
+        unmask_step=first.unmask_step.masked_scatter(told, steps[answers]),
+        logprob=first.logprob.masked_scatter(told, second.logprob[answers]),
+        entropy=first.entropy.masked_scatter(told, second.entropy[answers]),
+        n_forwards=first.n_forwards.masked_scatter(rows, n_forwards),
     )
-    late = {
-        "tokens": second.tokens,
-        "unmask_step": second.unmask_step + first.n_forwards[rows, None],
-        "logprob": second.logprob,
-        "entropy": second.entropy,
-    }
-    merged = {
-        name: getattr(first, name).masked_scatter(told, new[told[rows]])
-        for name, new in late.items()
-    }
-    steps = first.n_forwards.masked_scatter(rows, first.n_forwards[rows] + second.n_forwards)
-    return replace(first, **merged, n_forwards=steps)

@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+BY_STEP = ("history", "predicted", "predicted_logprob")  # fields whose rows are the second axis
+
 
 @dataclass(frozen=True)
 class Rollout:
@@ -17,37 +19,32 @@ class Rollout:
     prompt_mask: Tensor  # (N, P) bool, False on padding
     tokens: Tensor  # (N, L) int64
     unmask_step: Tensor  # (N, L) int64, the step that revealed the token; -1 where it was anchored
-    logprob: (
-        Tensor  # (N, L) float32 nats, of the token when it was revealed: temperature 1, unfiltered
-    )
-    # (N, L) float32 nats, of the law it was drawn from: likewise temperature 1, unfiltered
+    # (N, L) float32 nats, of the token when it was revealed: temperature 1, unfiltered
+    logprob: Tensor
+    # (N, L) float32 nats, of the distribution it was drawn from: likewise temperature 1, unfiltered
     entropy: Tensor
     n_forwards: Tensor  # (N,) int64, forward passes the row took
     mask_id: int
     eos_id: int
-    history: Tensor | None = (
-        None  # (T, N, L) int64 canvases before each step; only where a rule re-masks
-    )
-    # Where recorded, of each step: the text with every masked position of the current block (and
+    # (T, N, L) int64 canvases before each step; only if the rule re-masks
+    history: Tensor | None = None
+    # If recorded, of each step: the text with every masked position of the current block (and
     # before) filled in by its candidate, or by its likeliest token, and their log-probabilities (0
     # where not masked). Finished rows keep their text.
     predicted: Tensor | None = None  # (T, N, L) int64
     predicted_logprob: Tensor | None = None  # (T, N, L) float32 nats, temperature 1, unfiltered
-    anchor: Tensor | None = (
-        # (N, L) int64: the answer that guided a row's reasoning (`guided.py`), mask_id elsewhere
-        None
-    )
+    # (N, L) int64: the answer that guided a row's reasoning (`guided.py`), mask_id elsewhere
+    anchor: Tensor | None = None
 
     def canvas_at(self, step: int | Tensor) -> Tensor:
-        """The (N, L) canvas that the model saw at `step`, an int or one int64 per row (N,)."""
+        """The canvas (N, L) that the model saw at `step`, an int or one int64 per row (N,)."""
         n = self.tokens.shape[0]
         steps = torch.as_tensor(step, device=self.tokens.device).expand(n)
         rebuilt = torch.where(self.unmask_step >= steps[:, None], self.mask_id, self.tokens)
         if self.history is None:
             return rebuilt
-        seen = self.history[
-            steps.clamp(max=len(self.history) - 1), torch.arange(n, device=steps.device)
-        ]
+        last = len(self.history) - 1
+        seen = self.history[steps.clamp(max=last), torch.arange(n, device=steps.device)]
         return torch.where((steps < self.n_forwards)[:, None], seen, rebuilt)
 
     @property
@@ -58,11 +55,9 @@ class Rollout:
     @property
     def guided(self) -> Tensor:
         """(N,) bool: True for the rows whose reasoning was denoised under an anchored answer."""
-        return (
-            torch.zeros_like(self.n_forwards).bool()
-            if self.anchor is None
-            else (self.anchor != self.mask_id).any(1)
-        )
+        if self.anchor is None:
+            return torch.zeros_like(self.n_forwards).bool()
+        return (self.anchor != self.mask_id).any(1)
 
     @property
     def until_eos(self) -> Tensor:
@@ -73,22 +68,10 @@ class Rollout:
 
     def select(self, rows: Tensor) -> Rollout:
         """The rollout of some rows: `rows` is bool (N,) or int64 indices."""
-        picked = {
-            f: getattr(self, f)[rows]
-            for f in (
-                "prompt",
-                "prompt_mask",
-                "tokens",
-                "unmask_step",
-                "logprob",
-                "entropy",
-                "n_forwards",
-            )
-        }
-        by_step = {
-            f: None if getattr(self, f) is None else getattr(self, f)[:, rows]
-            for f in ("history", "predicted", "predicted_logprob")
-        }
-        return replace(
-            self, **picked, **by_step, anchor=None if self.anchor is None else self.anchor[rows]
-        )
+        picked = {}
+        for name, value in vars(self).items():
+            if name in BY_STEP and value is not None:
+                picked[name] = value[:, rows]
+            elif torch.is_tensor(value):
+                picked[name] = value[rows]
+        return replace(self, **picked)

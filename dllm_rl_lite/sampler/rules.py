@@ -1,7 +1,7 @@
 """Unmasking rules: which of the masked positions are revealed after a forward pass?
 
-A rule is a frozen record with one question to answer, `reveal(seen) -> (n, L) bool`. Ties go to the
-leftmost position.
+A rule is a frozen record with one question to answer, `reveal(seen) -> (n, L) bool`. Of equal
+positions the leftmost is taken.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class RuleInput:
     margin: Tensor  # (n, L) float32: probability of the likeliest token minus that of the second
     step_in_block: Tensor  # (n,) int64: forward passes spent on this block so far
     masked_at_start: Tensor  # (n,) int64: masked positions when the block began
-    n_blocks: int | torch.Tensor  # (n,) int64 where rows have blocks of different lengths
+    n_blocks: int | Tensor  # (n,) int64 if rows have blocks of different lengths
     generator: torch.Generator | None
 
 
@@ -37,17 +37,35 @@ class Rule:
         """Raise ValueError if the rule cannot work with this number of blocks."""
 
     def reveal(self, seen: RuleInput) -> Tensor:
+        """(n, L) bool: the active positions to write."""
         raise NotImplementedError
 
 
-def top(score: Tensor, allowed: Tensor, n: Tensor) -> Tensor:
-    """(n, L) bool: the n[i] highest scores of row i among the allowed positions; ties go to the
-    leftmost."""
-    order = score.masked_fill(~allowed, float("-inf")).argsort(dim=1, descending=True, stable=True)
-    rank = torch.empty_like(order).scatter(
-        1, order, torch.arange(order.shape[1], device=order.device).expand_as(order)
-    )
-    return (rank < n[:, None]) & allowed
+def top(key: Tensor, allowed: Tensor, count: Tensor) -> Tensor:
+    """The allowed positions with the highest keys; ties go to the leftmost.
+
+    Args:
+        key: (n, L) float.
+        allowed: (n, L) bool.
+        count: (n,) int64, how many of each row; all allowed ones if there are fewer.
+    Returns:
+        (n, L) bool.
+    """
+    order = key.masked_fill(~allowed, float("-inf")).argsort(dim=1, descending=True, stable=True)
+    rank = order.argsort(dim=1)
+    return (rank < count[:, None]) & allowed
+
+
+def _check_steps(steps: int, n_blocks: int) -> None:
+    if steps % n_blocks:
+        raise ValueError(f"steps {steps} must be a multiple of the number of blocks, {n_blocks}")
+
+
+def _uniform(seen: RuleInput) -> Tensor:
+    """(n, L) float32 noise in [0, 1), drawn on the generator's own device."""
+    shape = seen.active.shape
+    noise = torch.rand(shape, generator=seen.generator, device=seen.generator.device)
+    return noise.to(seen.active.device)
 
 
 ORDERS = ("confidence", "random", "entropy", "margin", "left_to_right")
@@ -78,38 +96,33 @@ class Schedule(Rule):
         return self.order == "random"
 
     def check(self, n_blocks: int) -> None:
-        if self.steps % n_blocks:
-            raise ValueError(
-                f"steps {self.steps} must be a multiple of the number of blocks, {n_blocks}"
-            )
+        _check_steps(self.steps, n_blocks)
 
-    def quota(self, step_in_block, masked_at_start, n_blocks: int):
+    def quota(
+        self,
+        step_in_block: int | Tensor,
+        masked_at_start: int | Tensor,
+        n_blocks: int | Tensor,
+    ) -> int | Tensor:
         """How many positions this step of the block reveals; ints or (n,) int64 tensors."""
         steps = self.steps // n_blocks
         return masked_at_start // steps + (step_in_block < masked_at_start % steps)
 
     def reveal(self, seen: RuleInput) -> Tensor:
-        return top(
-            self._score(seen),
-            seen.active,
-            self.quota(seen.step_in_block, seen.masked_at_start, seen.n_blocks),
-        )
+        count = self.quota(seen.step_in_block, seen.masked_at_start, seen.n_blocks)
+        return top(self._sort_key(seen), seen.active, count)
 
-    def _score(self, seen: RuleInput) -> Tensor:
+    def _sort_key(self, seen: RuleInput) -> Tensor:
+        """(n, L) float32: the highest are revealed first."""
         if self.order == "random":
-            g = seen.generator
-            return torch.rand(seen.active.shape, generator=g, device=g.device).to(
-                seen.active.device
-            )
+            return _uniform(seen)
+        if self.order == "entropy":
+            return -seen.entropy
+        if self.order == "margin":
+            return seen.margin
         if self.order == "left_to_right":
-            return (
-                -torch.arange(seen.active.shape[1], device=seen.active.device)
-                .expand(seen.active.shape)
-                .float()
-            )
-        return {"confidence": seen.logprob, "entropy": -seen.entropy, "margin": seen.margin}[
-            self.order
-        ]
+            return torch.zeros_like(seen.logprob)  # all tie, and ties go to the leftmost
+        return seen.logprob
 
 
 @dataclass(frozen=True)
@@ -121,12 +134,13 @@ class Threshold(Rule):
     n_min = 1
 
     def chance(self, logprob: Tensor) -> Tensor:
-        """Probability, 0 or 1, that a candidate of this log-confidence is revealed on its own
-        account; any shape."""
+        """1 if a candidate of this log-confidence is revealed on its own account, else 0; any
+        shape."""
         return (logprob.exp() >= self.tau).to(logprob.dtype)
 
     def reveal(self, seen: RuleInput) -> Tensor:
-        return (seen.active & (self.chance(seen.logprob) == 1)) | _surest(seen)
+        surest = top(seen.logprob, seen.active, torch.ones_like(seen.step_in_block))
+        return surest | (seen.active & (self.chance(seen.logprob) == 1))
 
 
 @dataclass(frozen=True)
@@ -141,7 +155,8 @@ class Factor(Rule):
     f: float = 1.0
 
     def reveal(self, seen: RuleInput) -> Tensor:
-        c = seen.logprob.exp().masked_fill(~seen.active, -1.0).sort(1, descending=True).values
+        confidence = seen.logprob.exp().masked_fill(~seen.active, -1.0)
+        c = confidence.sort(1, descending=True).values
         n = torch.arange(1, c.shape[1] + 1, device=c.device)
         holds = (c >= 0) & ((n + 1) * (1 - c) <= self.f)
         return top(seen.logprob, seen.active, holds.sum(1).clamp(min=1))
@@ -152,7 +167,7 @@ class Gate(Rule):
     """TA-GRPO-d's stochastic confidence gate: reveal j with probability (max(c_j - tau, 0) / (1 -
     tau)) ** kappa.
 
-    Where fewer than n_min are revealed, the surest of the others make up the number.
+    If fewer than n_min are revealed, the surest of the others make up the number.
     """
 
     tau: float = 0.7
@@ -168,15 +183,12 @@ class Gate(Rule):
         """Probability that a candidate of this log-confidence passes the gate; any shape,
         differentiable."""
         above = (logprob.exp() - self.tau).clamp(min=0) / (1 - self.tau)
-        tiny = torch.finfo(
-            above.dtype
-        ).tiny  # at 0 the slope of a power below 1 is infinite, and infinity times 0 is NaN
+        # at 0 the slope of a power below 1 is infinite, and infinity times 0 is NaN
+        tiny = torch.finfo(above.dtype).tiny
         return torch.where(above > 0, above.clamp(min=tiny) ** self.kappa, 0.0)
 
     def reveal(self, seen: RuleInput) -> Tensor:
-        p = self.chance(seen.logprob)
-        g = seen.generator
-        chosen = seen.active & (torch.rand(p.shape, generator=g, device=g.device).to(p.device) < p)
+        chosen = seen.active & (_uniform(seen) < self.chance(seen.logprob))
         missing = (self.n_min - chosen.sum(1)).clamp(min=0)
         return chosen | top(seen.logprob, seen.active & ~chosen, missing)
 
@@ -201,15 +213,18 @@ class RunningConfidence(Rule):
         if self.steps < 1 or self.keep not in ("latest", "max"):
             raise ValueError(f"need steps >= 1 and keep 'latest' or 'max', got {self}")
 
-    check = Schedule.check
+    def check(self, n_blocks: int) -> None:
+        _check_steps(self.steps, n_blocks)
 
     def reveal(self, seen: RuleInput) -> Tensor:
         return seen.active
 
     def update(self, running: Tensor, logprob: Tensor, written: Tensor) -> Tensor:
         """Running log-confidence (n, L) after this step; inf where nothing was ever written."""
-        known = torch.maximum(running, logprob) if self.keep == "max" else logprob
-        return torch.where(written, torch.where(running.isinf(), logprob, known), running)
+        latest = logprob
+        if self.keep == "max":
+            latest = torch.where(running.isinf(), logprob, torch.maximum(running, logprob))
+        return torch.where(written, latest, running)
 
     def remask(self, running: Tensor, seen: RuleInput) -> Tensor:
         """(n, L) bool: the positions to withdraw; floor(m (S - s - 1) / S) of the m that the block
@@ -217,7 +232,3 @@ class RunningConfidence(Rule):
         steps = self.steps // seen.n_blocks
         owed = seen.masked_at_start * (steps - seen.step_in_block - 1) // steps
         return top(-running, ~running.isinf(), owed)
-
-
-def _surest(seen: RuleInput) -> Tensor:
-    return top(seen.logprob, seen.active, torch.ones_like(seen.step_in_block))

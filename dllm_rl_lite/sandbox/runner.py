@@ -1,8 +1,8 @@
 """Run generated code where it can do no harm, and find out whether it is right where it cannot lie.
 
-Two processes a program. The *candidate* runs the generated code and answers calls. The *judge* runs
-the tests: in place of the program's functions it holds names for them, and asks. Values cross by
-value, verdicts are formed in the judge alone, so no program earns anything by ending early,
+Two processes per program. The *candidate* runs the generated code and answers calls. The *judge*
+runs the tests: in place of the program's functions it holds names for them, and asks. Values cross
+by value, verdicts are formed in the judge alone, so no program earns anything by ending early,
 patching an assertion, or returning objects that are equal to everything.
 
 Both processes are walled in. Level "bubblewrap": namespaces of their own (no network, no foreign
@@ -18,60 +18,49 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-from pathlib import Path
 
 from ..names import unknown
+from .children import SOURCE, child_process, pipe
 
 LEVELS = ("bubblewrap", "limits")
-SOURCE = Path(__file__).parent / "inside"
-START = (
-    "import sys; sys.path.append({where!r}); from inside.{role} import main; sys.path.pop(); main()"
-)
-# PYTHONHASHSEED: sets of strings have the same order in every run, so a verdict does not depend on
-# chance.
-ENVIRONMENT = {"PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"}
-ASIDE = {
-    "antigravity",
-    "this",
-    "idlelib",
-    "turtle",
-    "turtledemo",
-    "tkinter",
-    "test",
-}  # they do something when imported
+# They do something when imported.
+ASIDE = {"antigravity", "this", "idlelib", "turtle", "turtledemo", "tkinter", "test"}
+# Modules that others import only when a function of theirs is called.
 LATER = {
     "collections": ("heapq", "copy"),
     "datetime": ("_strptime",),
     "time": ("_strptime",),
     "functools": ("typing", "weakref"),
-}  # modules that others import only when a function of theirs is called
+}
+# The module names of `import a, b as c` and of `from a import b, c as d`.
+IMPORT_LINE = re.compile(
+    r"^[ \t]*(?:import[ \t]+([\w., \t]+)|from[ \t]+([\w.]+)[ \t]+import\b([\w, \t]*))", re.M
+)
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Of each of the two processes of a program."""
+    """What each of the two processes of a program may use."""
 
     seconds: int = 5  # of processor time, at least 1
     wall: float = 15.0  # seconds from start to end of both
     memory: int = 512 * 2**20  # bytes of address space
-    file: int = (
-        2**20
-    )  # bytes of a file in the scratch folder; without namespaces nothing can be written
+    # Bytes of a file in the scratch folder; without namespaces nothing can be written.
+    file: int = 2**20
 
     def __post_init__(self):
         if self.seconds < 1 or self.wall <= 0 or self.memory < 2**26 or self.file < 0:
             raise ValueError(
-                f"{self}: seconds must be at least 1, wall positive, memory at least {2**26} bytes, "
-                "file not negative"
+                f"{self}: seconds must be at least 1, wall positive, "
+                f"memory at least {2**26} bytes, file not negative"
             )
 
 
@@ -80,13 +69,12 @@ class Program:
     """Generated code and what it must pass."""
 
     code: str  # what was generated
-    tests: tuple[str, ...]  # statements; a test is passed where it raises nothing
-    names: tuple[
-        str, ...
-    ]  # of the code's functions and classes, as tests and setup use them; no others are looked at
+    tests: tuple[str, ...]  # statements; a test is passed if it raises nothing
+    # The code's functions and classes, as tests and setup use them; no others are looked at.
+    names: tuple[str, ...]
     setup: str = ""  # run once before the tests, which see its names; it may use the code's
-    # run before the code's names are defined, in the tests' process: helpers that a name may
-    # replace
+    # Run before the code's names are defined, in the tests' process: helpers that a name may
+    # replace.
     before: str = ""
 
     def __post_init__(self):
@@ -100,7 +88,7 @@ class Outcome:
 
     passed: tuple[bool, ...]  # by test
     level: str  # the walls that it ran behind; gaps(level) says what they do not stop
-    error: str  # what the first test that was not passed raised, or "" where all were
+    error: str  # what the first test that was not passed raised, or "" if all were
     seconds: float  # from start to end
 
     @property
@@ -111,7 +99,7 @@ class Outcome:
 def run_programs(
     programs: Sequence[Program], level: str = "auto", limits: Limits | None = None
 ) -> list[Outcome]:
-    """Run programs against their tests, one at a time for each processor; equal programs run once,
+    """Run programs against their tests, one at a time per processor; equal programs run once,
     across calls too.
 
     Args:
@@ -119,15 +107,19 @@ def run_programs(
         level: "bubblewrap", "limits", or "auto" for the best that works here.
         limits: of each process; by default Limits().
     Returns:
-        one Outcome a program, in order. No process is left when it returns.
-    Raises ValueError for an unknown level and RuntimeError for one that does not work here.
+        one Outcome per program, in order. No process is left when it returns.
+    Raises:
+        ValueError: for an unknown level.
+        RuntimeError: for a level that does not work here.
     """
-    level = best_level() if level == "auto" else level
+    if level == "auto":
+        level = best_level()
     walls(level)
+    limits = limits or Limits()
 
     def one(program: Program) -> Outcome:
         try:
-            return _finished(program, level, limits or Limits())
+            return _finished(program, level, limits)
         except TimeoutError as late:
             return late.args[0]
 
@@ -162,16 +154,16 @@ def walls(level: str) -> dict[str, bool]:
     """Which of a level's walls stand on this machine, found by running a program: "filtered",
     "dropped".
 
-    Raises ValueError for an unknown level and RuntimeError, with the reason, where the level does
-    not work.
+    Raises:
+        ValueError: for an unknown level.
+        RuntimeError: with the reason, if the level does not work.
     """
     if level not in LEVELS:
         raise ValueError(unknown("level", level, LEVELS))
     if level == "bubblewrap" and not shutil.which("bwrap"):
         raise RuntimeError("bubblewrap (bwrap) is not installed: install it, or use level='limits'")
-    compileall.compile_dir(
-        SOURCE, quiet=2
-    )  # children start faster; nothing is lost where the folder cannot be written
+    # Children start faster; nothing is lost if the folder cannot be written.
+    compileall.compile_dir(SOURCE, quiet=2)
     program = Program("def f(x): return x + 1", ("assert f(1) == 2",), ("f",))
     outcome, state = _run(program, level, Limits(seconds=20, wall=60))
     if not outcome.correct or state is None:
@@ -195,24 +187,23 @@ def gaps(level: str) -> tuple[str, ...]:
         found.append(f"what namespaces would: resource limits{also} stand alone")
     if not state["filtered"]:
         found.append("system calls are not filtered")
-        if level == "limits":
-            found += [
-                "looking up names, sizes and owners of files, and removing, renaming or linking what its user may"
-            ]
-            found += (
-                []
-                if state["dropped"]
-                else ["signals to other processes of the same user, the caller among them"]
-            )
-        elif os.geteuid() == 0:
-            found.append(
-                "starting many processes, until the wall-clock limit: the kernel does not count those of root"
-            )
+    if level == "limits" and not state["filtered"]:
+        found.append(
+            "looking up names, sizes and owners of files, and removing, renaming or linking what "
+            "its user may"
+        )
+        if not state["dropped"]:
+            found.append("signals to other processes of the same user, the caller among them")
+    if level == "bubblewrap" and not state["filtered"] and os.geteuid() == 0:
+        found.append(
+            "starting many processes, until the wall-clock limit: the kernel does not count those "
+            "of root"
+        )
     return tuple(found)
 
 
 def _run(program: Program, level: str, limits: Limits) -> tuple[Outcome, dict | None]:
-    """One program; also which walls stood, or None where the judge did not say so."""
+    """One program; also which walls stood, or None if the judge did not say so."""
     start = time.monotonic()
     common = {
         "limits": asdict(limits),
@@ -220,150 +211,60 @@ def _run(program: Program, level: str, limits: Limits) -> tuple[Outcome, dict | 
         "imports": imports(program),
     }
     with ExitStack() as stack:
-        ends = [
-            end for _ in range(2) for end in os.pipe()
-        ]  # judge to candidate, candidate to judge
-        stack.callback(lambda: [os.close(end) for end in ends])
-        candidate = stack.enter_context(_child("candidate", level, (ends[0], ends[3])))
-        judge = stack.enter_context(_child("judge", level, (ends[2], ends[1])))
+        pipes = stack.enter_context(ExitStack())
+        calls_out, calls_in = pipe(pipes)  # judge to candidate
+        answers_out, answers_in = pipe(pipes)  # candidate to judge
+        candidate = stack.enter_context(child_process("candidate", level, (calls_out, answers_in)))
+        judge = stack.enter_context(child_process("judge", level, (answers_out, calls_in)))
+        code = {**common, "code": program.code, "read": calls_out, "write": answers_in}
         with suppress(BrokenPipeError):  # it did not start: the judge will hear so
-            candidate.stdin.write(
-                json.dumps(
-                    {**common, "code": program.code, "read": ends[0], "write": ends[3]}
-                ).encode()
-            )
+            candidate.stdin.write(json.dumps(code).encode())
             candidate.stdin.close()
-        job = {
+        tests = {
             **common,
             "tests": program.tests,
             "names": program.names,
             "setup": program.setup,
             "before": program.before,
-            "read": ends[2],
-            "write": ends[1],
+            "read": answers_out,
+            "write": calls_in,
         }
-        while ends:
-            os.close(ends.pop())  # so that each child hears when the other is gone
+        pipes.close()  # so that each child hears when the other is gone
         try:
-            text, _ = judge.communicate(json.dumps(job).encode(), timeout=limits.wall)
+            text, _ = judge.communicate(json.dumps(tests).encode(), timeout=limits.wall)
             ending = "the tests' process ended early"
         except subprocess.TimeoutExpired as late:
-            text, ending = late.output or b"", f"not finished within {limits.wall} s"
-    lines = [
-        json.loads(line) for line in text.split(b"\n")[:-1]
-    ]  # what follows the last line end was cut off
-    errors = [*lines[1:], *[ending] * (len(program.tests) + 1 - max(len(lines), 1))]
+            text = late.output or b""
+            ending = f"not finished within {limits.wall} s"
+    *complete, _ = text.split(b"\n")  # what follows the last line end was cut off
+    state, *errors = [json.loads(line) for line in complete] or [None]
+    errors += [ending] * (len(program.tests) - len(errors))
     outcome = Outcome(
-        tuple(e == "" for e in errors),
-        level,
-        next((e for e in errors if e), ""),
-        time.monotonic() - start,
+        passed=tuple(error == "" for error in errors),
+        level=level,
+        error=next(filter(None, errors), ""),
+        seconds=time.monotonic() - start,
     )
-    return outcome, lines[0] if lines else None
+    return outcome, state
 
 
 def imports(program: Program) -> list[str]:
-    """The standard modules that a program and its tests import: they are loaded before the walls
-    fall."""
+    """The standard modules that a program and its tests import: they are loaded before the sandbox
+    is locked."""
     text = "\n".join((program.code, program.before, program.setup, *program.tests))
     found = []
-    lines = r"^[ \t]*(?:import[ \t]+([\w., \t]+)|from[ \t]+([\w.]+)[ \t]+import\b([\w, \t]*))"
-    for names, home, members in re.findall(lines, text, re.M):
-        listed = [re.split(r"\s+as\s+", name.strip())[0] for name in (names or members).split(",")]
-        found += [f"{home}.{name}" for name in listed if name] + [home] if home else listed
-    found += [later for name in found for later in LATER.get(name.partition(".")[0], ())]
-    roots = {name: name.partition(".")[0] for name in dict.fromkeys(found)}
-    return [
-        name
-        for name, root in roots.items()
-        if root in sys.stdlib_module_names and root not in ASIDE
-    ]
+    for modules, home, members in IMPORT_LINE.findall(text):
+        for part in (modules or members).split(","):
+            name = re.split(r"\s+as\s+", part.strip())[0]
+            if home and name:
+                name = f"{home}.{name}"
+            found.append(name)
+        found.append(home)
+    for name in found.copy():
+        found += LATER.get(_root(name), ())
+    wanted = sys.stdlib_module_names - ASIDE
+    return [name for name in dict.fromkeys(found) if _root(name) in wanted]
 
 
-@contextmanager
-def _child(role: str, level: str, ends: tuple[int, int]) -> Iterator[subprocess.Popen]:
-    """A process that waits for its job; on the way out it is killed and reaped, with everything
-    that it started."""
-    wrapped = level == "bubblewrap"
-    where = "/" if wrapped else str(SOURCE.parent)
-    command = [
-        os.path.realpath(sys.executable),
-        "-P",
-        "-s",
-        "-S",
-        "-c",
-        START.format(where=where, role=role),
-    ]
-    told, tell = os.pipe()
-    with os.fdopen(told, "rb") as news:
-        try:
-            child = subprocess.Popen(
-                _bubblewrap(tell) + command if wrapped else command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE if role == "judge" else subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                cwd="/",
-                env=ENVIRONMENT,
-                start_new_session=True,
-                pass_fds=(*ends, tell) if wrapped else ends,
-            )
-        finally:
-            os.close(tell)
-        try:
-            # Read before any generated code is handed over, so it is bubblewrap itself that names
-            # the process to kill.
-            inside = json.loads(news.read() or "{}").get("child-pid") if wrapped else None
-            yield child
-        finally:
-            _end(child, inside)
-
-
-def _end(child: subprocess.Popen, inside: int | None) -> None:
-    """Kill a child, reap it and close its pipes. `inside` is the first process of its namespace:
-    with it all others end, and bubblewrap, which reaps it, ends too."""
-    with suppress(ProcessLookupError):
-        if child.poll() is None:
-            os.kill(inside, signal.SIGKILL) if inside else os.killpg(child.pid, signal.SIGKILL)
-    try:
-        child.wait(timeout=10)
-    except subprocess.TimeoutExpired:
-        os.killpg(child.pid, signal.SIGKILL)
-        child.wait()
-    for pipe in (child.stdin, child.stdout):
-        with suppress(BrokenPipeError):
-            if pipe:
-                pipe.close()
-
-
-def _bubblewrap(tell: int) -> list[str]:
-    """The command that starts another in namespaces of its own, and tells its process number on a
-    descriptor."""
-    # No /proc, no /dev, no /etc, no home; a base Python within a home is bound alone.
-    seen = ("/usr", "/lib", "/lib64", "/etc/ld.so.cache", sys.base_prefix, sys.base_exec_prefix)
-    binds = [word for path in dict.fromkeys(seen) for word in ("--ro-bind-try", path, path)]
-    return [
-        "bwrap",
-        "--unshare-all",
-        "--as-pid-1",
-        "--die-with-parent",
-        "--uid",
-        "65534",
-        "--gid",
-        "65534",
-        "--cap-drop",
-        "ALL",
-        *binds,
-        "--ro-bind",
-        str(SOURCE),
-        "/inside",
-        "--size",
-        str(16 * 2**20),
-        "--tmpfs",
-        "/scratch",
-        "--remount-ro",
-        "/",
-        "--chdir",
-        "/scratch",
-        "--info-fd",
-        str(tell),
-    ]
+def _root(module: str) -> str:
+    return module.partition(".")[0]

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
+import math
+from collections.abc import Iterable
+
 import matplotlib.pyplot as plt
+import pandas as pd
 
 from ..evaluation import t_interval
 from ..names import unknown
 
-CYCLE = [
-    "#0072B2",
-    "#D55E00",
-    "#009E73",
-    "#CC79A7",
-    "#E69F00",
-    "#56B4E9",
-]  # Okabe and Ito's, colour-blind safe
+# Okabe and Ito's, colour-blind safe
+CYCLE = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]
+# The colours of what this course publishes; any other label takes one of CYCLE.
 METHOD_COLOURS = {
     "base": "#6B6B6B",
     "diffu-grpo": "#D55E00",
@@ -29,119 +29,131 @@ METHOD_COLOURS = {
     "ag-agrpo": "#44AA99",
     "ta-agrpo": "#999933",
     "ag-ta-grpo": "#000000",
-    "other": "#009E73",
-}  # fallback
+}
+OTHER = "#009E73"  # of dots that are no method's
+
+
+def colours(labels: Iterable[str]) -> dict[str, str]:
+    """label -> colour: a known method's own, for others the next one of CYCLE that is free."""
+    found = {label: METHOD_COLOURS.get(label) for label in labels}
+    free = itertools.cycle([c for c in CYCLE if c not in found.values()] or CYCLE)
+    return {label: colour or next(free) for label, colour in found.items()}
 
 
 def curves(
     runs: dict[str, list[list[dict]]],
     column: str,
     x: str = "step",
-    ax=None,
+    ax: plt.Axes | None = None,
     ylabel: str | None = None,
     percent: bool = False,
-    title: str | None = None,
+    title: str = "",
 ) -> plt.Axes:
-    """Learning curves: each seed thin, their mean thick, a 95 % interval as a band; returns the
-    axes.
+    """Learning curves: each seed thin, their mean thick, a 95 % interval as a band.
 
-    runs: label -> one list of log rows per seed; rows without a value (None, "", missing) are
-    skipped; a label that METHOD_COLOURS knows gets its colour. column, x: names of log columns.
-    percent: show 100 times the value. With two seeds or more the band is Student's t interval of
-    the mean over seeds, at the x that all seeds have. A single run has a band only for
-    "eval_accuracy": its eval_low and eval_high, over problems. A band much taller than the curves
-    runs off the picture. Raises ValueError for no runs, a run without values, or seeds that share
-    no x.
+    With two seeds or more the band is Student's t interval of the mean over seeds, at the x that
+    all seeds have. A single run has a band only for "eval_accuracy": its eval_low and eval_high,
+    over problems. A band much taller than the curves runs off the picture.
+
+    Args:
+        runs: label -> one list of log rows per seed; rows without a value (None, "", missing) are
+            skipped.
+        column: name of the log column to draw.
+        x: name of the log column to draw it over.
+        ax: where to draw; None: a new figure.
+        ylabel: None: the name of the column.
+        percent: show 100 times the value.
+        title: stands above the axes.
+    Returns:
+        The axes.
+    Raises:
+        ValueError: for no runs, a run without values, or seeds that share no x.
     """
     if not runs or not all(runs.values()):
         raise ValueError("nothing to draw: runs must map each label to a list of at least one run")
     ax = ax or plt.subplots(layout="constrained")[1]
-    free = [c for c in CYCLE if c not in {METHOD_COLOURS.get(label) for label in runs}]
-    scale, over = 100 if percent else 1, set()
+    colour_of = colours(runs)
+    scale = 100 if percent else 1
+    banded = set()  # what the bands are over
     for label, seeds in runs.items():
-        colour = METHOD_COLOURS.get(label) or (free.pop(0) if free else METHOD_COLOURS["other"])
-        points = [_points(label, rows, column, x, scale) for rows in seeds]
-        name, mean, band = label, points[0], {}
+        colour = colour_of[label]
+        points = [scale * _points(label, rows, column, x) for rows in seeds]
+        line = points[0]
+        name = label
         if len(seeds) > 1:
             for seed in points:
-                ax.plot(list(seed), list(seed.values()), color=colour, linewidth=0.7, alpha=0.5)
-            mean, band = _over_seeds(label, points, x)
+                ax.plot(seed.index, seed["mean"], color=colour, linewidth=0.7, alpha=0.5)
+            line = _over_seeds(label, points, x)
             name = f"{label} (mean of {len(seeds)} seeds)"
-        elif column == "eval_accuracy":
-            band = _own_interval(seeds[0], x, scale)
-        over |= {"seeds" if len(seeds) > 1 else "problems"} if band else set()
-        ax.plot(
-            list(mean),
-            list(mean.values()),
-            color=colour,
-            linewidth=2.2,
-            label=name,
-            markersize=4,
-            marker="o" if len(mean) < 25 else None,
-        )
-        if band:
+        style = {"linewidth": 2.2, "markersize": 4, "marker": "o" if len(line) < 25 else None}
+        ax.plot(line.index, line["mean"], color=colour, label=name, **style)
+        band = line.dropna()
+        if "low" in band and len(band):
             ax.fill_between(
-                list(band), *zip(*band.values(), strict=True), color=colour, alpha=0.18, linewidth=0
+                band.index, band["low"], band["high"], color=colour, alpha=0.18, linewidth=0
             )
-    _view(ax, percent)
-    own = column.replace("_", " ") + (" (%)" if percent else "")
-    ax.set(xlabel=x.replace("_", " "), ylabel=own if ylabel is None else ylabel)
-    ax.set_title(title or "", loc="left")
-    ax.legend(title=f"band: 95 % interval over {' or '.join(sorted(over))}" if over else None)
+            banded.add("seeds" if len(seeds) > 1 else "problems")
+    _limit_view(ax, percent)
+    if ylabel is None:
+        ylabel = column.replace("_", " ") + (" (%)" if percent else "")
+    ax.set(xlabel=x.replace("_", " "), ylabel=ylabel)
+    ax.set_title(title, loc="left")
+    over = " or ".join(sorted(banded))
+    ax.legend(title=f"band: 95 % interval over {over}" if over else None)
     return ax
 
 
-def _over_seeds(label: str, points: list[dict[float, float]], x: str) -> tuple[dict, dict]:
-    """x -> mean, and x -> (low, high) of its interval, where every seed has a value."""
-    found = {
-        v: t_interval([p[v] for p in points]) for v in points[0] if all(v in p for p in points)
-    }
-    if not found:
+def _points(label: str, rows: list[dict], column: str, x: str) -> pd.DataFrame:
+    """The rows that have a value, by x: `mean`, the value, and for an evaluation `low` and
+    `high`."""
+    names = {x: x, column: "mean"}
+    if column == "eval_accuracy":
+        names |= {"eval_low": "low", "eval_high": "high"}
+    table = pd.DataFrame(rows).reindex(columns=names).apply(pd.to_numeric).rename(columns=names)
+    table = table.dropna(subset=[x, "mean"]).drop_duplicates(x, keep="last")
+    if table.empty:
+        known = {name for row in rows for name in row if row[name] not in (None, "")}
+        wanted = x if column in known and x not in known else column
+        raise ValueError(f"no row of {label!r} has a value: " + unknown("column", wanted, known))
+    return table.set_index(x).sort_index()
+
+
+def _over_seeds(label: str, seeds: list[pd.DataFrame], x: str) -> pd.DataFrame:
+    """Mean and interval over seeds, at each x that all of them have."""
+    shared = pd.concat([seed["mean"] for seed in seeds], axis=1, join="inner")
+    if shared.empty:
         raise ValueError(f"the seeds of {label!r} share no value of {x!r}, so they have no mean")
-    return {v: m for v, (m, _) in found.items()}, {
-        v: (m - half, m + half) for v, (m, half) in found.items()
-    }
+    found = [t_interval(values) for values in shared.to_numpy().tolist()]
+    table = pd.DataFrame(found, index=shared.index, columns=["mean", "half"])
+    return table.assign(low=table["mean"] - table["half"], high=table["mean"] + table["half"])
 
 
-def _view(ax, percent: bool) -> None:
-    """Let no band be more than half as high again as the curves, and show no share beyond 0 and
+def _limit_view(ax: plt.Axes, percent: bool) -> None:
+    """Show at most half of the curves' height above and below them, and no share beyond 0 and
     100."""
-    values = [v for line in ax.lines for v in line.get_ydata()]
+    values = [value for line in ax.lines for value in line.get_ydata()]
     low, high = min(values), max(values)
     room = (high - low) / 2 or max(abs(high), 1.0)
-    bottom, top = max(ax.get_ylim()[0], low - room), min(ax.get_ylim()[1], high + room)
-    ax.set_ylim(max(bottom, -2) if percent else bottom, min(top, 102) if percent else top)
-
-
-def _points(label: str, rows: list[dict], column: str, x: str, scale: float) -> dict[float, float]:
-    """x -> scale * value of the rows that have both."""
-    points = {float(r[x]): scale * float(r[column]) for r in rows if _has(r, x, column)}
-    if not points:
-        known = {name for row in rows for name in row if _has(row, name)}
-        wanted = next((name for name in (column, x) if name not in known), column)
-        raise ValueError(f"no row of {label!r} has a value: " + unknown("column", wanted, known))
-    return dict(sorted(points.items()))
-
-
-def _own_interval(rows: list[dict], x: str, scale: float) -> dict[float, tuple[float, float]]:
-    return {
-        float(r[x]): (scale * float(r["eval_low"]), scale * float(r["eval_high"]))
-        for r in rows
-        if _has(r, x, "eval_accuracy", "eval_low", "eval_high")
-    }
-
-
-def _has(row: dict, *columns: str) -> bool:
-    return all(row.get(c) not in (None, "") for c in columns)
+    bottom, top = ax.get_ylim()
+    least, most = (-2, 102) if percent else (-math.inf, math.inf)
+    ax.set_ylim(max(bottom, low - room, least), min(top, high + room, most))
 
 
 def intervals(
-    points: dict[str, tuple[float, float, float]], ax=None, xlabel: str | None = None
+    points: dict[str, tuple[float, float, float]],
+    ax: plt.Axes | None = None,
+    xlabel: str = "value and its interval",
 ) -> plt.Axes:
-    """Horizontal dots with error bars, top to bottom: label -> (value, low, high), all in the unit
-    of the axis.
+    """Horizontal dots with error bars, top to bottom.
 
-    Raises ValueError for no points, or one whose value is not within its interval.
+    Args:
+        points: label -> (value, low, high), all in the unit of the axis.
+        ax: where to draw; None: a new figure.
+        xlabel: stands below the axis.
+    Returns:
+        The axes.
+    Raises:
+        ValueError: for no points, or one whose value is not within its interval.
     """
     if not points:
         raise ValueError("nothing to draw: points is empty")
@@ -151,21 +163,21 @@ def intervals(
             raise ValueError(
                 f"{label!r}: need low <= value <= high, got value {value}, low {low}, high {high}"
             )
-        ax.errorbar(
-            value,
-            y,
-            xerr=[[value - low], [high - value]],
-            fmt="o",
-            markersize=7,
-            capsize=4,
-            linewidth=2,
-            color=METHOD_COLOURS.get(label, METHOD_COLOURS["other"]),
-        )
-    ax.set(
-        yticks=range(len(points)),
-        yticklabels=list(points),
-        ylim=(len(points) - 0.5, -0.5),
-        xlabel=xlabel or "value and its interval",
-    )
+        dot(ax, y, value, low, high, colour=METHOD_COLOURS.get(label, OTHER))
+    list_rows(ax, list(points))
+    ax.set_xlabel(xlabel)
     ax.grid(False, axis="y")
     return ax
+
+
+def dot(
+    ax: plt.Axes, y: float, value: float, low: float | None, high: float | None, colour: str
+) -> None:
+    """A horizontal dot, with an error bar if it has an interval."""
+    error = None if low is None else [[value - low], [high - value]]
+    ax.errorbar(value, y, xerr=error, fmt="o", markersize=7, capsize=4, linewidth=2, color=colour)
+
+
+def list_rows(ax: plt.Axes, labels: list[str]) -> None:
+    """Name the rows of dots, the first on top."""
+    ax.set(yticks=range(len(labels)), yticklabels=labels, ylim=(len(labels) - 0.5, -0.5))

@@ -6,9 +6,11 @@ frame is the finished text. Nothing in this folder computes a result: what is dr
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import matplotlib.pyplot as plt
+import numpy as np
 import torch
 from matplotlib.colors import LinearSegmentedColormap, Normalize, to_hex
 from matplotlib.patches import Rectangle
@@ -20,12 +22,9 @@ from .tables import shorten
 CONFIDENCE = LinearSegmentedColormap.from_list(
     "confidence", plt.get_cmap("YlGnBu")([i / 22 for i in range(1, 11)])
 )
-NEW, GIVEN, EMPTY = (
-    "#D55E00",
-    "#DDDDDD",
-    "#F6F6F6",
-)  # outline of new cells; backgrounds of given and masked cells
-MASK, END, SYMBOLS = "·", "∎", str.maketrans({" ": "␣", "\n": "↵", "\t": "⇥", "\r": "↵"})
+NEW, GIVEN, EMPTY = "#D55E00", "#DDDDDD", "#F6F6F6"  # outline of new cells; backgrounds
+MASK, END = "·", "∎"
+SYMBOLS = str.maketrans({" ": "␣", "\n": "↵", "\t": "⇥", "\r": "↵"})
 
 
 def frames(rollout: Rollout, row: int = 0) -> Tensor:
@@ -42,9 +41,8 @@ def frames(rollout: Rollout, row: int = 0) -> Tensor:
 
 def cell_text(rollout: Rollout, tokenizer, token: int) -> str:
     """One token as visible text: masks, ends of sequence and white space as symbols."""
-    if token in (rollout.mask_id, rollout.eos_id):
-        return MASK if token == rollout.mask_id else END
-    return tokenizer.decode([token]).translate(SYMBOLS) or "�"
+    special = {rollout.mask_id: MASK, rollout.eos_id: END}
+    return special.get(token) or tokenizer.decode([token]).translate(SYMBOLS) or "�"
 
 
 def prompt_text(rollout: Rollout, tokenizer, row: int, width: int = 90) -> str:
@@ -57,25 +55,18 @@ def prompt_text(rollout: Rollout, tokenizer, row: int, width: int = 90) -> str:
 def kinds(rollout: Rollout, row: int = 0) -> list[list[str]]:
     """T + 1 lists of L letters: m masked, g given (anchored), w withdrawn later, e end of sequence,
     k any other."""
-    reveal, last = rollout.unmask_step[row].tolist(), int(rollout.n_forwards[row])
-
-    def kind(k: int, i: int, token: int) -> str:
-        if token == rollout.mask_id or reveal[i] < 0:
-            return "m" if token == rollout.mask_id else "g"
-        if k <= reveal[i] and k < last:
-            # shown before the pass that wrote it for good: a re-masking rule took this one back
-            return "w"
-        return "e" if token == rollout.eos_id else "k"
-
-    return [
-        [kind(k, i, t) for i, t in enumerate(ids)]
-        for k, ids in enumerate(frames(rollout, row).tolist())
-    ]
+    tokens = frames(rollout, row).numpy()
+    reveal = rollout.unmask_step[row].cpu().numpy()
+    frame = np.arange(len(tokens))[:, None]
+    # A token that is shown before the pass that wrote it for good: a re-masking rule took it back.
+    withdrawn = (frame <= reveal) & (frame < len(tokens) - 1)
+    first_that_holds = [tokens == rollout.mask_id, reveal < 0, withdrawn, tokens == rollout.eos_id]
+    return np.select(first_that_holds, ["m", "g", "w", "e"], default="k").tolist()
 
 
 def backgrounds(rollout: Rollout, row: int = 0) -> list[str]:
-    """L hex colours: the confidence each final token was revealed with, to two decimals (so bytes
-    do not waver)."""
+    """L hex colours: the confidence each final token was revealed with, to two decimals (so the
+    output is reproducible)."""
     return [to_hex(CONFIDENCE(round(math.exp(x), 2))) for x in rollout.logprob[row].tolist()]
 
 
@@ -90,60 +81,50 @@ def filmstrip(
     """Draw how one text came about: a line of cells per frame, new tokens outlined, coloured by
     their confidence.
 
-    steps: frames to show, increasing, in 0..T: k is what step k saw, T the finished text. None: at
-    most `max_frames`, evenly spread, first and last among them. title: a line above the prompt.
-    Returns a closed figure: as a cell's last expression it is displayed once. A cell is outlined
-    where it differs from the line above (in the first line: from the frame before). The text of
-    cell i in frame k has gid "cell k i".
-    Raises ValueError for a row or step that does not exist, or max_frames < 2.
+    A cell is outlined if it differs from the line above (in the first line: from the frame before).
+    The text of cell i in frame k has gid "cell k i".
+
+    Args:
+        rollout: one or more texts.
+        tokenizer: the model's.
+        row: which text.
+        steps: frames to show, increasing, in 0..T: k is what step k saw, T the finished text. None:
+            at most `max_frames`, evenly spread, first and last among them.
+        title: a line above the prompt.
+        max_frames: at least 2.
+    Returns:
+        A closed figure: as a cell's last expression it is displayed once.
+    Raises:
+        ValueError: for a row or step that does not exist, or max_frames < 2.
     """
-    ids, letters, colours = (
-        frames(rollout, row).tolist(),
-        kinds(rollout, row),
-        backgrounds(rollout, row),
-    )
+    ids = frames(rollout, row).tolist()
+    letters = kinds(rollout, row)
+    colours = backgrounds(rollout, row)
     shown = _chosen(len(ids) - 1, steps, max_frames)
-    texts = {k: [cell_text(rollout, tokenizer, t) for t in ids[k]] for k in shown}
-    order = [str(s) if s >= 0 else "–" for s in rollout.unmask_step[row].tolist()]
-    widths = [
-        1 + max(1.0, 0.8 * len(order[i]), *(len(texts[k][i]) for k in shown))
-        for i in range(len(order))
-    ]
-    left = [sum(widths[:i]) for i in range(len(widths) + 1)]  # cell edges, in characters
-    font = min(10.0, max(6.0, 10 * 120 / left[-1]))
-    fig, ax = _strip_axes(left[-1], len(shown), font)
+    texts = {k: [cell_text(rollout, tokenizer, token) for token in ids[k]] for k in shown}
+    order = [str(step) if step >= 0 else "–" for step in rollout.unmask_step[row].tolist()]
+    columns = zip(order, *texts.values(), strict=True)
+    widths = [1 + max(1.0, 0.8 * len(number), *map(len, cells)) for number, *cells in columns]
+    edges = [0, *itertools.accumulate(widths)]  # of the columns, in characters
+    font = min(10.0, max(6.0, 10 * 120 / edges[-1]))
+    fig, ax = _strip_axes(edges[-1], len(shown), font)
+    above = ids[max(shown[0] - 1, 0)]
     for y, k in enumerate(shown):
-        before = ids[shown[y - 1]] if y else ids[max(k - 1, 0)]
         _row_name(ax, y + 0.5, f"before step {k}" if k < len(ids) - 1 else "finished")
         for i, letter in enumerate(letters[k]):
-            new = ids[k][i] != before[i] and letter != "m"
-            _cell(
-                ax,
-                left[i],
-                y,
-                widths[i],
-                texts[k][i],
-                letter,
-                colours[i],
-                new,
-                font,
-                f"cell {k} {i}",
-            )
-    _row_name(ax, len(shown) + 0.3, "unmask_step")
-    for i, text in enumerate(order):
-        ax.text(
-            (left[i] + left[i + 1]) / 2,
-            len(shown) + 0.3,
-            text,
-            ha="center",
-            va="center",
-            fontsize=0.72 * font,
-            color="#555555",
-            gid=f"order {i}",
-        )
+            box = (edges[i], y, widths[i])
+            new = ids[k][i] != above[i] and letter != "m"
+            _cell(ax, box, texts[k][i], letter, colours[i], new, font, gid=f"cell {k} {i}")
+        above = ids[k]
+    bottom = len(shown) + 0.3
+    _row_name(ax, bottom, "unmask_step")
+    look = {"ha": "center", "va": "center", "fontsize": 0.72 * font, "color": "#555555"}
+    for i, number in enumerate(order):
+        ax.text((edges[i] + edges[i + 1]) / 2, bottom, number, gid=f"order {i}", **look)
     _strip_legend(fig, ax, len(shown) + 1, {letter for k in shown for letter in letters[k]})
-    lines = ([title] if title else []) + [f"prompt: {prompt_text(rollout, tokenizer, row)}"]
-    ax.set_title("\n".join(lines), loc="left", fontsize=11, parse_math=False)
+    prompt = f"prompt: {prompt_text(rollout, tokenizer, row)}"
+    heading = f"{title}\n{prompt}" if title else prompt
+    ax.set_title(heading, loc="left", fontsize=11, parse_math=False)
     plt.close(fig)
     return fig
 
@@ -167,26 +148,29 @@ def _row_name(ax, y: float, text: str) -> None:
     ax.text(-0.8, y, text, ha="right", va="center", fontsize=8)
 
 
-def _strip_axes(width: float, n_frames: int, font: float):
+def _strip_axes(width: float, n_frames: int, font: float) -> tuple[plt.Figure, plt.Axes]:
     """Axes whose x unit is one character of the given font size, and whose y unit is one line of
     cells."""
-    char, line = 0.0086 * font, 0.027 * font  # inches
-    sides, rows = (1.2, 0.25), n_frames + 2.2
-    wide, high = max(sides[0] + width * char + sides[1], 7.2), rows * line + 0.6 + 0.45
+    character, line = 0.0086 * font, 0.027 * font  # inches, as all below
+    left, right, bottom, top = 1.2, 0.25, 0.45, 0.6
+    rows = n_frames + 2.2
+    wide = max(left + width * character + right, 7.2)
+    high = rows * line + top + bottom
+    inner = wide - (left + right)
     fig = plt.figure(figsize=(wide, high))
-    ax = fig.add_axes(
-        [sides[0] / wide, 0.45 / high, (wide - sum(sides)) / wide, rows * line / high]
-    )
-    ax.set(xlim=(0, (wide - sum(sides)) / char), ylim=(rows, 0))
+    ax = fig.add_axes([left / wide, bottom / high, inner / wide, rows * line / high])
+    ax.set(xlim=(0, inner / character), ylim=(rows, 0))
     ax.axis("off")
     return fig, ax
 
 
+BACKGROUND = {"g": GIVEN, "m": EMPTY}  # by kind of cell; k: by its confidence; else white
+INK = {"m": "#999999", "e": "#AAAAAA", "w": "#777777"}
+
+
 def _cell(
-    ax,
-    x: float,
-    y: float,
-    width: float,
+    ax: plt.Axes,
+    box: tuple[float, float, float],
     text: str,
     letter: str,
     colour: str,
@@ -194,21 +178,18 @@ def _cell(
     font: float,
     gid: str | None = None,
 ) -> None:
-    face = {"k": colour, "g": GIVEN, "m": EMPTY}.get(letter, "white")
+    """Draw a cell. box: left, top, width; letter: as in `kinds`; colour: of its confidence."""
+    x, y, width = box
+    outline = {"edgecolor": "#CCCCCC", "linewidth": 0.5, "linestyle": ":" if letter == "w" else "-"}
+    if new:
+        outline = {"edgecolor": NEW, "linewidth": 1.8}
+    face = colour if letter == "k" else BACKGROUND.get(letter, "white")
+    corner = (x + 0.15, y + 0.08)
     ax.add_patch(
         Rectangle(
-            (x + 0.15, y + 0.08),
-            width - 0.3,
-            0.84,
-            facecolor=face,
-            zorder=2 + new,
-            clip_on=False,
-            edgecolor=NEW if new else "#CCCCCC",
-            linewidth=1.8 if new else 0.5,
-            linestyle=":" if letter == "w" and not new else "-",
+            corner, width - 0.3, 0.84, facecolor=face, zorder=2 + new, clip_on=False, **outline
         )
     )
-    ink = {"m": "#999999", "e": "#AAAAAA", "w": "#777777"}.get(letter, "#111111")
     ax.text(
         x + width / 2,
         y + 0.5,
@@ -217,30 +198,35 @@ def _cell(
         va="center_baseline",
         family="monospace",
         fontsize=font,
-        color=ink,
+        color=INK.get(letter, "#111111"),
         zorder=4,
         parse_math=False,
         gid=gid,
     )
 
 
-def _strip_legend(fig, ax, y: float, letters: set[str]) -> None:
-    entries = [
-        ("m", MASK, "masked", False),
-        ("k", "", "newly revealed", True),
-        ("e", END, "end of sequence", False),
-        ("g", "", "given", False),
-        ("w", "a", "withdrawn later", False),
-    ]
-    x, per_inch = 0.0, ax.get_xlim()[1] / (ax.get_position().width * fig.get_figwidth())
-    for letter, text, words, new in entries:
+LEGEND = {  # letter: text of its cell, words, is it outlined as new?
+    "m": (MASK, "masked", False),
+    "k": ("", "newly revealed", True),
+    "e": (END, "end of sequence", False),
+    "g": ("", "given", False),
+    "w": ("a", "withdrawn later", False),
+}
+
+
+def _strip_legend(fig: plt.Figure, ax: plt.Axes, y: float, letters: set[str]) -> None:
+    """Explain the kinds of cells that are there, and the colours."""
+    place = ax.get_position()
+    wide, high = fig.get_size_inches()
+    per_inch = ax.get_xlim()[1] / (place.width * wide)
+    x = 0.0
+    for letter, (text, words, new) in LEGEND.items():
         if letter in letters:
-            _cell(ax, x, y + 0.15, 2.0, text, letter if not new else "", "white", new, 9)
+            _cell(ax, (x, y + 0.15, 2.0), text, letter, "white", new, 9)
             ax.text(x + 2.4, y + 0.65, words, va="center", fontsize=8.5)
             x += 2.4 + per_inch * (0.25 + 0.068 * len(words))
-    box, wide, high = ax.get_position(), fig.get_figwidth(), fig.get_figheight()
-    bar = fig.add_axes([box.x0 + 1.75 / wide, 0.3 / high, 1.6 / wide, 0.12 / high])
+    bar = fig.add_axes([place.x0 + 1.75 / wide, 0.3 / high, 1.6 / wide, 0.12 / high])
     scale = plt.cm.ScalarMappable(Normalize(0, 1), CONFIDENCE)
     fig.colorbar(scale, cax=bar, orientation="horizontal", ticks=[0, 0.5, 1])
     bar.tick_params(labelsize=8, length=2, pad=1)
-    fig.text(box.x0, 0.36 / high, "confidence when revealed", fontsize=8.5, va="center")
+    fig.text(place.x0, 0.36 / high, "confidence when revealed", fontsize=8.5, va="center")

@@ -20,14 +20,22 @@ QUESTIONS = {
     "rewarded": "which texts are rewarded",
     "advantage": "credit",
     "token_credit": "credit of a token",
-    "token_loss": "loss of a token",
-    "text_loss": "loss of a text",
-    "uses_old": "looks at the old policy",
-    "log_ratio": "what the clip looks at",
-    "reduction": "averaged as",
+    "level": "what has a loss: view, token or text",
+    "ratio": "what the clip looks at",
+    "surrogate": "surrogate",
+    "penalty": "penalty",
+    "weighted_penalty": "penalty times the ratio",
+    "average": "averaged by",
     "tempered": "scored at the rollouts' temperature",
 }
+# the questions whose answers are functions
+FUNCTIONS = ("views", "advantage", "token_credit", "ratio", "surrogate", "penalty")
 STYLE = {"+": "background:#dff3e4;color:#0b5d2a", "-": "background:#fbe3e1;color:#8c1d13"}
+
+
+def answers(method: Method) -> dict:
+    """Question -> answer: the fields of a method and of its objective."""
+    return {**vars(method), **vars(method.objective)}
 
 
 def answer(value) -> str:
@@ -38,7 +46,8 @@ def answer(value) -> str:
 def rows(method: Method, preset: str = "tiny") -> dict[str, str]:
     """question or number -> a method's answer, as text. preset: whose numbers, "tiny" or
     "paper"."""
-    found = {text: answer(getattr(method, name)) for name, text in QUESTIONS.items()}
+    mine = answers(method)
+    found = {text: answer(mine[name]) for name, text in QUESTIONS.items()}
     if method.token_credit is None:  # as in most: not worth a line
         del found[QUESTIONS["token_credit"]]
     numbers = asdict(method.numbers(preset))
@@ -114,10 +123,11 @@ def diff(name: str, parent: str | None = None) -> list[str]:
     """
     method = lookup("method", name, METHODS)
     parent = method.parent if parent is None else parent
-    other = lookup("method", parent, METHODS) if parent else None
-    lines = _compare(record_source(parent) if other else "", record_source(name))
-    for question in ("views", "advantage", "token_credit", "token_loss", "text_loss", "log_ratio"):
-        new, old = getattr(method, question), getattr(other, question, None)
+    theirs = answers(lookup("method", parent, METHODS)) if parent else {}
+    lines = _compare(record_source(parent) if parent else "", record_source(name))
+    for question in FUNCTIONS:
+        new = answers(method)[question]
+        old = theirs.get(question)
         if new is not old:
             lines += ["", *_compare(code(old) if old else "", code(new) if new else "")]
     return lines

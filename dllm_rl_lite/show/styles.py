@@ -40,17 +40,19 @@ def style() -> None:
 
 
 def header(number: str, minutes: float | None = None) -> None:
-    """Print what this notebook runs on, and apply `style()`. minutes: its measured runtime on two
-    CPU cores."""
+    """Print what this notebook runs on, and apply `style()`.
+
+    Args:
+        number: of the notebook.
+        minutes: its measured runtime on two CPU cores.
+    """
     style()
     device = f"cuda ({torch.cuda.get_device_name()})" if torch.cuda.is_available() else "cpu"
     threads = torch.get_num_threads()
+    runtime = "" if minutes is None else f" · about {minutes:g} min on two CPU cores"
+    print(f"Notebook {number}{runtime}")
     print(
-        f"Notebook {number}"
-        + ("" if minutes is None else f" · about {minutes:g} min on two CPU cores")
+        f"python {platform.python_version()} · torch {torch.__version__} · "
+        f"transformers {version('transformers')} · dllm_rl_lite {__version__}"
     )
-    print(
-        f"python {platform.python_version()} · torch {torch.__version__} · transformers {version('transformers')} · "
-        f"dllm_rl_lite {__version__}"
-    )
-    print(f"device {device} · {threads} torch thread{'s' * (threads != 1)}")
+    print(f"device {device} · {threads} torch thread" + ("s" if threads != 1 else ""))

@@ -4,12 +4,13 @@
 
 from .benchmark import Benchmark
 from .table import BENCHMARKS, TASKS, load_task
-from .task import SPLITS, Example, Task, rewards_of, split_of
+from .task import SPLITS, Example, GeneratedTask, Task, rewards_of, split_of
 
 __all__ = [
     "BENCHMARKS",
     "Benchmark",
     "Example",
+    "GeneratedTask",
     "SPLITS",
     "TASKS",
     "Task",

@@ -10,13 +10,13 @@ from .benchmark import Benchmark
 from .published.programs import humaneval_task, kodcode_task, mbpp_task
 from .published.puzzles import countdown_benchmark, sudoku_benchmark
 from .published.word_problems import gsm8k_task, math500_task
-from .task import Task
+from .task import GeneratedTask, Task
 from .tiny.chain import chain_task
 from .tiny.countdown import countdown_task
 from .tiny.python_function import python_task
 from .tiny.sudoku4 import sudoku4_task
 
-TASKS: dict[str, Callable[[], Task]] = {
+TASKS: dict[str, Callable[[], GeneratedTask]] = {
     "chain": lambda: chain_task("chain", steps=3, fewest_minus=1, length=24),
     "chain1": lambda: chain_task("chain1", steps=1, fewest_minus=0, length=10),
     "chain2": lambda: chain_task("chain2", steps=2, fewest_minus=1, length=16),
@@ -28,7 +28,6 @@ TASKS: dict[str, Callable[[], Task]] = {
     "countdown": countdown_task,
     "python": python_task,
 }
-
 
 BENCHMARKS: dict[str, Callable[..., Benchmark]] = {
     "gsm8k": gsm8k_task,
@@ -43,15 +42,15 @@ BENCHMARKS: dict[str, Callable[..., Benchmark]] = {
 
 def load_task(
     name: str, data: str | None = None, shots: int = 0, published_quirks: bool = False
-) -> Task | Benchmark:
-    """The task or benchmark of that name.
+) -> Task:
+    """The task of that name.
 
     Args:
         name: a key of TASKS (generated) or of BENCHMARKS. "sudoku4" and "countdown" are both:
             generated without `data`, the published benchmark with it.
         data: a benchmark's file, folder or hub id; None: its own hub id.
-        shots: worked examples before each question; published_quirks: score as the releases do. Of
-            benchmarks only.
+        shots: worked examples before each question, for benchmarks only.
+        published_quirks: score as the releases do, for benchmarks only.
     Raises:
         ValueError: for an unknown name, with the nearest match, or an argument that a generated
             task has no use for.
@@ -59,18 +58,10 @@ def load_task(
     lookup("task", name, TASKS | BENCHMARKS)
     if name not in TASKS or (name in BENCHMARKS and data is not None):
         return BENCHMARKS[name](data, shots, published_quirks)
-    if data is not None:
+    if data is not None or shots or published_quirks:
         raise ValueError(
-            f"{name!r} is a generated task and reads no data, got data={data!r}; "
-            f"data is for {', '.join(BENCHMARKS)}"
-        )
-    if shots or published_quirks:
-        hint = (
-            "pass data= for the published benchmark"
-            if name in BENCHMARKS
-            else f"they are for {', '.join(BENCHMARKS)}"
-        )
-        raise ValueError(
-            f"the generated task {name!r} has neither shots nor published_quirks: {hint}"
+            f"{name!r} is generated and reads no data, and it has neither shots nor "
+            f"published_quirks: those are for {', '.join(BENCHMARKS)} (countdown, sudoku4: pass "
+            "data= for the published benchmark)"
         )
     return TASKS[name]()

@@ -1,19 +1,22 @@
-"""What a task is: seeded problems in disjoint splits, a reward, and the habit that the base model
-has to unlearn."""
+"""What a task is: problems in disjoint splits, and a verifier; `GeneratedTask` makes its problems
+from a seed."""
 
 from __future__ import annotations
 
 import hashlib
+import math
 import random
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+# Tenths of the key space.
 SPLITS = {
     "train": range(0, 8),
     "validation": range(8, 9),
     "test": range(9, 10),
-}  # tenths of the key space
+}
 
 
 @dataclass(frozen=True)
@@ -25,34 +28,61 @@ class Example:
     columns: dict[str, Any] = field(default_factory=dict)  # extra data that the reward needs
 
 
-@dataclass(frozen=True)
-class Task:
-    """A family of problems with a verifier."""
+@dataclass(frozen=True, kw_only=True)
+class Task(ABC):
+    """Problems with a verifier: a `GeneratedTask`, or a `Benchmark` that somebody else wrote.
+
+    Rollouts, training and evaluation ask for no more than this class has.
+    """
 
     name: str
     length: int  # completion canvas, tokens
+    reward: Callable[..., list[float]]  # to train on: reward(prompts, completions, **columns)
+    prefill: str = ""  # what the assistant's turn begins with, before the canvas
+    habit: str = ""  # the systematic mistake of the base model, in words
+    # Does this completion show the habit and no other mistake?
+    shows_habit: Callable[[Example, str], bool] = lambda example, completion: False
+    # A problem's weight in the mean score.
+    weigh: Callable[[Example], float] = lambda example: 1.0
+
+    @abstractmethod
+    def sample(self, n: int, split: str, seed: int = 0) -> list[Example]:
+        """n problems of a split, the same for equal (n, split, seed) on every machine."""
+
+    @abstractmethod
+    def card_entry(self) -> dict:
+        """What has to be known to make a number of this task again."""
+
+    def rewards_of(self, examples: list[Example], completions: list[str]) -> list[float]:
+        """The training reward of one completion per example."""
+        return rewards_of(self.reward, examples, completions)
+
+    def solved(self, examples: list[Example], completions: list[str]) -> list[float]:
+        """What an evaluation counts, per example, in 0..1: here the reward itself."""
+        return self.rewards_of(examples, completions)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneratedTask(Task):
+    """A family of problems that a seed generates; its reward is 1.0 if right, else 0.0."""
+
     make: Callable[[random.Random], Example]  # one problem, drawn from the whole family
     key: Callable[[Example], str]  # what makes two problems the same; its hash decides the split
-    reward: Callable[
-        ..., list[float]
-    ]  # reward(prompts, completions, **columns): 1.0 right, 0.0 wrong
-    demonstrate: Callable[
-        [Example, random.Random, float], str
-    ]  # a text to learn from, with a share of the habit
-    shows_habit: Callable[
-        [Example, str], bool
-    ]  # does this completion show the habit and no other mistake?
-    habit: str = ""  # the systematic mistake of the base model, in words
-    prefill: str = ""  # what the assistant's turn begins with, before the canvas
+    # A text to learn from: demonstrate(example, rng, share of the habit).
+    demonstrate: Callable[[Example, random.Random, float], str]
 
     def sample(self, n: int, split: str = "train", seed: int = 0) -> list[Example]:
-        """n problems of a split, no two with the same key; equal (n, split, seed) give the same
-        problems on every machine.
+        """n problems of a split, no two with the same key.
 
-        Splits are disjoint by construction: a problem belongs to the split that the hash of its key
-        names.
-        Raises ValueError for an unknown split, n < 1, or a split that does not hold n different
-        problems.
+        Splits are disjoint by construction: the hash of a problem's key names its split.
+
+        Args:
+            n: how many, at least 1.
+            split: "train", "validation" or "test".
+            seed: equal (n, split, seed) give the same problems on every machine.
+        Raises:
+            ValueError: for an unknown split, n < 1, or a split that does not hold n different
+                problems.
         """
         if split not in SPLITS:
             raise ValueError(f"unknown split {split!r}: one of {sorted(SPLITS)}")
@@ -68,22 +98,11 @@ class Task:
             if len(found) == n:
                 return list(found.values())
         raise ValueError(
-            f"the {split} split of {self.name!r} holds {len(found)} different problems, not {n}: ask for fewer"
+            f"the {split} split of {self.name!r} holds {len(found)} different problems, "
+            f"not {n}: ask for fewer"
         )
 
-    def rewards_of(self, examples: list[Example], completions: list[str]) -> list[float]:
-        """The task's own reward of one completion per example."""
-        return rewards_of(self.reward, examples, completions)
-
-    def solved(self, examples: list[Example], completions: list[str]) -> list[float]:
-        """What an evaluation counts: here the reward itself, 1 where right and 0 where wrong."""
-        return self.rewards_of(examples, completions)
-
-    def weigh(self, example: Example) -> float:
-        """Of a problem in the mean score."""
-        return 1.0
-
-    def protocol(self) -> dict:
+    def card_entry(self) -> dict:
         """What has to be known to make a number of this task again."""
         return {
             "task": self.name,
@@ -104,32 +123,39 @@ def split_of(key: str) -> str:
 def rewards_of(
     reward: Callable[..., list[float]], examples: list[Example], completions: list[str]
 ) -> list[float]:
-    """Call a reward function with TRL's signature, `reward(prompts, completions, **columns)`, and
-    check its answer.
+    """The rewards of one completion per example, checked.
 
-    Raises ValueError where the function returns the wrong number of values or one that is not a
-    finite number, and RuntimeError (the cause chained) where it raises.
+    Args:
+        reward: a function of TRL's signature, `reward(prompts, completions, **columns)`.
+        examples: N problems, all with the same columns.
+        completions: N texts.
+    Returns:
+        N finite numbers.
+    Raises:
+        RuntimeError: if the function raises; the cause is chained.
+        ValueError: if it returns the wrong number of values, or one that is not a finite number.
     """
-    columns: dict[str, list] = {"answer": [e.answer for e in examples]}
-    for name in examples[0].columns if examples else ():
-        columns[name] = [e.columns[name] for e in examples]
+    columns = {"answer": [example.answer for example in examples]}
+    if examples:
+        for name in examples[0].columns:
+            columns[name] = [example.columns[name] for example in examples]
+    prompts = [example.prompt for example in examples]
     label = getattr(reward, "__name__", repr(reward))
     try:
-        values = list(
-            reward(prompts=[e.prompt for e in examples], completions=list(completions), **columns)
-        )
+        values = list(reward(prompts=prompts, completions=list(completions), **columns))
     except Exception as error:
         raise RuntimeError(
             f"the reward function {label} raised {type(error).__name__}: {error}"
         ) from error
     if len(values) != len(completions):
         raise ValueError(
-            f"the reward function {label} returned {len(values)} values for {len(completions)} completions"
+            f"the reward function {label} returned {len(values)} values "
+            f"for {len(completions)} completions"
         )
     for i, value in enumerate(values):
-        if not isinstance(value, (int, float)) or value != value or abs(value) == float("inf"):
+        if not isinstance(value, (int, float)) or not math.isfinite(value):
             raise ValueError(
                 f"the reward function {label} returned {value!r} for completion {i} "
                 f"({completions[i]!r}): it must return finite numbers"
             )
-    return [float(v) for v in values]
+    return [float(value) for value in values]

@@ -14,7 +14,11 @@ from .verifier import verify
 __all__ = [
     "Run",
     "UpdateBatch",
+    "Run",
     "TrainConfig",
+    "collect_step",
+    "prepare",
+    "update_policy",
     "TrainResult",
     "accumulate_gradients",
     "collect",

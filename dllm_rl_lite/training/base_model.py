@@ -1,28 +1,30 @@
 """Train the tiny base model from nothing: one masked diffusion LM for four tasks, with the habits
 that RL will unlearn.
 
-`python -m dllm_rl_lite.pretrain --out FOLDER` makes the shipped model again. The record of the run
-that made it is notebooks/results/pretrain.json and pretrain.csv.
+`python -m dllm_rl_lite.training.base_model FOLDER` makes the shipped model again. The record of the
+run that made it is notebooks/results/pretrain.json and pretrain.csv.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import itertools
 import json
 import math
 import random
 import time
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from ..models import encode_prompts, new_tiny_lm
+from ..files import write_atomically
+from ..models import MaskedDiffusionLM, encode_prompts, new_tiny_lm
 from ..objectives import diffusion_loss
 from ..tasks import Task, load_task, split_of
+from .checkpoint import complete_checkpoints, load_checkpoint, save_checkpoint, write_log
 
 
 @dataclass(frozen=True)
@@ -46,8 +48,8 @@ class PretrainConfig:
     )
     weight_decay: float = 0.02
     seed: int = 0
-    rows: dict = field(
-        default_factory=lambda: {  # texts a step, by task
+    rows: dict = field(  # texts per step, by task
+        default_factory=lambda: {
             "chain1": 48,
             "chain2": 16,
             "chain": 32,
@@ -101,14 +103,17 @@ def lr_at(step: int, config: PretrainConfig) -> float:
 
 
 def train_step(
-    lm, optimizer, config: PretrainConfig, tasks: dict[str, Task], step: int
+    lm: MaskedDiffusionLM,
+    optimizer: torch.optim.Optimizer,
+    config: PretrainConfig,
+    tasks: dict[str, Task],
+    step: int,
 ) -> dict[str, float]:
     """One optimiser step on a batch of every task; all chance comes from (seed, step)."""
     rng = random.Random(f"{config.seed}/{step}")
     generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
-    for group in optimizer.param_groups:
-        group["lr"] = lr_at(step, config)
-    total, losses = sum(config.rows.values()), {}
+    total = sum(config.rows.values())
+    losses = {}
     for name, n in config.rows.items():
         prompts, completions = demonstrations(tasks[name], n, config.habit(name, step), rng)
         prompt, mask = encode_prompts(lm.tokenizer, prompts)
@@ -116,9 +121,10 @@ def train_step(
         loss = diffusion_loss(lm, prompt, mask, completion, generator)
         (loss * n / total).backward()
         losses[name] = loss.item()
-    if not all(math.isfinite(v) for v in losses.values()):
+    if not all(math.isfinite(loss) for loss in losses.values()):
         raise FloatingPointError(
-            f"pretraining step {step}: loss {losses} is not finite; lower lr ({lr_at(step, config)})"
+            f"pretraining step {step}: loss {losses} is not finite; "
+            f"lower lr ({lr_at(step, config)})"
         )
     torch.nn.utils.clip_grad_norm_(lm.parameters(), 1.0)
     optimizer.step()
@@ -126,74 +132,55 @@ def train_step(
     return losses
 
 
-def pretrain(config: PretrainConfig, out: Path, log_every: int = 50) -> None:
-    """Train, print a line every `log_every` steps, and write the model and a record of the run to
-    `out`.
+def pretrain(
+    config: PretrainConfig, out: Path, log_every: int = 50, checkpoint_every: int = 200
+) -> None:
+    """Train the base model and write it, with a record of the run, to a folder.
 
-    Resumable: the state is saved every 200 steps, and the same command goes on from there.
+    The same call goes on from the last checkpoint.
+
+    Args:
+        config: the recipe.
+        out: the folder.
+        log_every: optimiser steps per printed line and row of the log.
+        checkpoint_every: optimiser steps per checkpoint, a multiple of `log_every`.
     """
-    out.mkdir(parents=True, exist_ok=True)
     lm = new_tiny_lm(seed=config.seed).train()
     optimizer = torch.optim.AdamW(
-        lm.parameters(), config.lr[0][1], (0.9, 0.98), weight_decay=config.weight_decay
+        lm.parameters(), lr=1.0, betas=(0.9, 0.98), weight_decay=config.weight_decay
     )
-    tasks, state, rows, first, seconds = (
-        {n: load_task(n) for n in config.rows},
-        out / "state.pt",
-        [],
-        0,
-        0.0,
-    )
-    if state.exists():
-        saved = torch.load(state, weights_only=True)
-        lm.load_state_dict(saved["lm"])
-        optimizer.load_state_dict(saved["optimizer"])
-        first, rows, seconds = saved["step"], saved["rows"], saved["seconds"]
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, partial(lr_at, config=config))
+    tasks = {name: load_task(name) for name in config.rows}
+    first = 0
+    log = []
+    seconds = 0.0
+    if saved := complete_checkpoints(out):
+        first, log = load_checkpoint(saved[-1], lm, optimizer, schedule)
+        seconds = log[-1]["seconds"]
     start = time.perf_counter() - seconds
     for step in range(first, config.steps):
         losses = train_step(lm, optimizer, config, tasks, step)
+        schedule.step()
         if (step + 1) % log_every == 0:
-            seconds = time.perf_counter() - start
-            rows.append(
-                {
-                    "step": step + 1,
-                    "seconds": round(seconds, 1),
-                    **{k: round(v, 4) for k, v in losses.items()},
-                }
-            )
-            print(" ".join(f"{k} {v}" for k, v in rows[-1].items()), flush=True)
-        if (step + 1) % 200 == 0:
-            saved = {
-                "lm": lm.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "step": step + 1,
-                "rows": rows,
-                "seconds": seconds,
-            }
-            torch.save(saved, out / "state.new")
-            (out / "state.new").replace(state)
+            seconds = round(time.perf_counter() - start, 1)
+            rounded = {name: round(loss, 4) for name, loss in losses.items()}
+            log.append({"step": step + 1, "seconds": seconds} | rounded)
+            print(" ".join(f"{name} {value}" for name, value in log[-1].items()), flush=True)
+        if (step + 1) % checkpoint_every == 0:
+            save_checkpoint(out, step + 1, lm, optimizer, schedule, log)
     lm.eval().save_pretrained(out / "model")
-    with open(out / "pretrain.csv", "w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
+    write_log(out / "pretrain.csv", log)
     record = {
         "config": asdict(config),
-        "seconds": round(seconds, 1),
+        "seconds": seconds,
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "parameters": sum(p.numel() for p in lm.parameters()),
     }
-    (out / "pretrain.json").write_text(json.dumps(record, indent=1) + "\n")
+    write_atomically(out / "pretrain.json", json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--out",
-        type=Path,
-        required=True,
-        help="folder for the model, its record and the resume state",
-    )
-    arguments = parser.parse_args()
-    pretrain(PretrainConfig(), arguments.out)
+    parser.add_argument("folder", type=Path, help="of the model, its record and its checkpoints")
+    pretrain(PretrainConfig(), parser.parse_args().folder)

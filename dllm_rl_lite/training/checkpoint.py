@@ -7,37 +7,38 @@ draws after a resume.
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from ..files import write_atomically
 from ..models import save_adapters
 from ..models.adapters import adapted_layers, restore_adapters
-from ..processes import ALONE, Team, is_sharded, split_like, whole
+from ..processes import full_tensor, is_sharded, process_rank, split_like
 
 
-def save_checkpoint(
-    run_dir: Path, step: int, lm, optimizer, scheduler, rows: list[dict], team: Team = ALONE
-) -> Path:
+def save_checkpoint(run_dir: Path, step: int, lm, optimizer, scheduler, rows: list[dict]) -> Path:
     """Write `run_dir/checkpoints/step-000123` (model or adapters, optimiser, schedule, log so far),
     then forget all but two.
 
     Everything is written and flushed under another name first and then renamed, so a kill leaves no
-    half checkpoint. The first process of a team writes; split weights are put together for it, so
+    half checkpoint. The first process writes; split weights are put together for it, so
     any number of processes can go on from there.
     """
     weights = (
-        {k: whole(v).cpu() for k, v in lm.backbone.state_dict().items()} if is_sharded(lm) else None
+        {k: full_tensor(v).cpu() for k, v in lm.backbone.state_dict().items()}
+        if is_sharded(lm)
+        else None
     )
     tensors, plain = _flatten(optimizer.state_dict())
     folder = run_dir / "checkpoints" / f"step-{step:06d}"
-    if team.rank:
+    if process_rank():
         return folder
     new = folder.with_suffix(".new")
     shutil.rmtree(new, ignore_errors=True)
@@ -62,13 +63,8 @@ def save_checkpoint(
 
 def write_log(path: Path, rows: list[dict]) -> None:
     """Write the whole log, atomically: one row per step, the union of all columns."""
-    columns = list(dict.fromkeys(k for row in rows for k in row))
-    new = path.with_suffix(".new")
-    with open(new, "w", newline="") as file:
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows(rows)
-    os.replace(new, path)
+    log = pd.DataFrame(rows, dtype=object)  # object: integers stay integers beside empty cells
+    write_atomically(path, log.to_csv(index=False))
 
 
 def complete_checkpoints(run_dir: Path) -> list[Path]:
@@ -92,7 +88,8 @@ def load_checkpoint(folder: Path, lm, optimizer, scheduler) -> tuple[int, list[d
         scheduler.load_state_dict(state["scheduler"])
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise ValueError(
-            f"the checkpoint {folder} is damaged ({type(error).__name__}: {str(error)[:200]}); delete this "
+            f"the checkpoint {folder} is damaged ({type(error).__name__}: {str(error)[:200]}); "
+            "delete this "
             "folder to resume from the one before it"
         ) from error
     return state["step"], state["rows"]
@@ -116,7 +113,7 @@ def restore_model(folder: Path, lm) -> None:
 def _flatten(state: dict) -> tuple[dict[str, torch.Tensor], dict]:
     """An optimiser state as named tensors and plain json."""
     tensors = {
-        f"{i}.{k}": whole(v).contiguous()
+        f"{i}.{k}": full_tensor(v).contiguous()
         for i, slot in state["state"].items()
         for k, v in slot.items()
     }

@@ -1,36 +1,20 @@
-"""TrainConfig: everything that one run is told, checked; read from YAML files and from the command
-line."""
+"""TrainConfig: the validated settings of one run, from Python, YAML files or the command line."""
 
 from __future__ import annotations
 
-import argparse
-import inspect
 import json
-import re
-from dataclasses import asdict, dataclass, field, fields, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-import yaml
-
+from ..files import write_atomically
 from ..methods import METHODS, Numbers
-from ..names import lookup, unknown
-from ..processes import ALONE, Team
+from ..names import lookup
+from ..processes import check_agreement, process_count, process_rank
 from ..tasks import TASKS, Benchmark, Task, load_task
-from ..values import cast, merged
+from ..values import check_options, option, read_file, read_values
 from .checkpoint import complete_checkpoints
 
-CHOICES = {
-    "device": ("cpu", "auto"),
-    "dtype": ("float32", "bfloat16"),
-    "lora_targets": ("", "all", "published"),
-    "quantize": ("", "4bit"),
-    "cache": ("", "prefix", "dual"),
-}
-LAUNCH = {
-    "processes": 1,
-    "dry_run": False,
-}  # what a YAML file says besides the configuration: how to start it
-NOTEBOOK = {"test_problems": 0, "test_split": "test"}  # parameters that only 20_train.ipynb knows
 # What may change when a run goes on: how long it is, and what only decides memory (rollout_batch:
 # also which noise is drawn), or what is saved and shown.
 MAY_CHANGE_ON_RESUME = (
@@ -49,81 +33,69 @@ MAY_CHANGE_ON_RESUME = (
 class TrainConfig:
     """One run. The same configuration with the same `run_dir` resumes where it stopped."""
 
-    method: str = "agrpo"  # a key of METHODS
-    model: str = "tiny"  # what load_lm takes
-    task: str = "chain2"  # what load_task takes
-    data: str = (
-        ""  # file, folder or hub id of a benchmark; empty: its own hub id, or a generated task
+    method: str = option("agrpo", "a key of METHODS")
+    model: str = option("tiny", "what load_lm takes: tiny, a folder or a hub id")
+    task: str = option("chain2", "what load_task takes: chain2, sudoku4, gsm8k, ...")
+    data: str = option("", "a benchmark's file, folder or hub id; empty: its own hub id")
+    shots: int = option(0, "worked examples in the prompts of a benchmark", least=0)
+    length: int = option(0, "completion canvas, tokens; 0: the task's own", least=0)
+    max_prompt: int = option(0, "leave out longer prompts, tokens; 0: all must fit", least=0)
+    run_dir: str = option("runs/train", "everything the run writes goes here")
+    steps: int = option(52, "rollout batches", least=1)
+    seed: int = option(0, "seeds problems, rollouts and views")
+    preset: str = option("auto", "numbers to start from: tiny, paper, or auto (by the model)")
+    numbers: dict = option({}, "overrides of the method's numbers, such as numbers.lr=1e-4")
+    forwards: int = option(0, "stop after this many forward passes of one row; 0: no limit")
+    eval_every: int = option(10, "steps between evaluations; 0: only before and after")
+    eval_problems: int = option(128, "held-out problems per evaluation; 0: all of them", least=0)
+    eval_split: str = option("validation", "the split that evaluations during training use")
+    checkpoint_every: int = option(10, "steps between checkpoints; one more at the end", least=1)
+    rollout_batch: int = option(0, "rows per rollout call, whole groups; 0: all", least=0)
+    micro_batch: int = option(0, "rows per forward-backward pass; 0: all", least=0)
+    device: str = option("cpu", "auto: a GPU if there is one", choices=("cpu", "auto"))
+    tensorboard: bool = option(False, "also write TensorBoard files (the tensorboard extra)")
+    dtype: str = option(
+        "float32",
+        "dtype of the weights; bfloat16 with LoRA (adapters stay float32) or shard",
+        choices=("float32", "bfloat16"),
     )
-    shots: int = 0  # worked examples in the prompts of a benchmark
-    length: int = 0  # completion canvas, tokens; 0: the task's own
-    max_prompt: int = (
-        0  # tokens; problems with longer prompts are left out; 0: every prompt has to fit the model
+    lora_targets: str = option(
+        "",
+        "all, or published (models/adapters.py); empty: every weight is trained",
+        choices=("", "all", "published"),
     )
-    run_dir: str = "runs/train"  # everything the run writes goes here
-    steps: int = 52  # rollout batches
-    seed: int = 0  # of problems, rollouts and views
-    preset: str = "auto"  # whose numbers to start from: "tiny", "paper", or "auto": tiny for the tiny model, else paper
-    numbers: dict = field(default_factory=dict)  # overrides of the method's Numbers, by field name
-    forwards: int = 0  # stop once this many forward passes (of one row, rollouts and views) are spent; 0: no limit
-    eval_every: int = 10  # steps between evaluations; 0: only before and after
-    eval_problems: int = (
-        128  # held-out problems an evaluation, at temperature 0; 0: all that a benchmark has
+    lora_r: int = option(128, "rank of the adapters", least=1)
+    lora_alpha: float = option(64.0, "their scale is lora_alpha / lora_r")
+    lora_dropout: float = option(0.0, "0.05 in d1's family; with it no ratio starts at exactly 1")
+    gradient_checkpointing: bool = option(False, "less memory for one more forward pass")
+    quantize: str = option("", "4bit: the frozen base, on a GPU", choices=("", "4bit"))
+    shard: bool = option(False, "split weights, gradients and optimiser over processes (FSDP)")
+    cache: str = option(
+        "",
+        "prefix or dual: key-value cache in rollouts, whose distribution it changes slightly",
+        choices=("", "prefix", "dual"),
     )
-    eval_split: str = (
-        "validation"  # of the evaluations while it trains; the last one is the caller's business
-    )
-    checkpoint_every: int = 10  # steps between checkpoints; one more at the end
-    rollout_batch: int = 0  # rows of one rollout call, whole groups, each with its own noise; 0: all rows of a process
-    micro_batch: int = 0  # rows of one forward-backward pass; 0: all
-    device: str = "cpu"  # "cpu", or "auto": a GPU where there is one
-    tensorboard: bool = False  # also write TensorBoard files (needs the tensorboard extra)
-    dtype: str = "float32"  # of the weights; "bfloat16" with LoRA (adapters stay float32), or with shard (so does a copy)
-    lora_targets: str = (
-        ""  # "all", or "published" (models/adapters.py); empty: every weight is trained
-    )
-    lora_r: int = 128
-    lora_alpha: float = 64.0
-    lora_dropout: float = 0.0  # 0.05 in d1's family; with it no ratio starts at exactly 1
-    gradient_checkpointing: bool = False  # less memory, a forward more
-    quantize: str = ""  # "4bit": the frozen base (needs the quantized extra and a GPU)
-    shard: bool = False  # every weight trained: split weights, gradients and optimiser over the processes (FSDP)
-    cache: str = ""  # "prefix" or "dual": key-value cache in rollouts, which then are drawn from a slightly different law
 
     def __post_init__(self):
+        check_options(self)
         lookup("method", self.method, METHODS)
-        for name, choices in CHOICES.items():
-            if getattr(self, name) not in choices:
-                raise ValueError(
-                    f"{name} must be {' or '.join(map(repr, choices))}, got {getattr(self, name)!r}"
-                )
-        for name, least in (
-            ("steps", 1),
-            ("eval_problems", 0),
-            ("checkpoint_every", 1),
-            ("lora_r", 1),
-            ("shots", 0),
-            ("length", 0),
-            ("max_prompt", 0),
-            ("rollout_batch", 0),
-            ("micro_batch", 0),
-        ):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
         if self.shard and (self.lora_targets or self.quantize):
             raise ValueError(
-                "shard splits weights that are trained, and lora_targets or quantize freezes them: set shard "
-                "to false"
+                "shard splits weights that are trained, and lora_targets or quantize freezes them: "
+                "set shard to false"
             )
-        if not self.lora_targets and (self.quantize or self.dtype != "float32" and not self.shard):
+        low_precision = self.quantize or (self.dtype != "float32" and not self.shard)
+        if low_precision and not self.lora_targets:
             raise ValueError(
-                f"dtype {self.dtype!r}, quantize {self.quantize!r}: such weights cannot take a small update; "
-                "set lora_targets, or shard (which keeps a float32 copy), or train float32 weights"
+                f"dtype {self.dtype!r}, quantize {self.quantize!r}: such weights cannot take a "
+                "small update; set lora_targets, or shard (which keeps a float32 copy), or train "
+                "float32 weights"
             )
         group = self.resolved().group
         if self.rollout_batch % group:
             raise ValueError(
-                f"rollout_batch must hold whole groups, a multiple of {group}, got {self.rollout_batch}"
+                f"rollout_batch must hold whole groups, a multiple of {group}, "
+                f"got {self.rollout_batch}"
             )
         self.load_task()  # unknown names and bad numbers end here
 
@@ -131,7 +103,7 @@ class TrainConfig:
         """The method's numbers for this run, overrides applied."""
         return METHODS[self.method].numbers(preset(self.model, self.preset), **self.numbers)
 
-    def load_task(self) -> Task | Benchmark:
+    def load_task(self) -> Task:
         """What this run trains on; `published_quirks` is also a benchmark's, which then scores as
         the releases do."""
         quirks = self.resolved().published_quirks and (bool(self.data) or self.task not in TASKS)
@@ -144,153 +116,100 @@ class TrainConfig:
 
 
 def check_canvas(numbers: Numbers, length: int) -> None:
-    """Raises ValueError where blocks or steps do not fit the canvas."""
+    """Raises ValueError if blocks or steps do not fit the canvas."""
     block = numbers.block_length or length
     if length % block:
         raise ValueError(
-            f"block_length {block} must divide the canvas length {length}: change the number, or `length`"
+            f"block_length {block} must divide the canvas length {length}: "
+            "change the number, or `length`"
         )
     numbers.rule(length).check(length // block)
 
 
 def preset(model: str, name: str) -> str:
     """Whose numbers a run starts from."""
-    return ("tiny" if model == "tiny" else "paper") if name == "auto" else name
+    if name != "auto":
+        return name
+    return "tiny" if model == "tiny" else "paper"
 
 
-def claim(config: TrainConfig, team: Team = ALONE) -> TrainConfig:
-    """Make `run_dir` this configuration's own, or check that it already is; returns the
-    configuration that runs.
+def settle_run_dir(config: TrainConfig) -> TrainConfig:
+    """Make `run_dir` this configuration's own, or check that it already is.
 
-    Only what is `MAY_CHANGE_ON_RESUME` may differ from the run whose checkpoint the folder holds. A
-    `rollout_batch` that is left open becomes what the folder says, or with several processes the
+    A `rollout_batch` that is left open becomes what the folder says, or with several processes the
     rows of one: so a run that goes on with another number of processes draws the same noise.
+
+    Returns:
+        the configuration that runs.
+    Raises:
+        ValueError: if the folder holds a run that differs in more than `MAY_CHANGE_ON_RESUME`.
     """
-    run_dir = Path(config.run_dir)
-    run_dir.mkdir(parents=True, exist_ok=True)
-    path, found = run_dir / "config.json", {}
-    if path.exists() and complete_checkpoints(
-        run_dir
-    ):  # without one, nothing of the folder is taken over
-        try:
-            found = {f.name: f.default for f in fields(config)} | json.loads(
-                path.read_text()
-            )  # older runs: fewer fields
-        except ValueError as error:
-            raise ValueError(
-                f"{path} is not readable ({error}): delete {run_dir} or choose another"
-            ) from error
-    numbers, rows = config.resolved(), config.rollout_batch or found.get("rollout_batch", 0)
-    if not rows and team.size > 1:
-        rows = -(-numbers.prompts // team.size) * numbers.group
+    path = Path(config.run_dir) / "config.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    found = saved_settings(path)
+    rows = config.rollout_batch or found.get("rollout_batch", 0)
+    if not rows and process_count() > 1:
+        numbers = config.resolved()
+        rows = -(-numbers.prompts // process_count()) * numbers.group
     config = replace(config, rollout_batch=rows)
     wanted = asdict(config) | {"run_dir": ""}
-    changed = (
-        sorted(k for k in wanted if k not in MAY_CHANGE_ON_RESUME and found.get(k) != wanted[k])
-        if found
-        else []
-    )
+    changed = []
+    for name in sorted(found.keys() & wanted):
+        if name not in MAY_CHANGE_ON_RESUME and found[name] != wanted[name]:
+            changed.append(f"{name} {found[name]!r} -> {wanted[name]!r}")
     if changed:
-        both = ", ".join(f"{k} {found.get(k)!r} -> {wanted[k]!r}" for k in changed)
         raise ValueError(
-            f"{run_dir} holds another run ({both}): choose another run_dir, or delete it to start afresh"
+            f"{config.run_dir} holds another run ({', '.join(changed)}): choose another run_dir, "
+            "or delete it to start afresh"
         )
-    team.agree("view of the run folder", found)  # all have read it before one of them writes
-    if team.rank == 0:
-        new = path.with_suffix(".new")
-        new.write_text(json.dumps(wanted, indent=1) + "\n")
-        new.replace(path)
+    check_agreement("view of the run folder", found)  # all have read it before one of them writes
+    if process_rank() == 0:
+        write_atomically(path, json.dumps(wanted, indent=1) + "\n")
     return config
 
 
-def read_config(path: str | Path | None, given: dict | None = None) -> tuple[TrainConfig, dict]:
-    """A configuration from a YAML file of `configs/` and the values that override it, and how to
-    start it (`LAUNCH`).
+def saved_settings(path: Path) -> dict:
+    """The settings in a run's config.json; none if the folder holds no checkpoint yet."""
+    if not path.exists() or not complete_checkpoints(path.parent):
+        return {}
+    try:
+        found = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(
+            f"{path} is not readable ({error}): delete {path.parent} or choose another"
+        ) from error
+    return asdict(TrainConfig()) | found  # older runs have fewer fields
 
-    The same file is a parameter file of 20_train.ipynb; what only the notebook knows is passed
-    over. Values are cast to the type of the field, so that `1e-6`, which YAML reads as text, is a
-    number.
 
-    Raises ValueError for a missing file, one that does not hold `name: value` lines, an unknown
-    name (with the nearest match) or a value of another type.
+@dataclass(frozen=True)
+class Parameters(TrainConfig):
+    """What a parameter file may say: the run, how it is started, what only 20_train.ipynb knows."""
+
+    processes: int = option(1, "start as many processes on this machine")
+    dry_run: bool = option(False, "print the plan and stop")
+    test_problems: int = option(180, "of 20_train.ipynb: problems before and after; 0: all")
+    test_split: str = option("test", "of 20_train.ipynb: where they come from")
+
+
+LAUNCH = ("processes", "dry_run")
+NOTEBOOK = ("test_problems", "test_split")
+
+
+def read_config(path: str | Path | None, given: Mapping | None = None) -> tuple[TrainConfig, dict]:
+    """A configuration from a YAML file and from values that override it, and how to start it.
+
+    Args:
+        path: a file such as those in `notebooks/configs`, which 20_train.ipynb takes too.
+        given: values by name.
+    Returns:
+        the configuration, and the values of `LAUNCH`.
+    Raises:
+        ValueError: for a missing file, an unknown name (with the nearest match) or a value of
+            another type.
     """
-    values: dict = {}
-    if path is not None:
-        if not Path(path).is_file():
-            raise ValueError(f"no parameter file {path}")
-        values = yaml.safe_load(Path(path).read_text()) or {}
-        if not isinstance(values, dict):
-            raise ValueError(f"{path} must hold `name: value` lines, found {type(values).__name__}")
-    values = merged(values, given or {})
-    defaults = asdict(TrainConfig()) | LAUNCH | NOTEBOOK
-    for name in values:
-        if name not in defaults:
-            raise ValueError(unknown("parameter", name, defaults))
-    values = {
-        name: cast(name, value, defaults[name])
-        for name, value in values.items()
-        if name not in NOTEBOOK
-    }
-    start = {name: values.pop(name, default) for name, default in LAUNCH.items()}
-    if "numbers" in values:
-        values["numbers"] = cast_numbers(values)
+    values = read_values(Parameters, read_file(path), given or {})
+    values["numbers"] = read_values(Numbers, values.get("numbers", {}), kind="number")
+    start = {name: values.pop(name, getattr(Parameters, name)) for name in LAUNCH}
+    for name in NOTEBOOK:
+        values.pop(name, None)
     return TrainConfig(**values), start
-
-
-def cast_numbers(values: dict) -> dict:
-    """`numbers` of a YAML file, with text that should be a number turned into one."""
-    method = lookup("method", values.get("method", TrainConfig.method), METHODS)
-    base = asdict(
-        method.numbers(
-            preset(values.get("model", TrainConfig.model), values.get("preset", TrainConfig.preset))
-        )
-    )
-
-    def typed(name: str, value, default):
-        if isinstance(value, dict) and isinstance(default, dict):
-            return {k: typed(f"{name}.{k}", v, default.get(k)) for k, v in value.items()}
-        return (
-            cast(name, value, default)
-            if isinstance(value, str) and isinstance(default, (int, float))
-            else value
-        )
-
-    return {name: typed(name, value, base.get(name)) for name, value in values["numbers"].items()}
-
-
-def parser(description: str) -> argparse.ArgumentParser:
-    """The command line: a YAML file, and one option per field of `TrainConfig`; `--numbers` takes a
-    dictionary."""
-    comments = dict(re.findall(r"(?m)^    (\w+): .*?# (.*)$", inspect.getsource(TrainConfig)))
-    comments |= {
-        "processes": "start as many on this machine",
-        "dry_run": "print the plan, and stop",
-    }
-    made = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    made.add_argument(
-        "config",
-        nargs="?",
-        help="a YAML file of parameters, such as notebooks/configs/quickstart.yaml",
-    )
-    for name, default in (asdict(TrainConfig()) | LAUNCH).items():
-        flag = {"nargs": "?", "const": True} if isinstance(default, bool) else {}
-        made.add_argument(
-            "--" + name.replace("_", "-"),
-            default=argparse.SUPPRESS,
-            metavar="VALUE",
-            **flag,
-            help=f"{comments.get(name, '')} ({default!r})".replace("%", "%%"),
-        )
-    return made
-
-
-def parse(options: argparse.ArgumentParser) -> dict:
-    """What the command line gives, by name; an unknown option ends the program with the nearest
-    match."""
-    known, rest = options.parse_known_args()
-    if rest:
-        flags = ["--" + name.replace("_", "-") for name in asdict(TrainConfig()) | LAUNCH]
-        options.error(unknown("option", rest[0].partition("=")[0], flags))
-    return vars(known)

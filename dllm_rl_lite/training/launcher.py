@@ -72,7 +72,8 @@ def launch(config: TrainConfig, processes: int, say: Callable[[str], None] = pri
         raise
     if code:
         raise RuntimeError(
-            f"{processes} processes ended with exit code {code}: {reason(list(last))}\nwhat was saved is "
+            f"{processes} processes ended with exit code {code}: {reason(list(last))}\n"
+            "what was saved is "
             f"whole: the same call, also with another number of processes, goes on in {run_dir}"
         )
     return finished(config)

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from ..models import MaskedDiffusionLM, load_lm
-from ..processes import join
+from ..processes import init_processes
 from .checkpoint import complete_checkpoints
 from .config import TrainConfig
 
@@ -39,11 +39,11 @@ def finished(config: TrainConfig) -> TrainResult:
     saved = complete_checkpoints(Path(config.run_dir))
     if not saved:
         raise ValueError(f"{config.run_dir} holds no checkpoint: the run has not come that far")
-    team = join(config.device)
+    device = init_processes(config.device)
     base, adapters = (
         (config.model, saved[-1] / "model") if config.lora_targets else (saved[-1] / "model", None)
     )
-    lm = load_lm(base, team.device, getattr(torch, config.dtype), adapters, config.quantize or None)
+    lm = load_lm(base, device, getattr(torch, config.dtype), adapters, config.quantize or None)
     return TrainResult(
         json.loads((saved[-1] / "state.json").read_text())["rows"], lm, Path(config.run_dir)
     )

@@ -16,14 +16,24 @@ from ..models import (
     MaskedDiffusionLM,
     ReferencePolicy,
     add_adapters,
+    fingerprint,
     load_lm,
     reference_policy,
     trainable_parameters,
 )
-from ..models.adapters import base_fingerprint, checkpoint_gradients, learning
-from ..processes import ALONE, Team, gathered, shard, whole
+from ..models.adapters import checkpoint_gradients, training_mode
+from ..processes import (
+    add_gradients,
+    check_agreement,
+    full_tensor,
+    gather,
+    process_count,
+    process_rank,
+    shard,
+    whole_weights,
+)
 from ..seeds import derived_seed, generator
-from ..tasks import Benchmark, Task
+from ..tasks import Task
 from .config import TrainConfig, check_canvas
 from .experience import Batch, collect
 from .update import UpdateBatch, accumulate_gradients, mask_seeds, score_views
@@ -36,20 +46,19 @@ class Run:
     config: TrainConfig
     method: Method
     numbers: Numbers
-    task: Task | Benchmark
+    task: Task
     reward: Callable[..., list[float]]
     lm: MaskedDiffusionLM
     reference: MaskedDiffusionLM | ReferencePolicy | None  # the starting model, for a KL penalty
-    team: Team  # the processes that share the run
     optimizer: torch.optim.Optimizer
     schedule: torch.optim.lr_scheduler.LRScheduler
 
 
 def prepare(
     config: TrainConfig,
-    task: Task | Benchmark,
+    task: Task,
     reward: Callable[..., list[float]] | None = None,
-    team: Team = ALONE,
+    device: torch.device | None = None,
 ) -> Run:
     """Load the model on the process's device, and make its optimiser and schedule.
 
@@ -57,32 +66,33 @@ def prepare(
         config: the run.
         task: what it trains on: the configuration's own, without problems that are left out.
         reward: a reward function of TRL's signature in place of the task's own.
-        team: the processes that share the run.
+        device: of this process; None: the CPU.
     Raises:
         ValueError: if 4-bit weights are to be trained on a CPU, a single process is to split its
             weights, or blocks and steps do not fit the canvas; and as `load_lm` does.
     """
+    device = device or torch.device("cpu")
     numbers = config.resolved()
     # On a CPU the backward pass of 4-bit weights gives no gradient after a rollout.
-    if config.quantize and team.device.type == "cpu":
+    if config.quantize and device.type == "cpu":
         raise ValueError(
             f"quantize={config.quantize!r} trains on a GPU only: "
             "set device='auto' where there is one"
         )
-    if config.shard and team.size == 1:
+    if config.shard and process_count() == 1:
         raise ValueError(
             "shard splits a model over several processes, and this is one: "
             "set processes, or shard to false"
         )
     check_canvas(numbers, task.length)
-    lm = load_policy(config, team.device)
-    team.agree("model", base_fingerprint(lm))
+    lm = load_policy(config, device)
+    check_agreement("model", fingerprint(lm))
     reference = reference_policy(lm) if numbers.kl > 0 else None
     if config.shard:
         dtype = getattr(torch, config.dtype)
-        shard(lm, team, dtype)
+        shard(lm, device, dtype)
         if reference is not None:
-            shard(reference, team, dtype)
+            shard(reference, device, dtype)
     optimizer = torch.optim.AdamW(
         trainable_parameters(lm),
         lr=numbers.lr,
@@ -100,7 +110,6 @@ def prepare(
         reward=reward or task.reward,
         lm=lm,
         reference=reference,
-        team=team,
         optimizer=optimizer,
         schedule=schedule,
     )
@@ -129,7 +138,7 @@ def collect_step(run: Run, step: int) -> Batch:
     """The rollouts, rewards and advantages of one step's problems."""
     seed = derived_seed(run.config.seed, step, "problems")
     problems = run.task.sample(run.numbers.prompts, "train", seed)
-    with gathered(run.lm):
+    with whole_weights(run.lm):
         return collect(
             run.lm,
             run.task,
@@ -138,7 +147,6 @@ def collect_step(run: Run, step: int) -> Batch:
             run.numbers,
             problems,
             rollout_noise(run, step),
-            run.team,
             run.config.cache,
         )
 
@@ -148,7 +156,7 @@ def rollout_noise(run: Run, step: int) -> list[torch.Generator]:
     vocabulary is drawn there."""
     rows = run.numbers.prompts * run.numbers.group
     batch = run.config.rollout_batch
-    parts = math.ceil(rows / batch) if batch else run.team.size
+    parts = math.ceil(rows / batch) if batch else process_count()
     names = ["rollout"] if parts == 1 else [f"rollout {i} of {parts}" for i in range(parts)]
     return [generator(run.config.seed, step, name, run.lm.device) for name in names]
 
@@ -163,7 +171,7 @@ def update_policy(run: Run, batch: Batch, step: int) -> dict[str, float]:
     start = time.perf_counter()
     scored = score_updates(run, batch, step)
     logs = []
-    spent = sum(run.team.gather([one.forwards for one in scored]))
+    spent = sum(gather([one.forwards for one in scored]))
     for i, one in enumerate(scored):
         stats = inner_update(run, one, step, i)
         spent += stats.pop("forwards")
@@ -181,7 +189,7 @@ def score_updates(run: Run, batch: Batch, step: int) -> list[UpdateBatch]:
     """The views of every inner update, with their old and reference scores."""
     numbers = run.numbers
     scored = []
-    with gathered(run.lm, run.reference):
+    with whole_weights(run.lm, run.reference):
         for i, chunks in enumerate(mask_seeds(numbers.inner_updates, numbers.published_quirks)):
             seeds = [generator(run.config.seed, step, f"views {chunk}") for chunk in chunks]
             scored.append(
@@ -194,7 +202,6 @@ def score_updates(run: Run, batch: Batch, step: int) -> list[UpdateBatch]:
                     batch.advantage,
                     seeds,
                     i == 0,
-                    run.team,
                     run.config.micro_batch,
                 )
             )
@@ -203,22 +210,21 @@ def score_updates(run: Run, batch: Batch, step: int) -> list[UpdateBatch]:
 
 def inner_update(run: Run, scored: UpdateBatch, step: int, i: int) -> dict[str, float]:
     """One step of the optimiser, the i-th on these rollouts; returns its log columns."""
-    team = run.team
     losses: list[None] = []  # one for every backward pass of this process
 
     def backward(loss: Tensor) -> None:
         losses.append(loss.backward())
 
     purpose = f"dropout {i}"
-    if team.rank > 0:
-        purpose += f" of process {team.rank}"  # other rows, other units
-    with gathered(run.lm), learning(run.lm, derived_seed(run.config.seed, step, purpose)):
+    if process_rank() > 0:
+        purpose += f" of process {process_rank()}"  # other rows, other units
+    with whole_weights(run.lm), training_mode(run.lm, derived_seed(run.config.seed, step, purpose)):
         stats = accumulate_gradients(
-            run.lm, run.method, run.numbers, scored, backward, run.config.micro_batch, team
+            run.lm, run.method, run.numbers, scored, backward, run.config.micro_batch
         )
-        team.add_gradients(run.lm, bool(losses))
+        add_gradients(run.lm, bool(losses))
     norm = torch.nn.utils.clip_grad_norm_(trainable_parameters(run.lm), run.numbers.grad_clip)
-    stats["grad_norm"] = float(whole(norm))
+    stats["grad_norm"] = float(full_tensor(norm))
     if not math.isfinite(stats["grad_norm"]):
         raise FloatingPointError("the gradient is not finite: lower lr or grad_clip")
     run.optimizer.step()

@@ -1,11 +1,12 @@
 """One optimiser step's gradient, from rollouts and credit: view by view and micro-batch by
 micro-batch.
 
-One backward pass per view, so memory does not grow with the number of views; the normaliser is that
-of the whole batch, so micro-batches change nothing. A loss of whole texts is not a sum over views:
-there each text's estimate is computed first, without gradient, then the loss's slope in every
-token's estimate, and each view is back-propagated with that slope. The gradient is exact, the
-memory that of one view, the price one more forward pass a view.
+One backward pass per view, so memory does not grow with the number of views; what the loss is
+divided by belongs to the whole batch, so micro-batches change nothing. A loss of estimates, which
+are sums over the views, is not a sum over views: there each estimate is computed first, without
+gradient, then the loss's slope in every token's estimate, and each view is back-propagated with
+that slope. The gradient is exact, the memory that of one view, the price one more forward pass per
+view.
 """
 
 from __future__ import annotations
@@ -18,8 +19,11 @@ from torch import Tensor
 
 from ..estimators import View, estimate, stack, token_logprobs
 from ..methods import Method, Numbers
-from ..processes import ALONE, Team
+from ..models import MaskedDiffusionLM
+from ..objectives import divisors
+from ..processes import gather, own_part
 from ..sampler import Rollout
+from .update_log import MicroBatchLog, log_numbers, micro_batch_log
 
 
 @dataclass(frozen=True)
@@ -32,11 +36,11 @@ class UpdateBatch:
     # token
     advantage: Tensor
     views: list[View]
-    # (N, L), one per view, or for a loss of texts a single one: the estimates summed over the
-    # views.
+    # (N, L), one per view; or a single one, the estimates summed over the views
     old: list[Tensor | None]  # None: the current policy is the old one
     ref: list[Tensor | None]  # None: no KL penalty
-    normaliser: float  # what the summed loss is divided by
+    row_sizes: Tensor  # (N, 1) float32: what the losses of each row are divided by
+    normaliser: float  # what the sum over all rows of the batch is then divided by
     forwards: int = 0  # forward passes (of one row) that it took
     fresh: bool = False  # is the policy still the old one, although `old` was scored?
 
@@ -44,106 +48,148 @@ class UpdateBatch:
 def mask_seeds(inner_updates: int, published: bool, chunks: int = 2) -> list[list[int]]:
     """Which of the masks 0..mu - 1 each inner update uses, for each chunk of the rows.
 
-    published=False: update i uses mask i, for all rows. True: as in the releases of d1 and
-    DiffuCoder, whose rows come in two micro-batches (gradient accumulation 2) and whose counter,
-    already incremented, counts micro-batches instead of updates: chunk c of update i uses mask (2 i
-    + c + 1) mod mu. With mu = 2 each chunk then sees one mask only, with mu = 12 six of twelve.
+    Args:
+        inner_updates: mu.
+        published: False: update i uses mask i, for all rows. True: as in the releases of d1 and
+            DiffuCoder, whose rows come in two micro-batches (gradient accumulation 2) and whose
+            counter, already incremented, counts micro-batches instead of updates: chunk c of update
+            i uses mask (2 i + c + 1) mod mu. With mu = 2 each chunk then sees one mask only, with
+            mu = 12 six of twelve.
+        chunks: chunks of the rows.
+    Returns:
+        for each update one mask for all rows, or one for each chunk.
     """
     if not published:
         return [[i] for i in range(inner_updates)]
-    return [
-        [(chunks * i + c + 1) % inner_updates for c in range(chunks)] for i in range(inner_updates)
-    ]
+    counters = torch.arange(1, chunks * inner_updates + 1) % inner_updates
+    return counters.view(inner_updates, chunks).tolist()
 
 
 def score_views(
-    lm,
-    reference,
+    lm: MaskedDiffusionLM,
+    reference: MaskedDiffusionLM | None,
     method: Method,
     numbers: Numbers,
     rollout: Rollout,
     advantage: Tensor,
     generator: torch.Generator | list[torch.Generator],
     fresh: bool = False,
-    team: Team = ALONE,
     micro_batch: int = 0,
 ) -> UpdateBatch:
     """Draw the views of one update, and score them under the old (current) and the reference
     policy, without gradient.
 
     With one inner update the old policy is the current one, so its pass is saved. Without a KL
-    penalty rows of zero credit cannot move the policy, so they are left out; the normaliser still
-    counts them. Several generators draw the views of as many equal chunks of the rows. fresh: the
-    update is the first on these rollouts. Each process of a team draws the views of all rows, and
-    keeps its share of them; the normaliser is that of the whole batch. micro_batch: rows that are
-    scored at a time, 0: all.
+    penalty rows of zero credit cannot move the policy, so they are left out; what the loss is
+    divided by still counts them.
+
+    Args:
+        lm: the current policy.
+        reference: the policy that the penalty pulls to; may be None without a penalty.
+        method: the recipe of the views, and the objective.
+        numbers: the numbers of the method.
+        rollout: N rows.
+        advantage: (N,), (N, T) by step or (N, L) by token, float32.
+        generator: draws the views; several draw those of as many equal chunks of the rows.
+        fresh: is the update the first on these rollouts?
+        micro_batch: rows that are scored at a time, 0: all.
+    Raises:
+        ValueError: if no token is scored.
     """
-    n = len(advantage)
-    generators = generator if isinstance(generator, list) else [generator]
-    parts = []
-    for rows, g in zip(
-        torch.arange(n, device=advantage.device).tensor_split(len(generators)),
-        generators,
-        strict=True,
-    ):
-        by_step = (
-            {"credit": advantage[rows]} if method.rewarded == "every step" else {}
-        )  # such views choose by it
-        parts.append(method.views(rollout.select(rows), g, **by_step, **numbers.views))
-    views = [stack(list(same)) for same in zip(*parts, strict=True)]
-    tokens = (
-        float(sum(v.scored.sum() for v in views))
-        if method.text_loss is None
-        else float(scored_by_any(views).sum())
-    )
-    if tokens == 0:
+    if isinstance(generator, torch.Generator):
+        generator = [generator]
+    views = draw_views(method, numbers, rollout, advantage, generator)
+    objective = method.objective
+    if objective.level == "view":
+        losses_per_token = torch.stack([v.scored for v in views]).sum(0)  # (N, L)
+    else:
+        losses_per_token = scored_by_any(views)
+    if not losses_per_token.any():
         raise ValueError(
             f"{method.name}: no token of the batch is scored, so there is nothing to learn from"
         )
-    normaliser = {"token_mean": tokens, "row_mean": float(n), "group_sum": n / numbers.group}[
-        method.reduction
-    ]
+    row_sizes, normaliser = divisors(losses_per_token, objective.average, numbers.group)
+
+    n = len(advantage)
     rows = torch.arange(n, device=advantage.device)
-    rows = team.share(rows if numbers.kl > 0 else rows[(advantage != 0).view(n, -1).any(1)])
-    rollout, advantage, views = (
-        rollout.select(rows),
-        advantage[rows],
-        [v.select(rows) for v in views],
-    )
-    temperature = numbers.temperature if method.tempered else 1.0
+    if numbers.kl == 0:
+        rows = rows[(advantage != 0).view(n, -1).any(1)]
+    rows = own_part(rows)
+    rollout = rollout.select(rows)
+    views = [v.select(rows) for v in views]
 
-    entries = len(views) if method.text_loss is None else 1
-    old, ref, passes = [None] * entries, [None] * entries, 0
-    with torch.no_grad():
-        if len(advantage) and numbers.inner_updates > 1 and method.uses_old:
-            old, passes = (
-                view_logprobs(lm, method, rollout, views, temperature, micro_batch),
-                passes + len(views),
-            )
-        if len(advantage) and numbers.kl > 0:
-            ref, passes = (
-                view_logprobs(reference, method, rollout, views, temperature, micro_batch),
-                passes + len(views),
-            )
+    def scores(model: MaskedDiffusionLM) -> list[Tensor]:
+        return view_logprobs(model, method, numbers, rollout, views, micro_batch)
+
+    entries = len(views) if objective.level == "view" else 1
+    old: list = [None] * entries
+    ref: list = [None] * entries
+    forwards = 0
+    if len(rows) and numbers.inner_updates > 1 and objective.uses_old:
+        old = scores(lm)
+        forwards += len(views) * len(rows)
+    if len(rows) and numbers.kl > 0:
+        ref = scores(reference)
+        forwards += len(views) * len(rows)
     return UpdateBatch(
-        rollout, advantage, views, old, ref, normaliser, passes * len(advantage), fresh
+        rollout=rollout,
+        advantage=advantage[rows],
+        views=views,
+        old=old,
+        ref=ref,
+        row_sizes=row_sizes[rows],
+        normaliser=normaliser,
+        forwards=forwards,
+        fresh=fresh,
     )
 
 
+def draw_views(
+    method: Method,
+    numbers: Numbers,
+    rollout: Rollout,
+    advantage: Tensor,
+    generators: list[torch.Generator],
+) -> list[View]:
+    """The views of all rows; each generator draws those of one of as many equal chunks."""
+    rows = torch.arange(len(advantage), device=advantage.device)
+    parts = []
+    for chunk, generator in zip(rows.tensor_split(len(generators)), generators, strict=True):
+        arguments = dict(numbers.views)
+        if method.rewarded == "every step":  # such views are chosen by credit
+            arguments["credit"] = advantage[chunk]
+        parts.append(method.views(rollout.select(chunk), generator, **arguments))
+    return [stack(list(same)) for same in zip(*parts, strict=True)]
+
+
+@torch.no_grad()
 def view_logprobs(
-    model, method: Method, rollout: Rollout, views: list[View], temperature: float, micro_batch: int
+    model: MaskedDiffusionLM,
+    method: Method,
+    numbers: Numbers,
+    rollout: Rollout,
+    views: list[View],
+    micro_batch: int,
 ) -> list[Tensor]:
-    """(N, L) of each view, or for a loss of texts the one estimate from all; `micro_batch` rows at
-    a time, 0: all."""
-    parts, n = [], len(rollout.tokens)
+    """(N, L) of each view, or the one estimate from all; `micro_batch` rows at a time, 0: all."""
+    temperature = scoring_temperature(method, numbers)
+    n = len(rollout.tokens)
+    parts = []
     for rows in torch.arange(n, device=rollout.tokens.device).split(micro_batch or n):
-        part, seen = rollout.select(rows), [v.select(rows) for v in views]
-        parts.append(
-            [token_logprobs(model, part, v, temperature) for v in seen]
-            if method.text_loss is None
-            else [estimate(model, part, seen, temperature)]
-        )
+        part = rollout.select(rows)
+        seen = [v.select(rows) for v in views]
+        if method.objective.level == "view":
+            parts.append([token_logprobs(model, part, v, temperature) for v in seen])
+        else:
+            parts.append([estimate(model, part, seen, temperature)])
     return [torch.cat(same) for same in zip(*parts, strict=True)]
+
+
+def scoring_temperature(method: Method, numbers: Numbers) -> float:
+    """The temperature under which views are scored."""
+    if method.tempered:
+        return numbers.temperature
+    return 1.0
 
 
 def scored_by_any(views: list[View]) -> Tensor:
@@ -152,165 +198,134 @@ def scored_by_any(views: list[View]) -> Tensor:
 
 
 def accumulate_gradients(
-    lm,
+    lm: MaskedDiffusionLM,
     method: Method,
     numbers: Numbers,
-    scored: UpdateBatch,
+    batch: UpdateBatch,
     backward: Callable[[Tensor], None],
     micro_batch: int = 0,
-    team: Team = ALONE,
 ) -> dict[str, float]:
     """Add the gradient of the method's loss to the parameters, one backward pass per view and
     micro-batch.
 
     Args:
-        backward: called with each partial loss (`Tensor.backward`). micro_batch: rows at a time, 0:
-            all. team: whose numbers are returned; the gradient is this process's own.
+        lm: the policy that learns.
+        method: the objective.
+        numbers: the numbers of the method.
+        batch: what `score_views` made.
+        backward: called with each partial loss (`Tensor.backward`).
+        micro_batch: rows at a time, 0: all.
     Returns:
         loss, clip_fraction (share of the ratios that left the clip range), ratio_spread (their
         standard deviation), kl (mean k3 of the scored tokens; 0 without a penalty) and forwards
         (forward passes of one row). With guided rows also logprob_free and logprob_guided: mean
-        log-probability, in nats, of the scored tokens, by kind of row.
+        log-probability, in nats, of the scored tokens, by kind of row. With several processes the
+        numbers are those of all of them; the gradient is this process's own.
     Raises:
         FloatingPointError: if the loss is not finite.
     """
-    n = len(scored.advantage)
-    pieces = token_pieces if method.text_loss is None else text_pieces
-    chunks = (
-        torch.arange(n, device=scored.advantage.device).split(micro_batch or max(n, 1)) if n else ()
-    )
-    done = team.gather(
-        [p for rows in chunks for p in pieces(lm, method, numbers, scored, rows, backward)]
-    )
-    ratio = torch.cat([p.log_ratio.exp() for p in done]) if done else torch.ones(1)
-    d = torch.cat([p.reference_log_ratio for p in done]) if done else torch.zeros(1)
-    outside = (ratio < 1 - numbers.clip) | (ratio > 1 + numbers.clip)
-    kinds = sorted({kind for p in done for kind in p.logprobs_by_row_kind})
-    return {
-        "loss": sum(p.loss for p in done),
-        "clip_fraction": outside.float().mean().item(),
-        "ratio_spread": ratio.std(unbiased=False).item(),
-        "kl": (d.exp() - d - 1).mean().item() if len(d) else 0.0,
-        "forwards": sum(p.forwards for p in done),
-        **{
-            kind: torch.cat(
-                [p.logprobs_by_row_kind[kind] for p in done if kind in p.logprobs_by_row_kind]
-            )
-            .mean()
-            .item()
-            for kind in kinds
-        },
-    }
-
-
-@dataclass(frozen=True)
-class MicroBatchLog:
-    """What one backward pass, or one micro-batch of texts, leaves for the log."""
-
-    loss: float
-    forwards: int
-    log_ratio: Tensor  # (K,) nats
-    reference_log_ratio: (
-        Tensor  # (K,) nats, reference minus new of the scored tokens; empty without a penalty
-    )
-    logprobs_by_row_kind: dict[
-        str, Tensor
-    ]  # log-probabilities of the scored tokens by kind of row; empty without guided rows
+    n = len(batch.advantage)
+    pieces = token_pieces if method.objective.level == "view" else text_pieces
+    done = []
+    if n:
+        for rows in torch.arange(n, device=batch.advantage.device).split(micro_batch or n):
+            done.extend(pieces(lm, method, numbers, batch, rows, backward))
+    return log_numbers(gather(done), numbers.clip)
 
 
 def token_pieces(
-    lm, method: Method, numbers: Numbers, scored: UpdateBatch, rows: Tensor, backward
+    lm: MaskedDiffusionLM,
+    method: Method,
+    numbers: Numbers,
+    batch: UpdateBatch,
+    rows: Tensor,
+    backward: Callable[[Tensor], None],
 ) -> Iterator[MicroBatchLog]:
-    """A token loss: each view has its own loss."""
-    temperature = numbers.temperature if method.tempered else 1.0
-    for view, old, ref in zip(scored.views, scored.old, scored.ref, strict=True):
+    """Each view has its own loss: one backward pass per view."""
+    temperature = scoring_temperature(method, numbers)
+    for view, old, ref in zip(batch.views, batch.old, batch.ref, strict=True):
         here = rows[view.scored[rows].any(1)]
         if not len(here):
             continue
         part = view.select(here)
-        logp = token_logprobs(lm, scored.rollout.select(here), part, temperature)
-        before = logp.detach() if old is None else old[here]
-        base = None if ref is None else ref[here]
-        credit = scored.advantage[here]
-        credit = credit if part.step is None else credit.gather(1, part.step[:, None])
-        losses = method.token_loss(
-            logp, before, base, as_column(credit), numbers.clip, numbers.kl, **numbers.loss
+        rollout = batch.rollout.select(here)
+        logp = token_logprobs(lm, rollout, part, temperature)
+        old_logp = logp.detach() if old is None else old[here]
+        ref_logp = None if ref is None else ref[here]
+        advantage = batch.advantage[here]
+        if part.step is not None:
+            advantage = advantage.gather(1, part.step[:, None])
+        losses = method.objective.losses(
+            logp,
+            old_logp,
+            ref_logp,
+            advantage.view(len(here), -1),
+            part.scored,
+            clip=numbers.clip,
+            kl=numbers.kl,
+            **numbers.loss,
         )
-        loss = (losses * part.weight).sum() / scored.normaliser
+        loss = (losses * part.weight / batch.row_sizes[here]).sum() / batch.normaliser
         check_finite(method, loss)
         backward(loss)
-        log_ratio = method.log_ratio(logp.detach(), before, part.scored)
-        yield MicroBatchLog(
-            loss.item(),
-            len(here),
-            log_ratio,
-            reference_log_ratio(base, logp, part.scored),
-            logprobs_by_row_kind(scored.rollout.select(here), logp.detach(), part.scored),
+        yield micro_batch_log(
+            method, loss, len(here), rollout, logp.detach(), old_logp, ref_logp, part.scored
         )
 
 
 def text_pieces(
-    lm, method: Method, numbers: Numbers, scored: UpdateBatch, rows: Tensor, backward
+    lm: MaskedDiffusionLM,
+    method: Method,
+    numbers: Numbers,
+    batch: UpdateBatch,
+    rows: Tensor,
+    backward: Callable[[Tensor], None],
 ) -> Iterator[MicroBatchLog]:
-    """A loss of texts: first its slope in every token's estimate, then one backward pass per view
-    with that slope."""
-    views = [v.select(rows) for v in scored.views]
-    rollout, tokens = scored.rollout.select(rows), scored_by_any(views)
-    temperature = numbers.temperature if method.tempered else 1.0
-    (old,), (ref,), forwards = scored.old, scored.ref, 0
-    if old is not None and scored.fresh:
-        now = old[rows]
+    """One loss of the estimates: first its slope in every token's estimate, then one backward pass
+    per view with that slope."""
+    temperature = scoring_temperature(method, numbers)
+    views = [v.select(rows) for v in batch.views]
+    rollout = batch.rollout.select(rows)
+    scored = scored_by_any(views)
+    (old,) = batch.old
+    (ref,) = batch.ref
+    forwards = 0
+    if old is not None and batch.fresh:
+        logp = old[rows]
     elif old is None and ref is None:
-        now = torch.zeros(
-            tokens.shape, device=tokens.device
-        )  # a loss of texts depends on differences only, here zero
+        # The loss depends on differences only, and they are zero.
+        logp = torch.zeros(scored.shape, device=scored.device)
     else:
         with torch.no_grad():
-            now = estimate(lm, rollout, views, temperature)
+            logp = estimate(lm, rollout, views, temperature)
         forwards += len(views) * len(rows)
-    before, base = now if old is None else old[rows], None if ref is None else ref[rows]
-    leaf = now.clone().requires_grad_()
-    credit = as_column(scored.advantage[rows])
-    losses = method.text_loss(
-        leaf, before, base, credit, tokens, numbers.clip, numbers.kl, **numbers.loss
+    old_logp = logp if old is None else old[rows]
+    ref_logp = None if ref is None else ref[rows]
+
+    leaf = logp.clone().requires_grad_()
+    losses = method.objective.losses(
+        leaf,
+        old_logp,
+        ref_logp,
+        batch.advantage[rows].view(len(rows), -1),
+        scored,
+        clip=numbers.clip,
+        kl=numbers.kl,
+        **numbers.loss,
     )
-    loss = losses.sum() / scored.normaliser
+    loss = (losses / batch.row_sizes[rows]).sum() / batch.normaliser
     check_finite(method, loss)
     (slope,) = torch.autograd.grad(loss, leaf)
     for view in views:
-        live = slope.any(1) & view.scored.any(
-            1
-        )  # the others, outside the clip range, have nothing to say
+        live = slope.any(1) & view.scored.any(1)  # the others have no gradient: they are clipped
         if live.any():
             part = view.select(live)
-            logp = token_logprobs(lm, rollout.select(live), part, temperature)
-            partial = (slope[live] * part.weight * logp).sum()
+            now = token_logprobs(lm, rollout.select(live), part, temperature)
+            partial = (slope[live] * part.weight * now).sum()
             check_finite(method, partial)
             backward(partial)
             forwards += int(live.sum())
-    yield MicroBatchLog(
-        loss.item(),
-        forwards,
-        method.log_ratio(now, before, tokens),
-        reference_log_ratio(base, now, tokens),
-        logprobs_by_row_kind(rollout, now, tokens),
-    )
-
-
-def as_column(credit: Tensor) -> Tensor:
-    """(N, 1) of one credit a text; credit by token stays (N, L)."""
-    return credit[:, None] if credit.ndim == 1 else credit
-
-
-def reference_log_ratio(ref: Tensor | None, logp: Tensor, scored: Tensor) -> Tensor:
-    return torch.zeros(0, device=logp.device) if ref is None else (ref - logp.detach())[scored]
-
-
-def logprobs_by_row_kind(rollout: Rollout, logp: Tensor, scored: Tensor) -> dict[str, Tensor]:
-    if rollout.anchor is None:
-        return {}
-    kinds = {"logprob_free": ~rollout.guided, "logprob_guided": rollout.guided}
-    return {name: logp[rows][scored[rows]] for name, rows in kinds.items() if scored[rows].any()}
+    yield micro_batch_log(method, loss, forwards, rollout, logp, old_logp, ref_logp, scored)
 
 
 def check_finite(method: Method, loss: Tensor) -> None:

@@ -42,7 +42,8 @@ def verify(
     if rollout.predicted is None and (fill or rewarded == "every step"):
         wanted = '"likeliest"' if fill else "True"
         raise ValueError(
-            f"rewards at every step need the predictions of every step: denoise with record={wanted}"
+            "rewards at every step need the predictions of every step: "
+            f"denoise with record={wanted}"
         )
     if rewarded == "partial":
         texts = partial_texts(rollout, tokenizer, fill)

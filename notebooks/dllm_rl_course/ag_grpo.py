@@ -26,11 +26,13 @@ def ex_12_1(answer) -> None:
         [
             (
                 lambda: not isinstance(answer, (tuple, list)) or len(answer) != 4,
-                "give four numbers: (right free row, wrong free row, mean of the free rows, guided row with 'guided apart')",
+                "give four numbers: (right free row, wrong free row, mean of the free rows, "
+                "guided row with 'guided apart')",
             ),
             (
                 lambda: at(0, 0.75) or at(1, -0.25),
-                "that is against the mean of the free rows alone, 1/4; the shared mean counts all eight",
+                "that is against the mean of the free rows alone, 1/4; the shared mean counts all "
+                "eight",
             ),
             (
                 lambda: at(0, 0.0) or at(1, -1.0),
@@ -96,11 +98,13 @@ def ex_12_2(cut) -> None:
             (lambda: raised(outcome), ""),
             (
                 lambda: outcome.shape != tokens.shape,
-                "keep the shape (N, L): the place of the anchor is masked, not removed, and answer-free rows stay",
+                "keep the shape (N, L): the place of the anchor is masked, not removed, and "
+                "answer-free rows stay",
             ),
             (
                 lambda: gives(anchor),
-                "that is the anchor alone, what stage 1 started from; stage 2 keeps the reasoning instead",
+                "that is the anchor alone, what stage 1 started from; stage 2 keeps the reasoning "
+                "instead",
             ),
             (
                 lambda: gives(tokens.masked_fill(rows & ~told, mask)),
@@ -108,15 +112,18 @@ def ex_12_2(cut) -> None:
             ),
             (
                 lambda: gives(tokens.masked_fill(told & (tokens != end), mask)),
-                "the end tokens of the margin are part of the anchor: left in place they say where the answer must stop",
+                "the end tokens of the margin are part of the anchor: left in place they say "
+                "where the answer must stop",
             ),
             (
                 lambda: gives(tokens.masked_fill(told | (tokens == end), mask)),
-                "an end token that the model wrote itself is reasoning: mask where the anchor was, nothing else",
+                "an end token that the model wrote itself is reasoning: mask where the anchor "
+                "was, nothing else",
             ),
             (
                 lambda: gives(tokens.masked_fill(told.any(0), mask)),
-                "each row has an anchor of its own length: use the row's own mask, not one for the batch",
+                "each row has an anchor of its own length: use the row's own mask, not one for "
+                "the batch",
             ),
             (
                 lambda: gives(tokens.masked_fill(rows, mask)),
@@ -146,11 +153,6 @@ def _sound(text: str, modulo: bool = True) -> bool:
         return exact % 10 if modulo else exact
 
     return all(value(a, s, b) == int(r) for a, s, b, r in _lines(text))
-
-
-def _linked(text: str) -> bool:
-    lines = _lines(text)
-    return all(lines[i][3] == lines[i + 1][0] for i in range(len(lines) - 1))
 
 
 def _worked(prompt: str, text: str) -> bool:
@@ -215,11 +217,13 @@ def ex_12_3(honest) -> None:
                     gives(lambda p, a, t: bool(_lines(t)) and _sound(t))
                     or gives(lambda p, a, t: _sound(t))
                 ),
-                "lines that are right arithmetic are not enough: the answer must be right too, and the lines the chain's own",
+                "lines that are right arithmetic are not enough: the answer must be right too, "
+                "and the lines the chain's own",
             ),
             (
                 lambda: gives(lambda p, a, t: _worked(p, t) and _sound(t, modulo=False)),
-                "all results keep their last digit only: 5-6=9 is right here (take the value modulo 10)",
+                "all results keep their last digit only: 5-6=9 is right here (take the value "
+                "modulo 10)",
             ),
             (
                 lambda: float(outcome[5]) == 1,
@@ -231,7 +235,8 @@ def ex_12_3(honest) -> None:
             ),
             (
                 lambda: float(outcome[8]) == 1 or float(outcome[15]) == 1,
-                "right lines of another chain still earn 1: compare their numbers with the prompt's",
+                "right lines of another chain still earn 1: compare their numbers with the "
+                "prompt's",
             ),
             (
                 lambda: float(outcome[7]) == 1 or float(outcome[10]) == 1,

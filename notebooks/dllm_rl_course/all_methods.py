@@ -88,11 +88,13 @@ def ex_15_2(price) -> None:
             ),
             (
                 lambda: follows(lambda s, v, m, k, x: s + m * v * (1 + (m > 1) + k)),
-                "a loss of texts computes each estimate once more, without gradient, before it can back-propagate",
+                "a loss of texts computes each estimate once more, without gradient, before it "
+                "can back-propagate",
             ),
             (
                 lambda: follows(lambda s, v, m, k, x: s + m * v * (1 + (m > 1) + k) + x * v * m),
-                "the first update has its estimates already where mu > 1, and needs none where mu = 1 and there is no penalty",
+                "the first update has its estimates already where mu > 1, and needs none where mu "
+                "= 1 and there is no penalty",
             ),
             (
                 lambda: follows(
@@ -102,7 +104,8 @@ def ex_15_2(price) -> None:
             ),
             (
                 lambda: not follows(_price),
-                "price(8, 1, 2, True, False) is 8 + 2 * (1 + 1 + 1) = 14; price(8, 3, 2, False, True) is 8 + 12 + 3 = 23",
+                "price(8, 1, 2, True, False) is 8 + 2 * (1 + 1 + 1) = 14; price(8, 3, 2, False, "
+                "True) is 8 + 12 + 3 = 23",
             ),
         ],
     )

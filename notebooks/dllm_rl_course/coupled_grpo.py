@@ -25,7 +25,8 @@ def ex_08_1(answer) -> None:
         [
             (
                 lambda: not isinstance(answer, (tuple, list)) or len(answer) != 3,
-                "give three numbers: (weight in the first mask, weight in the complement, chance to be missed)",
+                "give three numbers: (weight in the first mask, weight in the complement, chance "
+                "to be missed)",
             ),
             (
                 lambda: at(0, 1.125) and at(1, 3),
@@ -55,7 +56,8 @@ def ex_08_1(answer) -> None:
             (lambda: at(2, 0.68), "that is the chance to be scored exactly once"),
             (
                 lambda: not at(2, 0.16),
-                "missed by the first: 1 - t; by the second, of rate 1 - t: t; independent, so multiply",
+                "missed by the first: 1 - t; by the second, of rate 1 - t: t; independent, so "
+                "multiply",
             ),
         ],
     )
@@ -87,7 +89,7 @@ def ex_08_2(slope) -> None:
 
     def wanted(p, o, a, c):
         leaf = p.clone().requires_grad_()
-        return torch.autograd.grad(clipped_ratio(leaf, o, a, c).sum(), leaf)[0]
+        return torch.autograd.grad(clipped_ratio(leaf - o, a, c).sum(), leaf)[0]
 
     def follows(rule) -> bool:
         return all(
@@ -113,7 +115,10 @@ def ex_08_2(slope) -> None:
                 ),
                 "return one number per token, of the shape of phi",
             ),
-            (lambda: follows(clipped_ratio), "that is the loss; ask for its derivative in phi"),
+            (
+                lambda: follows(lambda p, o, a, c: clipped_ratio(p - o, a, c)),
+                "that is the loss; ask for its derivative in phi",
+            ),
             (
                 lambda: follows(lambda p, o, a, c: -wanted(p, o, a, c)),
                 "the sign: a good text has slope < 0",
@@ -128,7 +133,8 @@ def ex_08_2(slope) -> None:
             ),
             (
                 lambda: follows(lambda p, o, a, c: -a * (p - o).exp() * inside(p, o, c)),
-                "both sides are cut: a token that moved the wrong way keeps its slope, so that it can come back",
+                "both sides are cut: a token that moved the wrong way keeps its slope, so that it "
+                "can come back",
             ),
             (
                 lambda: follows(lambda p, o, a, c: wanted(p, o, a, c) / (p - o).exp()),
@@ -140,7 +146,8 @@ def ex_08_2(slope) -> None:
             ),
             (
                 lambda: not follows(wanted),
-                "compare with autograd on clipped_ratio: slope -ratio A, but 0 where ratio > 1 + clip and A > 0, "
+                "compare with autograd on clipped_ratio: slope -ratio A, but 0 where ratio > 1 + "
+                "clip and A > 0, "
                 "or ratio < 1 - clip and A < 0",
             ),
         ],
@@ -213,7 +220,8 @@ def ex_08_3(calibrated) -> None:
                 lambda: bool(
                     (masked(outcome[1]).int() + masked(outcome[2]).int() != free.int()).any()
                 ),
-                "the second and third view must be complements: every sampled token masked in exactly one of them",
+                "the second and third view must be complements: every sampled token masked in "
+                "exactly one of them",
             ),
             (
                 lambda: torch.equal(masked(drawn(9)[1]), masked(outcome[1])),
@@ -243,11 +251,13 @@ def ex_08_3(calibrated) -> None:
                     float(total(outcome).sum()) > 1.2 * float(scored.sum())
                     and bool((outcome[0].weight[scored] == 0.5).all())
                 ),
-                "1/t and 1/(1 - t) are the published weights, 3/2 on average: each token's own must sum to 1",
+                "1/t and 1/(1 - t) are the published weights, 3/2 on average: each token's own "
+                "must sum to 1",
             ),
             (
                 lambda: tensor_differs(total(outcome), 1.0 * scored, 1e-5),
-                "each scored token's weights must sum to 1: its weight in the full copy plus that in the copy that masks it",
+                "each scored token's weights must sum to 1: its weight in the full copy plus that "
+                "in the copy that masks it",
             ),
         ],
     )

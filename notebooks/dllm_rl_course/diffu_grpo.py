@@ -38,11 +38,13 @@ def ex_07_1(answer) -> None:
             ),
             (
                 lambda: at(0, 12) or at(2, 142, 152),
-                "each inner update has a mask of its own, and under each mask all three are scored: new, old and reference",
+                "each inner update has a mask of its own, and under each mask all three are "
+                "scored: new, old and reference",
             ),
             (
                 lambda: not at(0, 14),
-                "the first: 8 for the rollout, then three passes (new, old, reference) for each of 2 masks",
+                "the first: 8 for the rollout, then three passes (new, old, reference) for each "
+                "of 2 masks",
             ),
             (
                 lambda: at(1, 11),
@@ -50,7 +52,8 @@ def ex_07_1(answer) -> None:
             ),
             (
                 lambda: at(1, 9),
-                "the reference needs a pass of its own, at mu = 1 too: the penalty compares with it",
+                "the reference needs a pass of its own, at mu = 1 too: the penalty compares with "
+                "it",
             ),
             (
                 lambda: not at(1, 10),
@@ -131,7 +134,8 @@ def ex_07_2(shared_mask) -> None:
             ),
             (
                 lambda: bool((view.tokens[:, width:] == rollout.mask_id)[~sampled].any()),
-                "tokens that were given (anchored) stay as they are: mask only where rollout.sampled",
+                "tokens that were given (anchored) stay as they are: mask only where "
+                "rollout.sampled",
             ),
             (
                 lambda: bool((view.scored & ~rollout.until_eos).any()),
@@ -156,7 +160,8 @@ def ex_07_2(shared_mask) -> None:
             ),
             (
                 lambda: not bool((by_group() == by_group()[:, :1]).all()),
-                "siblings still hide different tokens: draw once a group, then repeat the draw for its rows",
+                "siblings still hide different tokens: draw once a group, then repeat the draw "
+                "for its rows",
             ),
             (
                 lambda: (
@@ -228,7 +233,8 @@ def ex_07_3(one_step_error) -> None:
             ),
             (
                 lambda: any(math.isnan(float(v)) or math.isinf(float(v)) for v in outcome),
-                "a text with probability 0 is never written, so its term is 0: beware of 0 times log 0",
+                "a text with probability 0 is never written, so its term is 0: beware of 0 times "
+                "log 0",
             ),
             (
                 lambda: is_(lambda j, q, e: -(j * e).sum()),
@@ -240,7 +246,8 @@ def ex_07_3(one_step_error) -> None:
             ),
             (
                 lambda: is_(lambda j, q, e: (q * e).sum()),
-                "texts are written with the chances in joint; the product of the two laws is only what the estimate believes",
+                "texts are written with the chances in joint; the product of the two laws is only "
+                "what the estimate believes",
             ),
             (
                 lambda: is_(lambda j, q, e: e.mean()) or is_(lambda j, q, e: e.sum()),
@@ -256,7 +263,8 @@ def ex_07_3(one_step_error) -> None:
             ),
             (
                 lambda: not is_(lambda j, q, e: (j * e).sum()),
-                "on the empty canvas each token is scored by its own law, the row or column sums of joint",
+                "on the empty canvas each token is scored by its own law, the row or column sums "
+                "of joint",
             ),
         ],
     )

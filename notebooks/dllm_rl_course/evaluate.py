@@ -95,7 +95,8 @@ def ex_21_2(best_of) -> None:
             ),
             (
                 lambda: not gives(_over_choices),
-                "the i-th smallest (i from 1) is the best of K in C(i - 1, K - 1) of the C(N, K) choices",
+                "the i-th smallest (i from 1) is the best of K in C(i - 1, K - 1) of the C(N, K) "
+                "choices",
             ),
             (lambda: raised(binary), ""),
             (
@@ -202,11 +203,13 @@ def ex_21_3(contaminated) -> None:
                     or any(v not in (True, False) for v in whole)
                     or whole in ([0, 1, 1], [0, 0, 1])
                 ),
-                "one True or False for each text of test, and copies are not all: 'red apples' is a run of two",
+                "one True or False for each text of test, and copies are not all: 'red apples' is "
+                "a run of two",
             ),
             (
                 lambda: whole != [True, False, True],
-                "of 'two red apples', 'no' and 'Bob starts two' the first and the last share two words with a training text",
+                "of 'two red apples', 'no' and 'Bob starts two' the first and the last share two "
+                "words with a training text",
             ),
             (lambda: raised(outcome), ""),
             *(

@@ -47,7 +47,8 @@ def ex_03_1(answer) -> None:
             ),
             (
                 lambda: p(0.1, 0.05),
-                "0.5 x 0.2 writes both letters in one step: the second must be asked again after the first",
+                "0.5 x 0.2 writes both letters in one step: the second must be asked again after "
+                "the first",
             ),
             (
                 lambda: p(0.4, 0.18, 0.2, 0.09),
@@ -60,7 +61,8 @@ def ex_03_1(answer) -> None:
             (lambda: p(29), "give a probability, not a percentage: 0.25, not 25"),
             (
                 lambda: not p(0.29),
-                "for each order: first letter times second letter given the first; then the mean of the two",
+                "for each order: first letter times second letter given the first; then the mean "
+                "of the two",
             ),
         ],
     )
@@ -97,20 +99,24 @@ def ex_03_2(elbo_by_subsets) -> None:
             ),
             (
                 lambda: is_(wanted / 4),
-                "this is per token: do not divide by n, an order's score is the sum over its n tokens",
+                "this is per token: do not divide by n, an order's score is the sum over its n "
+                "tokens",
             ),
             (
                 lambda: is_(_elbo(logq, lambda m, u: 1 / math.comb(m + u, u))),
-                "all blanks of a canvas are counted in full: an order writes one of them there, each with chance 1 / (number of "
+                "all blanks of a canvas are counted in full: an order writes one of them there, "
+                "each with chance 1 / (number of "
                 "blanks)",
             ),
             (
                 lambda: is_(_elbo(logq, lambda m, u: 1 / m)),
-                "every canvas is counted as if all orders came by: of size |U| there are C(n, |U|), each order meets one of them",
+                "every canvas is counted as if all orders came by: of size |U| there are C(n, "
+                "|U|), each order meets one of them",
             ),
             (
                 lambda: is_(_elbo(logq, lambda m, u: 1 / 2 ** (m + u))),
-                "all canvases are weighted alike: an order meets one of each size, not one of all 2^n",
+                "all canvases are weighted alike: an order meets one of each size, not one of all "
+                "2^n",
             ),
             (
                 lambda: is_(_elbo(logq, lambda m, u: 1 / math.comb(m + u, m) / (m + u))),
@@ -159,7 +165,8 @@ def ex_03_3(few_steps_logprob) -> None:
             ),
             (
                 lambda: same(lambda s: _few_steps(logq, counts[5])),
-                "this is one token a step: tokens of one step are all asked on the canvas before it, none sees the others",
+                "this is one token a step: tokens of one step are all asked on the canvas before "
+                "it, none sees the others",
             ),
             (
                 lambda: same(lambda s: _few_steps(logq, counts[s][::-1])),
@@ -167,11 +174,13 @@ def ex_03_3(few_steps_logprob) -> None:
             ),
             (
                 lambda: same(lambda s: _few_steps(logq, counts[s], math.perm)),
-                "the positions of one step come as a set, without an order: there are C(m, k) of them",
+                "the positions of one step come as a set, without an order: there are C(m, k) of "
+                "them",
             ),
             (
                 lambda: same(lambda s: _few_steps(logq, counts[s], lambda m, k: 1)),
-                "each set of k blanks comes up with chance 1 / C(m, k): without it the texts do not sum to 1",
+                "each set of k blanks comes up with chance 1 / C(m, k): without it the texts do "
+                "not sum to 1",
             ),
             (
                 lambda: same(lambda s: _few_steps(logq, counts[s], lambda m, k: m**k)),
@@ -179,7 +188,8 @@ def ex_03_3(few_steps_logprob) -> None:
             ),
             (
                 lambda: any(differs(got(s), _few_steps(logq, counts[s]), 1e-6) for s in counts),
-                "it differs from the exact law: P(U + R) gains P(U) / C(m, k) times the product of q over the set R",
+                "it differs from the exact law: P(U + R) gains P(U) / C(m, k) times the product "
+                "of q over the set R",
             ),
         ],
     )

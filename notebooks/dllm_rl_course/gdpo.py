@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dllm_rl_lite.estimators import NODES, View
-from dllm_rl_lite.objectives import clipped_text_ratio
+from dllm_rl_lite.objectives import clipped_text_ratio, mean_log_ratio
 from dllm_rl_lite.sampler import Rollout
 
 from .verdict import attempt, differs, judge, raised, result_of, tensor_differs
@@ -83,9 +83,8 @@ def _wanted(per_token: str) -> Tensor:
     tokens = (torch.arange(int(m.max())) < m[:, None]).double()
     start = (d / m)[:, None] * tokens  # each token changed alike
     leaf = start.clone().requires_grad_()
-    loss = clipped_text_ratio(
-        leaf, torch.zeros_like(leaf), None, a[:, None], tokens.bool(), EPSILON, 0.0, per_token
-    )
+    change = mean_log_ratio(leaf, torch.zeros_like(leaf), tokens.bool())
+    loss = clipped_text_ratio(change, a[:, None], EPSILON, tokens.bool(), per_token)
     return torch.autograd.grad(loss.sum(), leaf)[0][:, 0]
 
 
@@ -136,7 +135,8 @@ def ex_09_2(slope) -> None:
             ),
             (
                 lambda: both(lambda x: -a * x.exp() / m * ((x.exp() - 1).abs() <= EPSILON)),
-                "only the wanted side is flat: a good text that fell keeps its slope, so that it can be repaired",
+                "only the wanted side is flat: a good text that fell keeps its slope, so that it "
+                "can be repaired",
             ),
             (
                 lambda: both(lambda x: -a * x.exp() / m * (1 - open_side(x))),
@@ -174,7 +174,8 @@ def ex_09_2(slope) -> None:
             ),
             (
                 lambda: not (like("inside", inside) and like("outside", outside)),
-                "differentiate -min(r A, clip(r) A): -A times dr/dd where the unclipped term is the smaller, else 0",
+                "differentiate -min(r A, clip(r) A): -A times dr/dd where the unclipped term is "
+                "the smaller, else 0",
             ),
         ],
     )
@@ -251,11 +252,13 @@ def ex_09_3(full_weight) -> None:
             ),
             (
                 lambda: all(len(set(c.tolist())) == 1 for c in counts()),
-                "each count is the same in every row: round up at random, with the chance of the fraction that floor drops",
+                "each count is the same in every row: round up at random, with the chance of the "
+                "fraction that floor drops",
             ),
             (
                 lambda: int(counts()[0].min()) > 0,
-                "at t m = 0.79 the first view must sometimes mask nothing: 'at least 1' makes that node too heavy",
+                "at t m = 0.79 the first view must sometimes mask nothing: 'at least 1' makes "
+                "that node too heavy",
             ),
             (
                 lambda: any(
@@ -270,7 +273,8 @@ def ex_09_3(full_weight) -> None:
             ),
             (
                 mean_off,
-                "the mean count is not quite t m: is the chance of rounding up the fraction of t m?",
+                "the mean count is not quite t m: is the chance of rounding up the fraction of t "
+                "m?",
             ),
             (
                 lambda: (
@@ -281,7 +285,8 @@ def ex_09_3(full_weight) -> None:
                         ]
                     )
                 ),
-                "those weights use the real shares; with counts right on average keep the nominal w / t",
+                "those weights use the real shares; with counts right on average keep the nominal "
+                "w / t",
             ),
             (lambda: weights_off(published), "each scored token weighs w / t of its node"),
         ],

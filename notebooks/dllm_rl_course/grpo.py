@@ -20,7 +20,8 @@ def ex_06_1(answer) -> None:
         [
             (
                 lambda: not isinstance(answer, (tuple, list)) or len(answer) != 4,
-                "give four numbers: (group_mean, leave_one_out, z_score, z_score in the dead group)",
+                "give four numbers: (group_mean, leave_one_out, z_score, z_score in the dead "
+                "group)",
             ),
             (
                 lambda: at(0, -0.25) or at(1, -1 / 3) or at(2, -0.5),
@@ -49,7 +50,8 @@ def ex_06_1(answer) -> None:
             ),
             (
                 lambda: differs(answer[3], 0, 1e-9),
-                "in a dead group reward minus mean is exactly 0, and 0 / (0 + eps) is 0: no sibling teaches anything",
+                "in a dead group reward minus mean is exactly 0, and 0 / (0 + eps) is 0: no "
+                "sibling teaches anything",
             ),
         ],
     )
@@ -78,11 +80,13 @@ def ex_06_2(seed_index) -> None:
             ),
             (
                 lambda: follows(lambda s, mu, ga: (s - 1) % mu),
-                "the shift by one is undone, but it still counts micro-batches: ga of them make one inner update",
+                "the shift by one is undone, but it still counts micro-batches: ga of them make "
+                "one inner update",
             ),
             (
                 lambda: follows(lambda s, mu, ga: s // ga % mu),
-                "the last micro-batch of each update is one ahead: the counter has already been incremented",
+                "the last micro-batch of each update is one ahead: the counter has already been "
+                "incremented",
             ),
             (
                 lambda: follows(lambda s, mu, ga: (s - 1) % ga),
@@ -90,7 +94,8 @@ def ex_06_2(seed_index) -> None:
             ),
             (
                 lambda: follows(lambda s, mu, ga: (s - 1) // ga),
-                "it never returns to 0: after mu updates there are new rollouts, with seeds of their own",
+                "it never returns to 0: after mu updates there are new rollouts, with seeds of "
+                "their own",
             ),
             (
                 lambda: (
@@ -160,7 +165,8 @@ def ex_06_3(kl_loss) -> None:
             ),
             (
                 lambda: matches(lambda p, o, r: p - r, on, off),
-                "k1 as a loss: over tokens of the policy its mean gradient is zero. Something must be weighted by the ratio",
+                "k1 as a loss: over tokens of the policy its mean gradient is zero. Something "
+                "must be weighted by the ratio",
             ),
             (
                 lambda: matches(lambda p, o, r: (r - p).exp() - (r - p), on, off),
@@ -168,21 +174,25 @@ def ex_06_3(kl_loss) -> None:
             ),
             (
                 lambda: matches(lambda p, o, r: (p - r) ** 2 / 2, on, off),
-                "k2 is right while old is the policy itself; these tokens were drawn by an older one, so weight by the ratio",
+                "k2 is right while old is the policy itself; these tokens were drawn by an older "
+                "one, so weight by the ratio",
             ),
             (
                 lambda: matches(
                     lambda p, o, r: (p - o).exp().detach() * ((r - p).exp() - (r - p)), on, off
                 ),
-                "with the ratio detached, k3 keeps the gradient of KL(ref || policy): let gradient flow through the ratio",
+                "with the ratio detached, k3 keeps the gradient of KL(ref || policy): let "
+                "gradient flow through the ratio",
             ),
             (
                 lambda: matches(lambda p, o, r: (p - o).exp().detach() * (p - r), on, off),
-                "with the ratio detached, the mean gradient of k1 stays zero: let gradient flow through the ratio",
+                "with the ratio detached, the mean gradient of k1 stays zero: let gradient flow "
+                "through the ratio",
             ),
             (
                 lambda: matches(lambda p, o, r: (p - o).exp() * (p - r) ** 2 / 2, on, off),
-                "the ratio times k2, both with gradient: that is the gradient of k2's mean, which is not the divergence",
+                "the ratio times k2, both with gradient: that is the gradient of k2's mean, which "
+                "is not the divergence",
             ),
             (
                 lambda: (
@@ -193,11 +203,13 @@ def ex_06_3(kl_loss) -> None:
             ),
             (
                 lambda: matches(truth, on) and not matches(truth, off),
-                "right while old is the policy itself, wrong at a distance: weight by the ratio exp(logp - old), once",
+                "right while old is the policy itself, wrong at a distance: weight by the ratio "
+                "exp(logp - old), once",
             ),
             (
                 lambda: not matches(truth, on, off),
-                "the mean gradient over all tokens is not that of KL(policy || ref); enumerate a small vocabulary and compare",
+                "the mean gradient over all tokens is not that of KL(policy || ref); enumerate a "
+                "small vocabulary and compare",
             ),
         ],
     )

@@ -27,11 +27,13 @@ def ex_04_1(answer) -> None:
             ),
             (
                 lambda: at(0, 2.0),
-                "coupled: the pair alone gives 1/t * t + 1/(1-t) * (1-t) = 2; add the full mask, and halve",
+                "coupled: the pair alone gives 1/t * t + 1/(1-t) * (1-t) = 2; add the full mask, "
+                "and halve",
             ),
             (
                 lambda: at(0, 1.0),
-                "coupled: given t, a token has weight 1/t with chance t and 1/(1-t) with chance 1-t: that is 2, not 1",
+                "coupled: given t, a token has weight 1/t with chance t and 1/(1-t) with chance "
+                "1-t: that is 2, not 1",
             ),
             (
                 lambda: not at(0, 1.5),
@@ -87,7 +89,8 @@ def ex_04_2(count_chances) -> None:
             ),
             (
                 lambda: not off([[1 / m] * m for m, _ in cases]),
-                "equal chances: so it would be if halves were rounded up; Python's round, and the release, take them to the even",
+                "equal chances: so it would be if halves were rounded up; Python's round, and the "
+                "release, take them to the even",
             ),
             (
                 lambda: off([_chances(m, n) for m, n in cases]),
@@ -171,7 +174,8 @@ def ex_04_3(antithetic) -> None:
             (lambda: not off(2.0), "the mean is twice the ELBO: two views, so each counts half"),
             (
                 lambda: off(1.0),
-                "the mean of the estimate is not the ELBO: each view weighs its tokens by m / (2 * its count)",
+                "the mean of the estimate is not the ELBO: each view weighs its tokens by m / (2 "
+                "* its count)",
             ),
         ],
     )

@@ -38,7 +38,8 @@ def ex_01_1(answer) -> None:
             ),
             (
                 is_near(entropy),
-                "that is a whole text with a minus; only half have one, and the loss counts nats a token",
+                "that is a whole text with a minus; only half have one, and the loss counts nats "
+                "a token",
             ),
             (
                 is_near(entropy / 10),
@@ -79,17 +80,20 @@ def ex_01_2(draw: Callable) -> None:
             (lambda: raised(outcome), ""),
             (
                 lambda: facts is None,
-                f"return a pair: masked, bool of shape (n, L), and weight of shape (n,); for n = {n} "
+                f"return a pair: masked, bool of shape (n, L), and weight of shape (n,); for n = "
+                f"{n} "
                 f"and L = {length} it was something else",
             ),
             (
                 fact("empty"),
-                "a canvas without a blank teaches nothing: draw the number of blanks m from 1 to L first",
+                "a canvas without a blank teaches nothing: draw the number of blanks m from 1 to "
+                "L first",
             ),
             (fact("counts"), "the number of blanks must be uniform over 1..L; here it is not"),
             (
                 fact("places"),
-                "given m, each set of m positions must be as likely as any other; are rows masked alike, or "
+                "given m, each set of m positions must be as likely as any other; are rows masked "
+                "alike, or "
                 "always from the same end?",
             ),
             (
@@ -98,7 +102,8 @@ def ex_01_2(draw: Callable) -> None:
             ),
             (
                 fact("mean"),
-                "1/m averages over the blanks, which gives nats a token; the bound is for the whole text",
+                "1/m averages over the blanks, which gives nats a token; the bound is for the "
+                "whole text",
             ),
             (
                 fact("time"),

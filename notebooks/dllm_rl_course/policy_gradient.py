@@ -48,7 +48,8 @@ def ex_05_1(answer) -> None:
             ),
             (
                 lambda: not is_like(*wanted) and differs(sum(float(a) for a in answer), 0, 2e-3),
-                "the three slopes must sum to zero: adding a constant to all logits changes nothing",
+                "the three slopes must sum to zero: adding a constant to all logits changes "
+                "nothing",
             ),
             (lambda: not is_like(*wanted), "the slope of a letter is p (r - J); what is J?"),
         ],
@@ -98,7 +99,8 @@ def ex_05_2(leave_one_out_loss) -> None:
             (lambda: same(-wanted), "the sign: a loss is minimised, and reward should go up"),
             (
                 lambda: same(r - equal(r.mean(1, keepdim=True))),
-                "the mean includes the rollout itself, which shrinks the gradient by (G - 1) / G: leave it out",
+                "the mean includes the rollout itself, which shrinks the gradient by (G - 1) / G: "
+                "leave it out",
             ),
             (lambda: same(r), "there is no baseline: subtract the mean of the siblings' rewards"),
             (lambda: same(wanted, 1.0), "this is the sum over rollouts; take the mean"),
@@ -115,14 +117,16 @@ def ex_05_2(leave_one_out_loss) -> None:
             ),
             (
                 lambda: same(r - r.mean()) or same(r - (r.sum() - r) / 11),
-                "the baseline is taken over the whole batch; siblings answer the same prompt: one row",
+                "the baseline is taken over the whole batch; siblings answer the same prompt: one "
+                "row",
             ),
             (
                 lambda: (
                     same(wanted / r.std(1, keepdim=True))
                     or same((r - r.mean(1, keepdim=True)) / r.std(1, keepdim=True))
                 ),
-                "no division by the spread here: it changes the gradient's length from group to group",
+                "no division by the spread here: it changes the gradient's length from group to "
+                "group",
             ),
             (lambda: same(equal(others)), "this is the baseline alone: reward minus it"),
             (
@@ -199,7 +203,8 @@ def ex_05_3(slopes_of_b) -> None:
             ),
             (
                 lambda: same(lambda *c: (toy_slopes(*c)[1],) * 2),
-                "both come from tokens alone: beta also decides how often b's candidate loses to a's",
+                "both come from tokens alone: beta also decides how often b's candidate loses to "
+                "a's",
             ),
             (
                 lambda: same(lambda *c: (c[3] / 2, c[3] / 2)),
@@ -214,7 +219,8 @@ def ex_05_3(slopes_of_b) -> None:
                     same(lambda *c: tuple(v * c[1] for v in toy_slopes(*c)))
                     or same(lambda *c: (toy_slopes(*c)[0], toy_slopes(*c)[1] * c[1]))
                 ),
-                "the slope of beta times something is that something: do not multiply by beta again",
+                "the slope of beta times something is that something: do not multiply by beta "
+                "again",
             ),
             (
                 lambda: same(lambda *c: (toy_slopes(*c)[0], 0.0)),
@@ -222,11 +228,13 @@ def ex_05_3(slopes_of_b) -> None:
             ),
             (
                 lambda: half_right(0) and not half_right(1),
-                "the exact slope is right; the other one leaves out how often b's candidate loses to a's, and nothing else",
+                "the exact slope is right; the other one leaves out how often b's candidate loses "
+                "to a's, and nothing else",
             ),
             (
                 lambda: half_right(1) and not half_right(0),
-                "the slope of tokens alone is right; to the exact one, add what beta does to the chance that a comes first",
+                "the slope of tokens alone is right; to the exact one, add what beta does to the "
+                "chance that a comes first",
             ),
             (
                 lambda: not same(toy_slopes),

@@ -28,7 +28,8 @@ def ex_02_1(answer) -> None:
             ),
             (
                 lambda: not at(2, 0),
-                "at temperature 0 every position proposes its likeliest token, so the minority is never written",
+                "at temperature 0 every position proposes its likeliest token, so the minority is "
+                "never written",
             ),
             (
                 lambda: at(0, 0.3) and at(1, 0.09),
@@ -36,7 +37,8 @@ def ex_02_1(answer) -> None:
             ),
             (
                 lambda: at(1, 0.09),
-                "in random order the first revealed position decides the other one: one draw, not two",
+                "in random order the first revealed position decides the other one: one draw, not "
+                "two",
             ),
             (
                 lambda: not at(1, 0.3),
@@ -44,15 +46,18 @@ def ex_02_1(answer) -> None:
             ),
             (
                 lambda: at(0, 0.3),
-                "0.3 is the model's own share; confidence order compares two draws and keeps the surer one",
+                "0.3 is the model's own share; confidence order compares two draws and keeps the "
+                "surer one",
             ),
             (
                 lambda: at(0, 0.51),
-                "one position with the truth is not enough: the other one's candidate is surer, and wins",
+                "one position with the truth is not enough: the other one's candidate is surer, "
+                "and wins",
             ),
             (
                 lambda: at(0, 0.42, 0.21),
-                "where the two candidates disagree, the surer one is revealed, and that is the habit",
+                "where the two candidates disagree, the surer one is revealed, and that is the "
+                "habit",
             ),
             (
                 lambda: at(0, 0.49),
@@ -94,11 +99,13 @@ def ex_02_2(threshold_reveal) -> None:
             (lambda: got().shape != c.shape, "return one bool a position: the shape of confidence"),
             (
                 lambda: torch.equal(got(), (c >= tau) | _highest(c, torch.ones_like(active))),
-                "it reveals positions that are not active: they are written already, or wait in a later block",
+                "it reveals positions that are not active: they are written already, or wait in a "
+                "later block",
             ),
             (
                 lambda: torch.equal(got(), active & (c >= tau)),
-                "a row whose candidates are all below tau reveals nothing and would never end: add its surest one",
+                "a row whose candidates are all below tau reveals nothing and would never end: "
+                "add its surest one",
             ),
             (
                 lambda: (
@@ -120,7 +127,8 @@ def ex_02_2(threshold_reveal) -> None:
             (lambda: bool((got() & ~active).any()), "it reveals positions that are not active"),
             (
                 lambda: not torch.equal(got(), wanted),
-                "it differs from the package's Threshold; reveal what is active and >= tau, or the surest active one",
+                "it differs from the package's Threshold; reveal what is active and >= tau, or "
+                "the surest active one",
             ),
         ],
     )
@@ -163,7 +171,8 @@ def ex_02_3(gate_logprob) -> None:
             ),
             (
                 lambda: same(chosen) or same(chosen * some),
-                "where the gate picks none, the surest position is revealed all the same: that case belongs to its set, and "
+                "where the gate picks none, the surest position is revealed all the same: that "
+                "case belongs to its set, and "
                 "to no other",
             ),
             (
@@ -175,11 +184,13 @@ def ex_02_3(gate_logprob) -> None:
                     same(torch.where(reveal, p, 1.0).prod(1))
                     or same(torch.where(reveal, p, 1.0).prod(1) * some)
                 ),
-                "the positions that stay masked count as well: each was passed over with probability 1 - p",
+                "the positions that stay masked count as well: each was passed over with "
+                "probability 1 - p",
             ),
             (
                 lambda: same(torch.where(alone, none, chosen) * some),
-                "the surest alone can come about in two ways: the gate picks just it, or picks none; add the two "
+                "the surest alone can come about in two ways: the gate picks just it, or picks "
+                "none; add the two "
                 "probabilities",
             ),
             (
@@ -196,11 +207,13 @@ def ex_02_3(gate_logprob) -> None:
             ),
             (
                 lambda: not same(wanted),
-                "the probabilities of the sets are not the gate's; over all sets they must sum to 1",
+                "the probabilities of the sets are not the gate's; over all sets they must sum to "
+                "1",
             ),
             (
                 lambda: tensor_differs(call(low).exp(), wanted_low.double(), 1e-5),
-                "where every candidate is below tau the surest active one is revealed with probability 1",
+                "where every candidate is below tau the surest active one is revealed with "
+                "probability 1",
             ),
         ],
     )

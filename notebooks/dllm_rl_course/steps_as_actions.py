@@ -23,11 +23,13 @@ def ex_11_1(answer) -> None:
         [
             (
                 lambda: not isinstance(answer, (tuple, list)) or len(answer) != 3,
-                "give three numbers: (weight under uniform, of step 0 under entropy, of step 2 under entropy)",
+                "give three numbers: (weight under uniform, of step 0 under entropy, of step 2 "
+                "under entropy)",
             ),
             (
                 lambda: all_are(*chance),
-                "those are the chances p; a step that is drawn rarely must count for more, not for less",
+                "those are the chances p; a step that is drawn rarely must count for more, not "
+                "for less",
             ),
             (
                 lambda: all_are(*(1 / p for p in chance)),
@@ -35,7 +37,8 @@ def ex_11_1(answer) -> None:
             ),
             (
                 lambda: all_are(*(1 / (4 * p) for p in chance)),
-                "that is (1 / T) / p, the weight of the release: it means over steps, and divides by k later",
+                "that is (1 / T) / p, the weight of the release: it means over steps, and divides "
+                "by k later",
             ),
             (
                 lambda: all_are(*(1 / (8 * p) for p in chance)),
@@ -124,7 +127,8 @@ def ex_11_2(step_gain) -> None:
             ),
             (
                 lambda: not follows() and follows(shift=1.0, skip=1),
-                "the release adds 1 as well, but it is the same for all siblings and their mean takes it out: leave it away",
+                "the release adds 1 as well, but it is the same for all siblings and their mean "
+                "takes it out: leave it away",
             ),
             (
                 lambda: follows(own=True),
@@ -209,7 +213,8 @@ def ex_11_3(defended) -> None:
                     follows(lambda s: (1 - s) * law + s / 6)
                     or any(bool((torch.as_tensor(o)[~counted] != 0).any()) for o in outcome)
                 ),
-                "steps from T_i on are never scored and must keep chance 0: spread the share over each text's own T_i steps",
+                "steps from T_i on are never scored and must keep chance 0: spread the share over "
+                "each text's own T_i steps",
             ),
             (
                 lambda: follows(lambda s: law + s * uniform),
@@ -221,7 +226,8 @@ def ex_11_3(defended) -> None:
             ),
             (
                 lambda: follows(lambda s: raised_floor(s, True)),
-                "after dividing by the sum again a chance can be below share / T_i: mix instead of lifting",
+                "after dividing by the sum again a chance can be below share / T_i: mix instead "
+                "of lifting",
             ),
             (lambda: follows(lambda s: law), "the share is not used: small chances stay small"),
             (

@@ -24,7 +24,8 @@ def ex_13_1(answer) -> None:
         [
             (
                 lambda: not isinstance(answer, (tuple, list)) or len(answer) != 3,
-                "give three numbers: (z of the wrong one, credit of its first tokens, largest delta of a group of eight)",
+                "give three numbers: (z of the wrong one, credit of its first tokens, largest "
+                "delta of a group of eight)",
             ),
             (lambda: is_at(0, 1.5), "z: its area is the smallest, so z is negative"),
             (
@@ -145,7 +146,8 @@ def ex_13_2(speed_among_equals) -> None:
             ),
             (
                 lambda: bool(torch.as_tensor(outcome).isnan().any()),
-                "some scores are not numbers: where areas are equal, or one is alone, 0 / 0 must become 0",
+                "some scores are not numbers: where areas are equal, or one is alone, 0 / 0 must "
+                "become 0",
             ),
             (
                 lambda: bool(torch.as_tensor(outcome).isinf().any()),
@@ -170,7 +172,8 @@ def ex_13_2(speed_among_equals) -> None:
             (lambda: follows(-_among(area, final)), "the sign is wrong: a larger area is better"),
             (
                 lambda: not follows(_among(area, final)),
-                "areas 4, 2, 1, 3 of the right ones and 0, 0 of the wrong ones must give 1.16, -0.39, -1.16, 0.39 and 0, 0",
+                "areas 4, 2, 1, 3 of the right ones and 0, 0 of the wrong ones must give 1.16, "
+                "-0.39, -1.16, 0.39 and 0, 0",
             ),
         ],
     )
@@ -228,7 +231,8 @@ def ex_13_3(expected_passes) -> None:
             (lambda: differs(outcome[5], 0.0), "no blanks need no pass: E(0) = 0"),
             (
                 lambda: follows(top_up=False),
-                "that waits until somebody passes: where none does, the surest is written, so k = 0 counts as k = 1",
+                "that waits until somebody passes: where none does, the surest is written, so k = "
+                "0 counts as k = 1",
             ),
             (
                 lambda: differs(outcome[0], 1.0),
@@ -237,7 +241,8 @@ def ex_13_3(expected_passes) -> None:
             (lambda: raised(low), ""),
             (
                 lambda: differs(low, 4.0),
-                "below tau nobody passes, so one is written a pass: 4 blanks at c = 0.6 take 4 passes",
+                "below tau nobody passes, so one is written a pass: 4 blanks at c = 0.6 take 4 "
+                "passes",
             ),
             (
                 lambda: follows(kappa_used=False),

@@ -20,7 +20,8 @@ def ex_10_1(answer) -> None:
         [
             (
                 lambda: not isinstance(answer, (tuple, list)) or len(answer) != 5,
-                "give five numbers: (w+ of the right text, its w-, its credit, a wrong text's credit, credit in a dead group)",
+                "give five numbers: (w+ of the right text, its w-, its credit, a wrong text's "
+                "credit, credit in a dead group)",
             ),
             (
                 lambda: at(0, 1 / 10) and at(1, 1 / 2),
@@ -94,11 +95,13 @@ def ex_10_2(slope) -> None:
             (lambda: is_(full), "that is the slope without the clamp: outside it the loss is flat"),
             (
                 lambda: is_(clamped),
-                "the clamped d has slope zero outside, so the loss has, too: chain rule through the clamp",
+                "the clamped d has slope zero outside, so the loss has, too: chain rule through "
+                "the clamp",
             ),
             (
                 lambda: is_(full * ~far) or is_(clamped * ~far),
-                "that is PPO's pessimistic rule, which repairs moves in the wrong direction; this clamp is flat on both sides",
+                "that is PPO's pessimistic rule, which repairs moves in the wrong direction; this "
+                "clamp is flat on both sides",
             ),
             (
                 lambda: is_(-full * inside),
@@ -119,7 +122,8 @@ def ex_10_2(slope) -> None:
             ),
             (
                 lambda: not is_(full * inside),
-                "differentiate (clamp(d) / L - psi A)^2 in d: 2 (d / L - psi A) / L inside, 0 outside",
+                "differentiate (clamp(d) / L - psi A)^2 in d: 2 (d / L - psi A) / L inside, 0 "
+                "outside",
             ),
         ],
     )
@@ -188,11 +192,13 @@ def ex_10_3(loss) -> None:
             ),
             (
                 lambda: bool((push(-20.0, minus).abs() > 1e-3).any()),
-                "a punished token 20 nats down is still pushed: the gradient must die out as its probability goes to 0",
+                "a punished token 20 nats down is still pushed: the gradient must die out as its "
+                "probability goes to 0",
             ),
             (
                 lambda: bool((push(-5.0, plus) < 1e-6).any()),
-                "a good token that fell by 5 nats gets no push back up: the ratio or clip belongs to punished tokens only",
+                "a good token that fell by 5 nats gets no push back up: the ratio or clip belongs "
+                "to punished tokens only",
             ),
             (
                 lambda: bool((push(-0.2, minus) > 0).any()),

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 import restatement
+import result_tables
 import speed
 import speed_cases as cases
 import torch
@@ -17,7 +18,7 @@ import torch
 from dllm_rl_lite.estimators.views import _TargetLogprob
 from dllm_rl_lite.methods import METHODS
 from dllm_rl_lite.models import reference_policy
-from dllm_rl_lite.sampler import Schedule, denoise
+from dllm_rl_lite.sampler import Decoding, Schedule, denoise
 from dllm_rl_lite.sampler.denoiser import _candidates
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -201,8 +202,8 @@ def test_peak_memory_is_what_a_run_takes_beyond_what_is_there():
 def test_a_table_keeps_other_settings_and_replaces_the_same(tmp_path):
     """Two settings, one of them measured again."""
     path, row = tmp_path / "speed.csv", dict.fromkeys(speed.KEY, "x") | {"ratio": 2.0}
-    speed.record([row, row | {"case": "y"}], path)
-    speed.record([row | {"ratio": 3.14159}], path)
+    result_tables.record([row, row | {"case": "y"}], path, speed.KEY)
+    result_tables.record([row | {"ratio": 3.14159}], path, speed.KEY)
     assert [(r["case"], r["ratio"]) for r in csv.DictReader(path.open())] == [
         ("x", "3.142"),
         ("y", "2"),
@@ -233,8 +234,11 @@ def test_unknown_updates_are_named():
 def test_it_starts_where_data_sets_papermill_and_math_verify_are_missing():
     """On a machine for models only: a fresh process in which importing them fails."""
     code = (
-        "import sys\nfor name in ('datasets', 'papermill', 'math_verify', 'matplotlib'): sys.modules[name] = None\n"
-        f"sys.path.insert(0, {str(BENCHMARKS)!r})\nimport speed\nprint(len(speed.options(['updates']).updates))"
+        "import sys\n"
+        "for name in ('datasets', 'papermill', 'math_verify', 'matplotlib'): "
+        "sys.modules[name] = None\n"
+        f"sys.path.insert(0, {str(BENCHMARKS)!r})\n"
+        "import speed\nprint(len(speed.options(['updates']).updates))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
     assert done.stdout.strip() == "5", done.stderr[-2000:]
@@ -263,17 +267,23 @@ def test_candidates_equal_the_plain_formulas_with_forbidden_tokens_and_ties(rng)
     logits[:, 7] = logits[:25, 9:200] = float("-inf")
     logits[3, [5, 250]] = 30.0
     before = logits.clone()
-    token, logprob, entropy, margin, best, highest = _candidates(logits, 0.0, 0, 1.0, None)
+    found = _candidates(logits, Decoding(), None)
+    token = found.token
     wanted = plain_candidates(logits)
     assert (
-        torch.equal(logits, before) and torch.equal(token, wanted[0]) and torch.equal(best, token)
+        torch.equal(logits, before)
+        and torch.equal(token, wanted[0])
+        and torch.equal(found.likeliest, token)
     )
-    for got, want in zip((logprob, entropy, margin), wanted[1:], strict=True):
+    for got, want in zip((found.logprob, found.entropy, found.margin), wanted[1:], strict=True):
         torch.testing.assert_close(got.double(), want, rtol=1e-5, atol=1e-5)
-    assert torch.equal(logprob, highest) and margin[3] == 0 and token[3] == 5
-    drawn, of_drawn, *_ = _candidates(logits, 2.0, 0, 1.0, rng(1))
+    assert torch.equal(found.logprob, found.highest) and found.margin[3] == 0 and token[3] == 5
+    warm = _candidates(logits, Decoding(temperature=2.0), rng(1))
+    drawn = warm.token
     assert not torch.equal(drawn, token)
-    torch.testing.assert_close(of_drawn, logits.log_softmax(-1).gather(-1, drawn[:, None])[:, 0])
+    torch.testing.assert_close(
+        warm.logprob, logits.log_softmax(-1).gather(-1, drawn[:, None])[:, 0]
+    )
 
 
 @pytest.mark.parametrize("chunk", [1, 4, 100])

@@ -24,7 +24,7 @@ def test_the_price_is_what_the_package_counts(policy, reference, batch, name, kl
         _, stats = gradient_of(policy, name, n, scored)
         views, spent = len(scored.views), spent + scored.forwards + stats["forwards"]
         spent += sum(int((~v.scored.any(1)).sum()) for v in scored.views)
-    assert spent == 6 * _price(0, views, mu, kl > 0, method.text_loss is not None)
+    assert spent == 6 * _price(0, views, mu, kl > 0, method.objective.level != "view")
 
 
 def at_budget(rows, budget):

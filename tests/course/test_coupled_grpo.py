@@ -40,7 +40,7 @@ def test_weights(capsys, answer, words):
 
 def by_autograd(phi, old, advantage, clip):
     leaf = phi.requires_grad_()
-    return torch.autograd.grad(clipped_ratio(leaf, old, advantage, clip).sum(), leaf)[0]
+    return torch.autograd.grad(clipped_ratio(leaf - old, advantage, clip).sum(), leaf)[0]
 
 
 def by_hand(phi, old, advantage, clip):
@@ -61,7 +61,7 @@ def test_slope_right(capsys, function):
 @pytest.mark.parametrize(
     "function, words",
     [
-        (clipped_ratio, "that is the loss"),
+        (lambda p, o, a, c: clipped_ratio(p - o, a, c), "that is the loss"),
         (lambda p, o, a, c: -by_hand(p, o, a, c), "the sign"),
         (lambda p, o, a, c: -a * ratio_of(p, o), "nothing is clipped"),
         (lambda p, o, a, c: -a.expand_as(p), "REINFORCE"),

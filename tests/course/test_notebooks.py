@@ -307,8 +307,8 @@ def agrees_with_text_pieces(scope):
     tokens, gradients = scored_by_any(scored.views), []
 
     def loss_of(phi):
-        losses = method.text_loss(
-            phi, scored.old[0], scored.ref[0], advantage[:, None], tokens, 0.1, 0.3
+        losses = method.objective.losses(
+            phi, scored.old[0], scored.ref[0], advantage[:, None], tokens, clip=0.1, kl=0.3
         )
         return losses.sum() / scored.normaliser
 
@@ -321,6 +321,39 @@ def agrees_with_text_pieces(scope):
         gradients.append(torch.cat([w.grad.flatten() for w in later.parameters()]))
     assert gradients[1].norm() > 1e-3
     assert (gradients[0] - gradients[1]).norm() < 1e-4 * gradients[1].norm()
+
+
+def made_up_scores():
+    """(logp, old, ref, advantage, scored) of six texts, the last tokens of some not scored."""
+    g = torch.Generator().manual_seed(0)
+    logp, old, ref = (-torch.rand(6, 9, generator=g) for _ in range(3))
+    scored = torch.arange(9) < torch.tensor([9, 4, 7, 9, 1, 5])[:, None]
+    return logp, old, ref, torch.randn(6, 1, generator=g), scored
+
+
+def agrees_with_diffu_grpos_objective(scope):
+    """The chapter's loss of a token is what the record's four parts make, penalty on and off."""
+    from dllm_rl_lite.methods import METHODS
+
+    logp, old, ref, advantage, scored = made_up_scores()
+    for kl in (0.0, 0.3):
+        mine = scope["clipped_k3"](logp, old, ref, advantage, 0.2, kl)
+        package = METHODS["diffu-grpo"].objective.losses(
+            logp, old, ref, advantage, scored, clip=0.2, kl=kl
+        )
+        assert torch.equal(mine[scored], package[scored])
+
+
+def agrees_with_coupled_grpos_objective(scope):
+    """The same for estimates; what is not scored has no loss."""
+    from dllm_rl_lite.methods import METHODS
+
+    logp, old, ref, advantage, scored = made_up_scores()
+    mine = scope["clipped_k3"](logp, old, ref, advantage, scored, 0.2, 0.3)
+    package = METHODS["coupled-grpo"].objective.losses(
+        logp, old, ref, advantage, scored, clip=0.2, kl=0.3
+    )
+    assert torch.equal(mine, package)
 
 
 def agrees_with_gate(scope):
@@ -378,6 +411,8 @@ AGREES = {
     "dllm_rl_lite.sampler.guided_denoise": agrees_with_guided_rollout,
     "dllm_rl_lite.sampler.Gate": agrees_with_gate,
     "dllm_rl_lite.estimators.estimate": agrees_with_path_logprob,
+    "dllm_rl_lite.methods.masked_views.COUPLED_GRPO": agrees_with_coupled_grpos_objective,
+    "dllm_rl_lite.methods.masked_views.DIFFU_GRPO": agrees_with_diffu_grpos_objective,
     "dllm_rl_lite.training.accumulate_gradients": agrees_with_inner_updates,
     "dllm_rl_lite.training.update.text_pieces": agrees_with_text_pieces,
     "dllm_rl_lite.sampler.RunningConfidence": agrees_with_rcr,
@@ -399,6 +434,9 @@ def test_slower_versions_agree_with_the_package():
                 if isinstance(n, (ast.Import, ast.ImportFrom))
             ]
             exec(ast.unparse(ast.Module(imports, [])), scope)
+        for other, earlier, _ in found:  # and the functions that agree with the package as well
+            if other == path and earlier != source:
+                exec(earlier, scope)
         exec(source, scope)
         assert target in AGREES, f"{path.name}: say in AGREES how to compare with {target}"
         AGREES[target](scope)

@@ -3,6 +3,7 @@ enumeration, then the draws."""
 
 import itertools
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -38,24 +39,24 @@ def copies(lm, text, n=DRAWS):
     """A rollout that holds one text n times."""
     tokens = torch.tensor(text).expand(n, -1)
     ids, mask = lm.prompts(n)
-    blank = torch.zeros(tokens.shape)
     return Rollout(
-        ids,
-        mask,
-        tokens,
-        torch.arange(len(text)).expand(n, -1),
-        blank,
-        blank + 1,
-        torch.full((n,), len(text)),
-        lm.mask_id,
-        lm.eos_id,
+        prompt=ids,
+        prompt_mask=mask,
+        tokens=tokens,
+        unmask_step=torch.arange(len(text)).expand(n, -1),
+        logprob=torch.zeros(tokens.shape),
+        entropy=torch.ones(tokens.shape),
+        n_forwards=torch.full((n,), len(text)),
+        mask_id=lm.mask_id,
+        eos_id=lm.eos_id,
     )
 
 
 def cross_entropy(lm, text):
     """[S_0, ..., S_L]: S_c is the mean, over masks of c tokens, of the sum of the masked tokens'
     log-probabilities."""
-    n, sums = len(text), []
+    n = len(text)
+    sums = []
     for count in range(n + 1):
         values = []
         for hidden in itertools.combinations(range(n), count):
@@ -134,7 +135,8 @@ def test_the_mean_is_the_enumerated_value(lm, rng, name):
 def test_coupled_estimates_what_the_card_says(lm, rng):
     """One t a batch, so the draws are batches: 300 of them within 4.5 standard errors; larger than
     a log-probability."""
-    g, r = rng(2), copies(lm, TEXT, 100)
+    g = rng(2)
+    r = copies(lm, TEXT, 100)
     got = torch.stack([estimate(lm, r, coupled(r, g)).double().sum(1).mean() for _ in range(300)])
     want = expected_value("coupled", cross_entropy(lm, TEXT))
     assert abs(float(got.mean()) - want) < 4.5 * float(got.std()) / 300**0.5
@@ -143,8 +145,8 @@ def test_coupled_estimates_what_the_card_says(lm, rng):
 
 
 def test_the_closed_forms_are_the_exact_elbo(lm):
-    """sum of S_c / c is the ELBO of exact.py, below log p; the Bernoulli law's floor at 0.001 moves
-    it by under 0.3 %."""
+    """sum of S_c / c is the ELBO of exact.py, below log p; the Bernoulli masks' floor at 0.001
+    moves it by under 0.3 %."""
     for text in ((2, 0, 1), (0, 0, 0), (1, 2, 2)):
         s = cross_entropy(lm, text)
         elbo = expected_value("elbo", s)
@@ -165,14 +167,10 @@ def test_the_rounding_of_the_released_counts_biases_them(lm):
 def test_counts_are_spread_and_uniform(lm, rng, counts, m, n):
     """n counts at distance m / n; over many rows each count 1..m equally often, but for the
     release's half-integers."""
-    g, rows = rng(3), 9000
-    tokens = torch.zeros(rows, m, dtype=torch.long)
-    ids, mask = lm.prompts(rows)
-    blank = torch.zeros(rows, m)
-    r = Rollout(
-        ids, mask, tokens, blank.long(), blank, blank, torch.ones(rows).long(), lm.mask_id, -1
-    )
-    x = torch.stack([v.scored.sum(1) for v in random_masks(r, g, n=n, counts=counts)])  # (n, rows)
+    rows = 9000
+    r = copies(lm, [0] * m, rows)
+    views = random_masks(r, rng(3), n=n, counts=counts)
+    x = torch.stack([v.scored.sum(1) for v in views])  # (n, rows)
     if n == m:
         assert (x.sort(0).values == torch.arange(1, m + 1)[:, None]).all()
     share = torch.bincount(x.flatten(), minlength=m + 1)[1:] / x.numel()
@@ -254,24 +252,24 @@ def test_left_to_right_stops_at_the_end(lm, table_lm):
 @st.composite
 def rollouts(draw):
     """1 to 5 rows of 1 to 9 tokens, some given (now and then all of a row), some ending early."""
-    n, length = draw(st.integers(1, 5)), draw(st.integers(1, 9))
+    n = draw(st.integers(1, 5))
+    length = draw(st.integers(1, 9))
     g = torch.Generator().manual_seed(draw(st.integers(0, 10**6)))
     tokens = torch.randint(3, 9, (n, length), generator=g)
     tokens[torch.rand(n, length, generator=g) < draw(st.sampled_from([0.0, 0.2]))] = 1
     steps = torch.stack([torch.randperm(length, generator=g) for _ in range(n)])
     given = torch.rand(n, length, generator=g) < draw(st.sampled_from([0.0, 0.3]))
     blank = torch.rand(n, length, generator=g)
-    prompt = torch.full((n, 2), 50)
     return Rollout(
-        prompt,
-        torch.ones(n, 2, dtype=torch.bool),
-        tokens,
-        torch.where(given, -1, steps),
-        blank,
-        blank,
-        torch.full((n,), length),
-        2,
-        1,
+        prompt=torch.full((n, 2), 50),
+        prompt_mask=torch.ones(n, 2, dtype=torch.bool),
+        tokens=tokens,
+        unmask_step=torch.where(given, -1, steps),
+        logprob=blank,
+        entropy=blank,
+        n_forwards=torch.full((n,), length),
+        mask_id=2,
+        eos_id=1,
     )
 
 
@@ -288,18 +286,13 @@ def test_every_recipe_keeps_the_rules_of_views(name, r, seed):
     for v, w in zip(views, again, strict=True):
         completion = v.tokens[:, 2:]
         masked = completion == r.mask_id
-        assert (
-            not (v.scored & ~masked).any()
-            and not (masked & ~r.sampled).any()
-            and not (v.scored & ~r.sampled).any()
-        )
+        assert not (v.scored & ~masked).any()
+        assert not (masked & ~r.sampled).any()
+        assert not (v.scored & ~r.sampled).any()
         assert torch.equal(completion[~masked], r.tokens[~masked])
         assert (v.tokens[:, :2] == r.prompt).all() or name == "one_step"
-        assert (
-            v.weight.dtype == torch.float32
-            and torch.isfinite(v.weight).all()
-            and (v.weight >= 0).all()
-        )
+        assert v.weight.dtype == torch.float32
+        assert torch.isfinite(v.weight).all() and (v.weight >= 0).all()
         assert (v.weight[~v.scored] == 0).all()
         assert torch.equal(v.tokens, w.tokens) and torch.equal(v.weight, w.weight)
 
@@ -308,7 +301,7 @@ def test_every_recipe_keeps_the_rules_of_views(name, r, seed):
 def test_a_row_whose_every_token_was_given_scores_nothing(lm, rng, name):
     """No division by zero tokens: finite weights, an estimate of 0."""
     r = copies(lm, TEXT, 2)
-    r = Rollout(**{**vars(r), "unmask_step": torch.full((2, 3), -1)})
+    r = replace(r, unmask_step=torch.full((2, 3), -1))
     views = ESTIMATORS[name](r, rng(0))
     assert all(torch.isfinite(v.weight).all() and not v.scored.any() for v in views)
     assert (estimate(lm, r, views) == 0).all()
@@ -361,9 +354,8 @@ def test_complementary_masks_remove_the_noise_of_coverage(table_lm, rng):
     pair = estimate(lm, r, complement_pairs(r, rng(5))).double().sum(1)
     full = float(exact_logprob(lm, PROMPT, torch.tensor(TEXT), Schedule(3, "random")))
     torch.testing.assert_close(pair, torch.full_like(pair, full / 2), rtol=0, atol=1e-5)
-    views = (
-        complement_pairs(r, rng(5))[:1] + complement_pairs(r, rng(6))[1:]
-    )  # two halves of different pairs
+    # two halves of different pairs
+    views = complement_pairs(r, rng(5))[:1] + complement_pairs(r, rng(6))[1:]
     assert estimate(lm, r, views).sum(1).std() > 0.1
 
 

@@ -2,6 +2,7 @@
 invariants."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
@@ -22,24 +23,24 @@ PROMPTS = ["6-4+7-1", "1+2", "f(1)=3", "9"]
 
 
 def hand_made(tokens, unmask_step, prompt_length=3, padding=None, mask_id=2, eos_id=1):
-    """A rollout from lists, for laws that need no model."""
-    tokens, unmask_step = torch.tensor(tokens), torch.tensor(unmask_step)
+    """A rollout from lists, for claims that need no model."""
+    tokens = torch.tensor(tokens)
+    unmask_step = torch.tensor(unmask_step)
     n = len(tokens)
     mask = torch.ones(n, prompt_length, dtype=torch.bool)
     for row, width in enumerate(padding or []):
         mask[row, :width] = False
     prompt = torch.where(mask, 50, 0)
-    blank = torch.zeros(tokens.shape)
     return Rollout(
-        prompt,
-        mask,
-        tokens,
-        unmask_step,
-        blank,
-        blank,
-        unmask_step.max(1).values + 1,
-        mask_id,
-        eos_id,
+        prompt=prompt,
+        prompt_mask=mask,
+        tokens=tokens,
+        unmask_step=unmask_step,
+        logprob=torch.zeros(tokens.shape),
+        entropy=torch.zeros(tokens.shape),
+        n_forwards=unmask_step.max(1).values + 1,
+        mask_id=mask_id,
+        eos_id=eos_id,
     )
 
 
@@ -113,22 +114,21 @@ def every_text(lm):
     """A rollout that holds all texts of a table model, each once."""
     texts = torch.tensor(lm.texts())
     ids, mask = lm.prompts(len(texts))
-    blank = torch.zeros(texts.shape)
     return Rollout(
-        ids,
-        mask,
-        texts,
-        torch.zeros_like(texts),
-        blank,
-        blank,
-        torch.ones(len(texts)),
-        lm.mask_id,
-        lm.eos_id,
+        prompt=ids,
+        prompt_mask=mask,
+        tokens=texts,
+        unmask_step=torch.zeros_like(texts),
+        logprob=torch.zeros(texts.shape),
+        entropy=torch.zeros(texts.shape),
+        n_forwards=torch.ones(len(texts)),
+        mask_id=lm.mask_id,
+        eos_id=lm.eos_id,
     )
 
 
-def test_one_step_is_a_law_and_the_wrong_one_for_more_steps(table_lm, rng):
-    """Enumeration: exp(estimate) sums to 1 over all texts, but is far from the law of the
+def test_one_step_is_a_distribution_and_the_wrong_one_for_more_steps(table_lm, rng):
+    """Enumeration: exp(estimate) sums to 1 over all texts, but is far from that of the
     three-step decoder."""
     lm = table_lm()
     r = every_text(lm)
@@ -137,7 +137,8 @@ def test_one_step_is_a_law_and_the_wrong_one_for_more_steps(table_lm, rng):
     exact = torch.zeros(27, dtype=torch.float64)
     for i, text in enumerate(lm.texts()):
         for order in itertools.permutations(range(3)):
-            canvas, p = [lm.mask_id] * 3, 1 / 6
+            canvas = [lm.mask_id] * 3
+            p = 1 / 6
             for j in order:
                 p *= float(lm.logits(tuple(canvas))[j].softmax(-1)[text[j]])
                 canvas[j] = text[j]
@@ -213,7 +214,8 @@ def test_all_steps_equal_the_enumerated_path(table_lm, rng):
     r = denoise(lm, lm.prompts(40), 4, Schedule(2, "random"), temperature=1.0, generator=rng(6))
     got = sum(v.weight * token_logprobs(lm, r, v) for v in all_steps(r)).sum(1)
     for i in range(40):
-        canvas, want = [lm.mask_id] * 4, 0.0
+        canvas = [lm.mask_id] * 4
+        want = 0.0
         for t in range(2):
             written = [j for j in range(4) if r.unmask_step[i, j] == t]
             want += sum(
@@ -270,7 +272,8 @@ def test_visited_steps_are_unbiased(rollout, path, rng, k, stratified, law):
 
 def test_steps_are_drawn_uniformly(rng):
     """Every step below T_i is drawn equally often, the last one included, and none from T_i on."""
-    r, generator = hand_made([[5, 6, 7, 1]], [[0, 2, 1, 3]]), rng(9)
+    r = hand_made([[5, 6, 7, 1]], [[0, 2, 1, 3]])
+    generator = rng(9)
     views = [v for _ in range(2000) for v in visited_steps(r, generator, k=1)]
     counts = torch.stack([v.scored[0] for v in views]).float().mean(0)
     assert counts[3] == 0
@@ -281,7 +284,8 @@ def test_steps_are_drawn_uniformly(rng):
 def test_the_weights_average_one(rollout, rng, law):
     """Times k / T_i, the weight is the importance weight of AGRPO: its mean over draws is 1 for
     each row."""
-    last, g = last_scored_step(rollout), rng(12)
+    last = last_scored_step(rollout)
+    g = rng(12)
     got = torch.stack(
         [
             sum(v.weight.amax(1) for v in visited_steps(rollout, g, k=3, law=law)) / last
@@ -292,11 +296,11 @@ def test_the_weights_average_one(rollout, rng, law):
     assert (got.std(0) < 1e-6).all() if law == "uniform" else (got.std(0)[last > 1] > 0.01).any()
 
 
-def test_the_entropy_law_by_hand(rng):
+def test_steps_drawn_by_entropy_by_hand(rng):
     """Steps of entropy 1, 3 and nothing: drawn at 1/4, 3/4 and about 0, the end-of-sequence step
     never."""
     r = hand_made([[5, 6, 7, 8, 1]], [[0, 1, 1, 2, 3]])
-    r = Rollout(**{**vars(r), "entropy": torch.tensor([[1.0, 1.0, 2.0, 0.0, 9.0]])})
+    r = replace(r, entropy=torch.tensor([[1.0, 1.0, 2.0, 0.0, 9.0]]))
     g = rng(13)
     views = [visited_steps(r, g, k=1, law="entropy")[0] for _ in range(2000)]
     share = torch.stack([v.scored[0] for v in views]).double().mean(0)
@@ -333,9 +337,8 @@ def test_stratified_draws_never_vary_more(rollout, path, rng):
     strat, indep = (
         estimates(rollout, path, rng(10), draws, k=4, stratified=s) for s in (True, False)
     )
-    room = (
-        1 + 4.5 * 2 * (2 / draws) ** 0.5
-    )  # twice the relative error of a ratio of two variances of normal draws
+    # twice the relative error of a ratio of two variances of normal draws
+    room = 1 + 4.5 * 2 * (2 / draws) ** 0.5
     assert strat.sum(1).var() <= room * indep.sum(1).var()
     assert (strat.var(0) <= room * indep.var(0) + 1e-9).all()
 
@@ -461,12 +464,9 @@ def test_nothing_scored_is_zero(lm, rollout):
 def test_a_visible_token_may_not_be_scored(lm, rollout):
     """The model would see the answer: refused."""
     scored = torch.ones(16, 8, dtype=torch.bool)
+    view = View(torch.cat([rollout.prompt, rollout.tokens], 1), scored, scored.float())
     with pytest.raises(ValueError, match="may only score tokens that it masks"):
-        token_logprobs(
-            lm,
-            rollout,
-            View(torch.cat([rollout.prompt, rollout.tokens], 1), scored, scored.float()),
-        )
+        token_logprobs(lm, rollout, view)
 
 
 def test_views_and_rollouts_are_selected_alike(lm, rollout, rng):
@@ -474,8 +474,6 @@ def test_views_and_rollouts_are_selected_alike(lm, rollout, rng):
     (view,) = one_step(rollout, rng(0))
     rows = torch.tensor([5, 0, 11])
     with torch.no_grad():
-        whole, some = (
-            token_logprobs(lm, rollout, view),
-            token_logprobs(lm, rollout.select(rows), view.select(rows)),
-        )
+        whole = token_logprobs(lm, rollout, view)
+        some = token_logprobs(lm, rollout.select(rows), view.select(rows))
     torch.testing.assert_close(whole[rows], some, rtol=0, atol=1e-5)

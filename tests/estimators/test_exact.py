@@ -17,6 +17,7 @@ from dllm_rl_lite.estimators import (
     text_distribution,
     token_logprobs,
 )
+from dllm_rl_lite.models import encode_prompts
 from dllm_rl_lite.sampler import (
     Factor,
     Gate,
@@ -62,32 +63,32 @@ def table32(table_lm):
     return table_lm(length=4, seed=2, scale=1.5)
 
 
-def law_of(lm, rule, block=None, **settings):
+def distribution_of(lm, rule, block=None, **settings):
     return text_distribution(lm, PROMPT, [torch.arange(3)] * lm.length, rule, block, **settings)
 
 
-# ---------------------------------------------------------------- brute force: every candidate, the
-# rule's own answer
+# ---------------------------------------------------------------- brute force
 
 
 def brute_force(lm, rule, block, temperature=1.0):
     """Text -> probability, trying every tuple of candidates on every canvas that comes up."""
-    size, law = block or lm.length, {}
-    level = {
-        ((lm.mask_id,) * lm.length, -1, 0, 0): 1.0
-    }  # (canvas, block start, step in it, masked at its start)
+    size = block or lm.length
+    distribution = {}
+    # (canvas, block start, step in it, masked at its start)
+    level = {((lm.mask_id,) * lm.length, -1, 0, 0): 1.0}
     while level:
         following = {}
         for (canvas, start, step, at_start), p in level.items():
             if lm.mask_id not in canvas:
-                law[canvas] = law.get(canvas, 0.0) + p
+                distribution[canvas] = distribution.get(canvas, 0.0) + p
                 continue
             first = canvas.index(lm.mask_id) // size * size
             active = [i for i in range(first, first + size) if canvas[i] == lm.mask_id]
             if first != start:
                 start, step, at_start = first, 0, len(active)
             logits = lm.logits(canvas)
-            draw, confidence = (logits / temperature).softmax(-1), logits.log_softmax(-1)
+            draw = (logits / temperature).softmax(-1)
+            confidence = logits.log_softmax(-1)
             for drawn in itertools.product(range(3), repeat=len(active)):
                 token = dict(zip(active, drawn, strict=True))
                 q = math.prod(float(draw[i, v]) for i, v in token.items())
@@ -102,7 +103,7 @@ def brute_force(lm, rule, block, temperature=1.0):
                     )
                     following[after] = following.get(after, 0.0) + p * q * chance
         level = following
-    return law
+    return distribution
 
 
 def answers(rule, lm, logits, confidence, active, token, step, at_start, size):
@@ -110,8 +111,9 @@ def answers(rule, lm, logits, confidence, active, token, step, at_start, size):
     where it can be asked."""
     n = lm.length
     blocks = n // size
-    mask, conf = torch.zeros(1, n, dtype=torch.bool), torch.zeros(1, n)
+    mask = torch.zeros(1, n, dtype=torch.bool)
     mask[0, active] = True
+    conf = torch.zeros(1, n)
     for i, v in token.items():
         conf[0, i] = confidence[i, v]
     if isinstance(rule, Gate):
@@ -121,12 +123,9 @@ def answers(rule, lm, logits, confidence, active, token, step, at_start, size):
             chance = math.prod(p[i] if i in through else 1 - p[i] for i in active)
             rest = mask.clone()
             rest[0, through] = False
-            extra = (
-                top(conf, rest, torch.tensor([max(rule.n_min - len(through), 0)]))[0]
-                .nonzero()[:, 0]
-                .tolist()
-            )
-            yield {*through, *extra}, chance
+            missing = max(rule.n_min - len(through), 0)
+            extra = top(conf, rest, torch.tensor([missing]))[0].nonzero()[:, 0]
+            yield {*through, *extra.tolist()}, chance
         return
     if isinstance(rule, Schedule) and rule.order == "random":
         steps = rule.steps // blocks
@@ -138,14 +137,14 @@ def answers(rule, lm, logits, confidence, active, token, step, at_start, size):
     top2 = logp.exp().topk(2, -1).values
     ones = torch.ones(1, dtype=torch.long)
     seen = RuleInput(
-        mask,
-        conf,
-        torch.special.entr(logp.exp()).sum(-1)[None],
-        (top2[:, 0] - top2[:, 1])[None],
-        ones * step,
-        ones * at_start,
-        blocks,
-        None,
+        active=mask,
+        logprob=conf,
+        entropy=torch.special.entr(logp.exp()).sum(-1)[None],
+        margin=(top2[:, 0] - top2[:, 1])[None],
+        step_in_block=ones * step,
+        masked_at_start=ones * at_start,
+        n_blocks=blocks,
+        generator=None,
     )
     yield set(rule.reveal(seen)[0].nonzero()[:, 0].tolist()), 1.0
 
@@ -153,11 +152,11 @@ def answers(rule, lm, logits, confidence, active, token, step, at_start, size):
 @pytest.mark.parametrize(("rule", "block"), DECODERS, ids=repr)
 def test_every_decoder_sums_to_one_and_equals_brute_force(table, rule, block):
     """Over all 81 texts: the sum to 1e-12, each probability to 1e-12 of trying every candidate."""
-    law = law_of(table, rule, block)
-    assert abs(float(law.prob.sum()) - 1) < 1e-12
+    distribution = distribution_of(table, rule, block)
+    assert abs(float(distribution.prob.sum()) - 1) < 1e-12
     want = brute_force(table, rule, block)
-    assert len(law.texts) == 81 and sum(p > 0 for p in want.values()) >= 10
-    for text, p in zip(law.texts.tolist(), law.prob.tolist(), strict=True):
+    assert len(distribution.texts) == 81 and sum(p > 0 for p in want.values()) >= 10
+    for text, p in zip(distribution.texts.tolist(), distribution.prob.tolist(), strict=True):
         assert p == pytest.approx(want.get(tuple(text), 0.0), abs=1e-12)
 
 
@@ -165,14 +164,15 @@ def test_every_decoder_sums_to_one_and_equals_brute_force(table, rule, block):
     "rule", [Schedule(4), Schedule(2), Schedule(4, "random"), Gate(0.3)], ids=repr
 )
 def test_temperature(table, table32, rule):
-    """Candidates are drawn at the temperature, confidence stays at temperature 1; at 0 the law is
-    the greedy text."""
-    law, want = law_of(table, rule, temperature=0.6), brute_force(table, rule, None, 0.6)
-    tried = torch.tensor([want.get(tuple(t), 0.0) for t in law.texts.tolist()], dtype=torch.double)
-    torch.testing.assert_close(law.prob, tried, rtol=0, atol=1e-12)
+    """Candidates are drawn at the temperature, confidence stays at temperature 1; at 0 the greedy
+    text has it all."""
+    distribution = distribution_of(table, rule, temperature=0.6)
+    want = brute_force(table, rule, None, 0.6)
+    for text, p in zip(distribution.texts.tolist(), distribution.prob.tolist(), strict=True):
+        assert p == pytest.approx(want.get(tuple(text), 0.0), rel=0, abs=1e-12)
     if not rule.random:
         greedy = denoise(table32, table.prompts(1), 4, rule).tokens[0]
-        best = law_of(table, rule, temperature=0.0)
+        best = distribution_of(table, rule, temperature=0.0)
         assert float(best.prob[(best.texts == greedy).all(1)]) == 1.0
 
 
@@ -180,12 +180,13 @@ def test_temperature(table, table32, rule):
 def test_the_sampler_writes_texts_this_often(table32, rng, rule, block):
     """20 000 rollouts: Pearson's statistic of the 81 frequencies within 4.5 standard deviations of
     its mean."""
-    law, n = law_of(table32, rule, block), 20000
+    distribution = distribution_of(table32, rule, block)
+    n = 20000
     tokens = denoise(
         table32, table32.prompts(n), 4, rule, block, temperature=1.0, generator=rng(3)
     ).tokens
     count = torch.bincount((tokens * torch.tensor([27, 9, 3, 1])).sum(1), minlength=81)
-    expected = n * law.prob.detach()
+    expected = n * distribution.prob.detach()
     common = expected > 5  # the rest is pooled into one cell
     observed = torch.cat([count[common], count[~common].sum()[None]]).double()
     expected = torch.cat([expected[common], expected[~common].sum()[None]])
@@ -211,13 +212,14 @@ def test_the_sampler_agrees_on_a_real_model(lm, rng):
         (Gate(0.1), None),
     ):
         with torch.no_grad():
-            law = text_distribution(lm, ids, choices, rule, block, anchor=anchor)
-        assert abs(float(law.prob.sum()) - 1) < 1e-12
+            distribution = text_distribution(lm, ids, choices, rule, block, anchor=anchor)
+        assert abs(float(distribution.prob.sum()) - 1) < 1e-12
         tokens = denoise(
             lm, prompts, 4, rule, block, 1.0, anchor=anchor.expand(n, -1), generator=rng(5)
         ).tokens
+        likeliest = distribution.prob.topk(12).indices
         for p, text in zip(
-            *(x[law.prob.topk(12).indices] for x in (law.prob, law.texts)), strict=True
+            distribution.prob[likeliest], distribution.texts[likeliest], strict=True
         ):
             share = float((tokens == text).all(1).double().mean())
             assert abs(share - float(p)) < 4.5 * float(p * (1 - p) / n) ** 0.5
@@ -229,22 +231,24 @@ def test_the_sampler_agrees_on_a_real_model(lm, rng):
 @pytest.mark.parametrize(
     ("rule", "block"), [d for i, d in enumerate(DECODERS) if i % 4 == 0], ids=repr
 )
-def test_one_text_is_an_entry_of_the_law(table, rule, block):
+def test_one_text_is_an_entry_of_the_distribution(table, rule, block):
     """2^4 canvases give what 4^4 gave."""
-    law = law_of(table, rule, block)
+    distribution = distribution_of(table, rule, block)
     for i in (0, 37, 80):
-        got = exact_logprob(table, PROMPT, law.texts[i], rule, block).exp()
-        assert float(got) == pytest.approx(float(law.prob[i]), rel=1e-12, abs=1e-300)
+        got = exact_logprob(table, PROMPT, distribution.texts[i], rule, block).exp()
+        assert float(got) == pytest.approx(float(distribution.prob[i]), rel=1e-12, abs=1e-300)
 
 
 def test_a_network_s_text_is_the_sum_over_all_orders(lm):
     """Five free tokens after a prompt: 120 orders one by one, random order, to float32's
     precision."""
-    ids, text = torch.tensor([30, 21, 28]), torch.tensor([8, 9, 7, 40, 1])
+    ids = torch.tensor([30, 21, 28])
+    text = torch.tensor([8, 9, 7, 40, 1])
     paths = []
     with torch.no_grad():
         for order in itertools.permutations(range(5)):
-            canvas, total = torch.full((1, 5), lm.mask_id), 0.0
+            canvas = torch.full((1, 5), lm.mask_id)
+            total = 0.0
             for i in order:
                 where = torch.zeros(1, 8, dtype=torch.bool)
                 where[0, 3 + i] = True
@@ -262,15 +266,12 @@ def test_a_network_s_text_is_the_sum_over_all_orders(lm):
 
 def test_prompts_may_be_messages(lm):
     """A string is encoded as the sampler encodes it."""
-    from dllm_rl_lite.models import encode_prompts
-
     text = torch.tensor([8, 9])
+    ids, _ = encode_prompts(lm.tokenizer, ["1+2"])
     with torch.no_grad():
-        a, b = (
-            exact_logprob(lm, p, text, Schedule(2))
-            for p in ("1+2", encode_prompts(lm.tokenizer, ["1+2"])[0][0])
-        )
-    assert float(a) == float(b)
+        message = exact_logprob(lm, "1+2", text, Schedule(2))
+        encoded = exact_logprob(lm, ids[0], text, Schedule(2))
+    assert float(message) == float(encoded)
 
 
 # ---------------------------------------------------------------- the lower bound
@@ -285,7 +286,8 @@ def test_the_elbo_is_the_mean_over_orders_and_a_lower_bound(table, block):
     for text in table.texts():
         paths = []
         for order in orders:
-            canvas, total = [table.mask_id] * 4, 0.0
+            canvas = [table.mask_id] * 4
+            total = 0.0
             for i in order:
                 total += float(table.logits(tuple(canvas))[i].log_softmax(-1)[text[i]])
                 canvas[i] = text[i]
@@ -309,26 +311,25 @@ def test_one_token_has_no_gap(table_lm):
         )
 
 
-def paths_of(lm, law):
+def paths_of(lm, distribution):
     """Every order of every text: (Rollout of 24 x 81 rows, (rows,) path probability 1/24 prod p,
     float64)."""
-    orders = torch.tensor(
-        list(itertools.permutations(range(lm.length)))
-    )  # order[k] is revealed at step k
+    # order[k] is revealed at step k
+    orders = torch.tensor(list(itertools.permutations(range(lm.length))))
     steps = torch.empty_like(orders).scatter(1, orders, torch.arange(lm.length).expand_as(orders))
-    tokens = law.texts.repeat_interleave(len(steps), 0)
-    unmask = steps.repeat(len(law.texts), 1)
-    blank, (ids, mask) = torch.zeros(tokens.shape), lm.prompts(len(tokens))
+    tokens = distribution.texts.repeat_interleave(len(steps), 0)
+    unmask = steps.repeat(len(distribution.texts), 1)
+    ids, mask = lm.prompts(len(tokens))
     rollout = Rollout(
-        ids,
-        mask,
-        tokens,
-        unmask,
-        blank,
-        blank,
-        torch.full((len(tokens),), lm.length),
-        lm.mask_id,
-        -1,
+        prompt=ids,
+        prompt_mask=mask,
+        tokens=tokens,
+        unmask_step=unmask,
+        logprob=torch.zeros(tokens.shape),
+        entropy=torch.zeros(tokens.shape),
+        n_forwards=torch.full((len(tokens),), lm.length),
+        mask_id=lm.mask_id,
+        eos_id=-1,
     )
     rows = sum(token_logprobs(lm, rollout, v) for v in all_steps(rollout)).sum(1)  # (rows,)
     return rollout, rows
@@ -341,8 +342,8 @@ def test_the_visited_path_is_above_and_its_gradient_right(table_lm):
     lm = table_lm(length=4, seed=3, scale=1.5)
     lm.table.requires_grad_()
     text = torch.tensor([2, 0, 1, 1])
-    law = TextDistribution(text[None], torch.ones(1))
-    _, rows = paths_of(lm, law)
+    distribution = TextDistribution(text[None], torch.ones(1))
+    _, rows = paths_of(lm, distribution)
     posterior = rows.detach().double().softmax(0)
     truth = exact_logprob(lm, PROMPT, text, Schedule(4, "random"))
     kl = float((posterior * (posterior.log() + math.log(24))).sum())
@@ -374,7 +375,7 @@ def test_the_gradient_is_the_slope(table_lm, rng, rule):
 
     def value(table):
         lm.table = table
-        return expected_reward(law_of(lm, rule), rewards)
+        return expected_reward(distribution_of(lm, rule), rewards)
 
     (gradient,) = torch.autograd.grad(value(start), start)
     gradient = gradient.nan_to_num()  # the mask's own logit is -inf
@@ -393,16 +394,17 @@ def policy_gradients(lm, rule, rewards):
     """(exact gradient, gradient through tokens only, expected gradient of all_steps with
     advantages), by enumeration."""
     lm.table.requires_grad_()
-    exact, tokens_only = (
-        torch.autograd.grad(expected_reward(law_of(lm, rule, score_order=s), rewards), lm.table)[0]
-        for s in (True, False)
-    )
-    law = law_of(lm, rule)
-    rollout, rows = paths_of(lm, law)
+    gradients = []
+    for score_order in (True, False):
+        distribution = distribution_of(lm, rule, score_order=score_order)
+        gradients += torch.autograd.grad(expected_reward(distribution, rewards), lm.table)
+    exact, tokens_only = gradients
+    distribution = distribution_of(lm, rule)
+    rollout, rows = paths_of(lm, distribution)
     with torch.no_grad():
         chance = torch.stack([path_chance(lm, rollout, r, rule) for r in range(len(rows))])
         assert abs(float(chance.sum()) - 1) < 1e-6
-    advantage = rewards - float((law.prob.detach() * rewards).sum())
+    advantage = rewards - float((distribution.prob.detach() * rewards).sum())
     credit = chance * advantage.repeat_interleave(24)
     (scored,) = torch.autograd.grad((credit.float() * rows).sum(), lm.table)
     return exact, tokens_only, scored
@@ -411,9 +413,10 @@ def policy_gradients(lm, rule, rewards):
 def path_chance(lm, rollout, row, rule):
     """Probability of one path: tokens, and at each step the position; by trying every tuple of
     candidates."""
-    canvas, p = [lm.mask_id] * 4, 1.0
-    text, order = rollout.tokens[row].tolist(), rollout.unmask_step[row].argsort().tolist()
-    for i in order:
+    canvas = [lm.mask_id] * 4
+    text = rollout.tokens[row].tolist()
+    p = 1.0
+    for i in rollout.unmask_step[row].argsort().tolist():
         active = [j for j in range(4) if canvas[j] == lm.mask_id]
         if rule.order == "random":
             p *= float(lm.logits(tuple(canvas))[i].softmax(-1)[text[i]]) / len(active)
@@ -435,7 +438,8 @@ def path_chance(lm, rollout, row, rule):
 def test_all_steps_with_advantages_give_the_exact_policy_gradient_in_random_order(table_lm, rng):
     """In expectation over all 24 x 81 paths, to float32's precision: the position choice does not
     depend on the model."""
-    lm, rewards = table_lm(length=4, seed=5), torch.rand(81, generator=rng(2)).double()
+    lm = table_lm(length=4, seed=5)
+    rewards = torch.rand(81, generator=rng(2)).double()
     exact, tokens_only, scored = policy_gradients(lm, Schedule(4, "random"), rewards)
     assert exact.norm() > 0.01
     torch.testing.assert_close(tokens_only, exact, rtol=0, atol=1e-7)
@@ -445,14 +449,15 @@ def test_all_steps_with_advantages_give_the_exact_policy_gradient_in_random_orde
 def test_in_confidence_order_the_position_choice_is_missing(table_lm, rng):
     """The expected gradient of all_steps is the exact one without the position term, and differs
     from the exact one."""
-    lm, rewards = table_lm(length=4, seed=5), torch.rand(81, generator=rng(2)).double()
+    lm = table_lm(length=4, seed=5)
+    rewards = torch.rand(81, generator=rng(2)).double()
     exact, tokens_only, scored = policy_gradients(lm, Schedule(4), rewards)
     # the two differ by the gradient of what the baseline multiplies: the tokens' part of a
     # probability that sums to one
     lm.table.requires_grad_()
-    law = law_of(lm, Schedule(4), score_order=False)
-    mean = float((law.prob.detach() * rewards).sum())
-    (baseline,) = torch.autograd.grad(law.prob.sum(), lm.table)
+    distribution = distribution_of(lm, Schedule(4), score_order=False)
+    mean = float((distribution.prob.detach() * rewards).sum())
+    (baseline,) = torch.autograd.grad(distribution.prob.sum(), lm.table)
     torch.testing.assert_close(scored, tokens_only - mean * baseline, rtol=0, atol=1e-6)
     cosine = float(torch.nn.functional.cosine_similarity(exact.flatten(), scored.flatten(), dim=0))
     assert baseline.norm() > 0.01 and cosine < 0.97
@@ -463,24 +468,26 @@ def test_in_confidence_order_the_position_choice_is_missing(table_lm, rng):
 
 
 def test_the_optimal_policy_is_optimal(table, rng):
-    """Its objective is beta log Z, and any mixture with another law has less."""
-    law, beta = law_of(table, Schedule(4)), 0.3
-    rewards = (law.texts.sum(1) == 4).double()
-    best = optimal_policy(law, rewards, beta)
+    """Its objective is beta log Z, and any mixture with another distribution has less."""
+    distribution = distribution_of(table, Schedule(4))
+    beta = 0.3
+    rewards = (distribution.texts.sum(1) == 4).double()
+    best = optimal_policy(distribution, rewards, beta)
 
     def objective(p):
-        return float((p * rewards).sum() - beta * (p * (p / law.prob).log()).nan_to_num().sum())
+        kl = (p * (p / distribution.prob).log()).nan_to_num().sum()
+        return float((p * rewards).sum() - beta * kl)
 
     assert abs(float(best.prob.sum()) - 1) < 1e-12
     assert objective(best.prob) == pytest.approx(
-        beta * float((law.prob * (rewards / beta).exp()).sum().log()), abs=1e-12
+        beta * float((distribution.prob * (rewards / beta).exp()).sum().log()), abs=1e-12
     )
-    assert objective(law.prob) < objective(best.prob)
+    assert objective(distribution.prob) < objective(best.prob)
     for seed in range(10):
         other = torch.rand(81, generator=rng(seed)).double()
         assert objective(0.9 * best.prob + 0.1 * other / other.sum()) < objective(best.prob)
     with pytest.raises(ValueError, match="beta must be above 0"):
-        optimal_policy(law, rewards, 0.0)
+        optimal_policy(distribution, rewards, 0.0)
 
 
 # ---------------------------------------------------------------- refusals
@@ -490,21 +497,21 @@ def test_the_cost_is_said_before_it_is_paid(table, spy, capsys, monkeypatch):
     """On request, and unasked where it is large; above the limit nothing is forwarded, and the
     message holds both."""
     counted = spy(table)
-    law_of(counted, Schedule(4))
+    distribution_of(counted, Schedule(4))
     assert capsys.readouterr().out == ""
     with monkeypatch.context() as m:
         m.setattr("dllm_rl_lite.estimators.exact.ANNOUNCE_ABOVE", 100)
-        law_of(counted, Schedule(4))
+        distribution_of(counted, Schedule(4))
         assert "at most 175 canvases" in capsys.readouterr().out
-        law_of(counted, Schedule(4), verbose=False)
+        distribution_of(counted, Schedule(4), verbose=False)
         assert capsys.readouterr().out == ""
     counted.calls.clear()
-    law_of(counted, Schedule(4, "random"), verbose=True)
+    distribution_of(counted, Schedule(4, "random"), verbose=True)
     assert "at most 175 canvases of 5 tokens" in capsys.readouterr().out  # 4^4 - 3^4
     assert sum(len(ids) for ids, _, _ in counted.calls) == 175
     counted.calls.clear()
     with pytest.raises(ValueError, match="needs up to 175 canvases, the limit is 100"):
-        law_of(counted, Schedule(4), limit=100)
+        distribution_of(counted, Schedule(4), limit=100)
     with pytest.raises(ValueError, match="needs up to 15 canvases, the limit is 9"):
         exact_elbo(counted, PROMPT, torch.zeros(4, dtype=torch.long), limit=9)
     assert not counted.calls
@@ -518,7 +525,7 @@ def test_the_cost_is_said_before_it_is_paid(table, spy, capsys, monkeypatch):
 def test_blocks_and_fixed_orders_cost_less(table, spy, capsys, rule, block, cost):
     """The stated cost is the number of canvases forwarded."""
     counted = spy(table)
-    law_of(counted, rule, block, verbose=True)
+    distribution_of(counted, rule, block, verbose=True)
     assert f"at most {cost} canvases" in capsys.readouterr().out
     assert sum(len(ids) for ids, _, _ in counted.calls) == cost
 
@@ -544,11 +551,9 @@ def test_bad_input_is_refused(table, change, message):
 
 
 def test_a_text_against_its_anchor_is_impossible(table):
-    """The decoder cannot write it: -inf; and rewards must fit the law."""
+    """The decoder cannot write it: -inf; and rewards must fit the distribution."""
     anchor = torch.tensor([1, 3, 3, 3])
-    assert (
-        float(exact_logprob(table, PROMPT, torch.tensor([0, 1, 2, 1]), Schedule(4), anchor=anchor))
-        == -math.inf
-    )
+    text = torch.tensor([0, 1, 2, 1])
+    assert float(exact_logprob(table, PROMPT, text, Schedule(4), anchor=anchor)) == -math.inf
     with pytest.raises(ValueError, match="one reward a text"):
-        expected_reward(law_of(table, Schedule(4)), torch.ones(3))
+        expected_reward(distribution_of(table, Schedule(4)), torch.ones(3))

@@ -7,6 +7,7 @@ import math
 import statistics
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -15,11 +16,11 @@ from checkpoints import write_checkpoint
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dllm_rl_lite.evaluate import Decoder, evaluate
+from dllm_rl_lite.evaluate import RunOptions, ScoringOptions, evaluate, main
 from dllm_rl_lite.evaluation import (
     accuracy_interval,
-    compare,
     differences,
+    paired_comparison,
     pass_at,
     pass_at_k,
     read_run,
@@ -27,10 +28,11 @@ from dllm_rl_lite.evaluation import (
     rescored,
     wilson,
 )
-from dllm_rl_lite.evaluation.cards import card, fingerprint
-from dllm_rl_lite.models import new_tiny_lm
-from dllm_rl_lite.sampler import Schedule, Threshold
+from dllm_rl_lite.evaluation.cards import format_card
+from dllm_rl_lite.models import fingerprint, new_tiny_lm
+from dllm_rl_lite.sampler import Decoding, Schedule, Threshold
 
+WARM = Decoding(temperature=1.0)
 SMALL = {"hidden": 32, "layers": 1, "heads": 2, "feed_forward": 64}
 
 
@@ -100,7 +102,7 @@ def test_texts_of_one_problem_are_not_independent():
 def test_the_sign_test_and_the_paired_interval_by_hand():
     first = {"a": 1.0, "b": 0.0, "c": 0.0, "d": 0.0, "e": 1.0, "only first": 1.0}
     second = {"a": 1.0, "b": 1.0, "c": 1.0, "d": 0.0, "e": 0.0, "only second": 1.0}
-    found = compare(first, second)
+    found = paired_comparison(first, second)
     assert (found.n, found.both, found.first_only, found.second_only, found.neither) == (
         5,
         1,
@@ -114,16 +116,16 @@ def test_the_sign_test_and_the_paired_interval_by_hand():
     assert (found.low, found.high) == (pytest.approx(0.2 - half), pytest.approx(0.2 + half))
     assert found.p == pytest.approx(1.0)  # 1 of 3 heads: 2 (1 + 3) / 8, capped
     six = {str(i): 1.0 for i in range(6)}
-    assert compare({k: 0.0 for k in six}, six).p == pytest.approx(2 / 2**6)
+    assert paired_comparison({k: 0.0 for k in six}, six).p == pytest.approx(2 / 2**6)
     with pytest.raises(ValueError, match="share 0 problems"):
-        compare({"a": 1.0}, {"b": 1.0})
+        paired_comparison({"a": 1.0}, {"b": 1.0})
 
 
 def test_batch_size_does_not_change_a_greedy_evaluation(lm):
-    one, many = (evaluate(lm, "python", rule=Threshold(0.3), n=12, batch=b) for b in (1, 12))
+    one, many = (evaluate(lm, "python", Threshold(0.3), n=12, batch=b) for b in (1, 12))
     assert [g["completion"] for g in one.generations] == [g["completion"] for g in many.generations]
     assert one.mean_forwards == many.mean_forwards
-    assert not differences(one.protocol, many.protocol)
+    assert not differences(one.card, many.card)
 
 
 def test_a_stopped_evaluation_goes_on_to_the_same_texts(lm, tmp_path):
@@ -132,7 +134,7 @@ def test_a_stopped_evaluation_goes_on_to_the_same_texts(lm, tmp_path):
     path = tmp_path / "run.jsonl"
 
     def run():
-        return evaluate(lm, "chain2", n=5, temperature=1.0, samples=3, batch=4, save=path)
+        return evaluate(lm, "chain2", WARM, n=5, samples=3, batch=4, save=path)
 
     whole = run()
     wanted = [g["completion"] for g in whole.generations]
@@ -151,7 +153,7 @@ def test_a_stopped_evaluation_goes_on_to_the_same_texts(lm, tmp_path):
         assert [g["completion"] for g in read_run(path)[1]] == wanted
         assert (again.accuracy, again.pass_at) == (whole.accuracy, whole.pass_at)
     calls = []
-    evaluate(lm, "chain2", n=5, temperature=1.0, samples=3, batch=4, save=path, say=calls.append)
+    evaluate(lm, "chain2", WARM, n=5, samples=3, batch=4, save=path, say=calls.append)
     assert not calls  # nothing was left to do
 
 
@@ -162,8 +164,8 @@ def test_a_save_file_of_another_evaluation_is_refused(lm, tmp_path):
     for other, named in (
         ({"seed": 1}, "problem_seed"),
         ({"n": 5}, "problems"),
-        ({"length": 12}, "length"),
-        ({"rule": Schedule(4)}, "rule"),
+        ({"decoding": Decoding(length=12)}, "length"),
+        ({"decoding": Schedule(4)}, "rule"),
     ):
         with pytest.raises(ValueError, match=rf"another evaluation .*{named}"):
             evaluate(lm, "chain2", **({"n": 4} | other), save=path)
@@ -174,7 +176,7 @@ def test_a_save_file_of_another_evaluation_is_refused(lm, tmp_path):
 
 def test_the_card_names_what_decides_a_number(lm):
     report = evaluate(lm, "sudoku4", n=3, split="validation", checkpoint_rule="last")
-    text = report.card()
+    text = report.describe()
     for part in (
         str(report),
         "split ",
@@ -191,8 +193,8 @@ def test_the_card_names_what_decides_a_number(lm):
         "published quirks",
     ):
         assert part in text
-    json.dumps(report.protocol)
-    assert card({"a_b": 1, "c": {"x": "2"}}) == "  a b  1\n  c    x 2"
+    json.dumps(report.card)
+    assert format_card({"a_b": 1, "c": {"x": "2"}}) == "  a b  1\n  c    x 2"
     changed = new_tiny_lm(**SMALL).eval()
     assert fingerprint(changed) == fingerprint(lm)
     with torch.no_grad():
@@ -203,9 +205,9 @@ def test_the_card_names_what_decides_a_number(lm):
 def test_several_texts_a_problem(lm):
     with pytest.raises(ValueError, match="4 times the same text"):
         evaluate(lm, "chain2", n=2, samples=4)
-    with pytest.raises(ValueError, match="samples >= 1"):
-        Decoder(samples=0)
-    report = evaluate(lm, "python", n=6, samples=4, temperature=1.0)
+    with pytest.raises(ValueError, match="samples must be at least 1, got 0"):
+        evaluate(lm, "chain2", n=2, samples=0)
+    report = evaluate(lm, "python", WARM, n=6, samples=4)
     assert len(report.generations) == 24 and sorted(report.pass_at) == [1, 2, 4]
     by_problem = [[g["reward"] for g in report.generations if g["item"] == i] for i in range(6)]
     assert report.pass_at[4][0] == pytest.approx(statistics.fmean(max(r) == 1 for r in by_problem))
@@ -216,8 +218,8 @@ def test_several_texts_a_problem(lm):
 
 
 def test_length_is_the_canvas(lm):
-    report = evaluate(lm, "chain2", n=2, length=12)
-    assert report.protocol["length"] == 12 and report.mean_forwards == 6
+    report = evaluate(lm, "chain2", Decoding(length=12), n=2)
+    assert report.card["length"] == 12 and report.mean_forwards == 6
 
 
 def test_saved_generations_score_again(lm, tmp_path):
@@ -279,22 +281,49 @@ def shell(*words: str) -> subprocess.CompletedProcess:
 def test_the_command_line_evaluates_resumes_rescores_and_compares(tmp_path):
     files = [str(tmp_path / f"{n}.jsonl") for n in (1, 2)]
     for file, steps in zip(files, ("8", "2"), strict=True):
-        first = shell("run", "tiny", "chain2", "--problems", "12", "--steps", steps, "--save", file)
+        first = shell("run", "tiny", "chain2", "problems=12", f"steps={steps}", f"save={file}")
         assert (
             first.returncode == 0
             and "12 of 12 texts" in first.stdout
             and f"Schedule(steps={steps}" in first.stdout
         )
-    again = shell("run", "tiny", "chain2", "--problems", "12", "--steps", "2", "--save", files[1])
+    again = shell("run", "tiny", "chain2", "problems=12", "steps=2", f"save={files[1]}")
     assert again.returncode == 0 and "12 of 12 texts" not in again.stdout  # nothing left to do
     assert "of 12 texts right" in shell("rescore", files[0]).stdout
     pair = shell("compare", *files).stdout
     assert "rule  Schedule(steps=8" in pair and "over 12 shared problems" in pair
-    other = shell("run", "tiny", "chain2", "--problems", "13", "--steps", "2", "--save", files[1])
+    other = shell("run", "tiny", "chain2", "problems=13", "steps=2", f"save={files[1]}")
     assert other.returncode == 1 and "holds another evaluation (problems 12 -> 13" in other.stderr
-    unknown = shell("run", "tiny", "chian2", "--save", files[0])
+    unknown = shell("run", "tiny", "chian2", f"save={files[0]}")
     assert unknown.returncode == 1 and "did you mean 'chain2'" in unknown.stderr
     assert "Traceback" not in other.stderr + unknown.stderr
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        (
+            ["run", "tiny", "chain2", "problmes=3"],
+            "unknown parameter 'problmes'; did you mean 'pro",
+        ),
+        (["run", "tiny", "chain2", "problems=3"], "give save=FILE"),
+        (["run", "tiny", "problems=3"], "run takes 2 names before name=value, got ['tiny']"),
+        (["run", "tiny", "chain2", "--problems", "3"], "write name=value"),
+        (["evaluate", "tiny", "chain2"], "unknown command 'evaluate'"),
+    ],
+)
+def test_the_command_line_names_what_it_cannot_read(monkeypatch, words, said):
+    monkeypatch.setattr(sys, "argv", ["evaluate", *words])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert said in caught.value.code
+
+
+def test_the_command_line_lists_every_option(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["evaluate"])
+    main()
+    shown = capsys.readouterr().out
+    assert all(f"\n  {f.name}=" in shown for f in (*fields(RunOptions), *fields(ScoringOptions)))
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="the stored LLaDA generations are not here")
@@ -342,16 +371,11 @@ def test_a_published_checkpoint_is_evaluated_on_a_benchmark_from_the_shell(kind,
         "run",
         str(tmp_path / "model"),
         "gsm8k",
-        "--data",
-        str(tmp_path / "gsm8k_test.jsonl"),
-        "--length",
-        "16",
-        "--steps",
-        "4",
-        "--block-length",
-        "8",
-        "--save",
-        save,
+        f"data={tmp_path / 'gsm8k_test.jsonl'}",
+        "length=16",
+        "steps=4",
+        "block_length=8",
+        f"save={save}",
     )
     assert done.returncode == 0, done.stderr
     assert "3 of 3 texts" in done.stdout

@@ -32,7 +32,7 @@ from dllm_rl_lite.training import (
     verify,
 )
 
-TEXTS = [name for name, m in METHODS.items() if m.text_loss]
+TEXTS = [name for name, m in METHODS.items() if m.objective.level != "view"]
 N, L = 5, 6
 
 
@@ -52,6 +52,12 @@ def scores():
     )
 
 
+def losses_of(name, logp, old, ref, advantage, scored, clip, kl, **loss):
+    return METHODS[name].objective.losses(
+        logp, old, ref, advantage, scored, clip=clip, kl=kl, **loss
+    )
+
+
 def slope(loss, logp):
     leaf = logp.clone().requires_grad_()
     return torch.autograd.grad(loss(leaf).sum(), leaf)[0]
@@ -66,7 +72,7 @@ def test_gdpos_two_normalisations(scores, per_token, kl):
     """min(r A, clip(r) A) row by row, with 1/m in the exponent or outside, and a mean k3 where
     asked for."""
     logp, old, ref, advantage, scored = scores
-    got = objectives.clipped_text_ratio(logp, old, ref, advantage, scored, 0.2, kl, per_token)
+    got = losses_of("gdpo", logp, old, ref, advantage, scored, 0.2, kl, per_token=per_token)
     for i in range(N):
         m, d, a = int(scored[i].sum()), float((logp[i] - old[i]).sum()), float(advantage[i])
         r = math.exp(d / m) if per_token == "inside" else math.exp(d)
@@ -83,8 +89,8 @@ def test_gdpos_normalisations_agree_once_and_then_differ(scores):
 
     def at(logp, per_token):
         return slope(
-            lambda x: objectives.clipped_text_ratio(
-                x, old, ref, advantage, scored, 0.2, 0.0, per_token
+            lambda x: losses_of(
+                "gdpo", x, old, ref, advantage, scored, 0.2, 0.0, per_token=per_token
             ),
             logp,
         )
@@ -113,13 +119,13 @@ def test_gdsds_gradient_inside_and_outside_the_clamp(scores):
         logp = old + shift * scored.double()
         d = shift * scored.sum(1, keepdim=True).double()
         got = slope(
-            lambda x: objectives.self_distillation(x, old, None, advantage, scored, clip, 0.0, psi),
+            lambda x: losses_of("gdsd", x, old, None, advantage, scored, clip, 0.0, psi=psi),
             logp,
         )
         wanted = -2 * (psi * advantage - d / L) / L * scored if inside else torch.zeros_like(got)
         torch.testing.assert_close(got, wanted, rtol=1e-12, atol=0)
     with pytest.raises(ValueError, match="clip must be in"):
-        objectives.self_distillation(old, old, None, advantage, scored, 1.0, 0.0)
+        losses_of("gdsd", old, old, None, advantage, scored, 1.0, 0.0)
 
 
 def test_gdsds_loss_by_the_card():
@@ -127,22 +133,17 @@ def test_gdsds_loss_by_the_card():
     two pairs 100."""
     a = torch.tensor([[1.0], [-0.5], [-0.5]])
     logp = -torch.rand(3, 256, generator=torch.Generator().manual_seed(0))
-    loss = objectives.self_distillation(
-        logp, logp, None, a, torch.ones(3, 256, dtype=torch.bool), 4e-4, 0.0, 10.0
-    )
+    scored = torch.ones(3, 256, dtype=torch.bool)
+    loss = losses_of("gdsd", logp, logp, None, a, scored, 4e-4, 0.0, psi=10.0)
     assert 2 * loss.mean().item() == pytest.approx(100.0, abs=1e-3)
-    moved = objectives.self_distillation(
-        logp - 1, logp, None, a, torch.ones(3, 256, dtype=torch.bool), 4e-4, 0.0, 10.0
-    )
+    moved = losses_of("gdsd", logp - 1, logp, None, a, scored, 4e-4, 0.0, psi=10.0)
     assert (loss - moved).abs().max() < 1e-3  # |d| / L <= 1.6e-6
 
 
 def test_gdsds_penalty_is_k2_of_whole_texts(scores):
     """kl (l - l_ref)^2 / (2 L), its gradient kl (l - l_ref) / L on every scored token."""
     logp, old, ref, advantage, scored = scores
-    got = slope(
-        lambda x: objectives.self_distillation(x, old, ref, 0 * advantage, scored, 1e-9, 0.7), logp
-    )
+    got = slope(lambda x: losses_of("gdsd", x, old, ref, 0 * advantage, scored, 1e-9, 0.7), logp)
     gap = ((logp - ref) * scored).sum(1, keepdim=True)
     torch.testing.assert_close(got, 0.7 * gap / L * scored, rtol=1e-6, atol=1e-9)
 
@@ -150,15 +151,11 @@ def test_gdsds_penalty_is_k2_of_whole_texts(scores):
 def test_wd1_is_a_weighted_likelihood(scores):
     """Minus credit times log-probability, whatever the old policy and the clip; k3 where a penalty
     is asked for."""
-    logp, old, ref, advantage, _ = scores
-    loss = objectives.weighted_likelihood(logp, old, None, advantage, 0.1, 0.0)
+    logp, old, ref, advantage, scored = scores
+    loss = losses_of("wd1", logp, old, None, advantage, scored, 0.1, 0.0)
     torch.testing.assert_close(loss, -advantage * logp)
-    with_kl = objectives.weighted_likelihood(logp, old, ref, advantage, 0.1, 0.5)
+    with_kl = losses_of("wd1", logp, old, ref, advantage, scored, 0.1, 0.5)
     torch.testing.assert_close(with_kl - loss, 0.5 * objectives.k3(logp, ref))
-    assert torch.equal(
-        objectives.clipped_k2(logp, old, ref, advantage, 0.1, 0.5),
-        objectives.clipped_ratio(logp, old, advantage, 0.1) + 0.5 * objectives.k2(logp, ref),
-    )
 
 
 # ---------------------------------------------------------------- two phases
@@ -173,14 +170,14 @@ def test_two_phases_give_the_gradient_of_one_graph(policy, later, reference, bat
     scored = scored_by(name, policy, batch, n, reference if kl else None)
     (old,), (ref,), method = scored.old, scored.ref, METHODS[name]
     now = estimate(later, scored.rollout, scored.views)
-    losses = method.text_loss(
+    losses = method.objective.losses(
         now,
         old,
         ref,
         scored.advantage[:, None],
         scored_by_any(scored.views),
-        n.clip,
-        n.kl,
+        clip=n.clip,
+        kl=n.kl,
         **n.loss,
     )
     wanted = direct_gradient(later, losses.sum() / scored.normaliser)
@@ -264,6 +261,7 @@ def test_permuting_a_group_changes_nothing(policy, later, batch, name):
         [v.select(rows) for v in a.views],
         [None if o is None else o[rows] for o in a.old],
         [None] * len(a.ref),
+        a.row_sizes[rows],
         a.normaliser,
     )
     assert_same(gradient_of(later, name, n, b)[0], gradient_of(later, name, n, a)[0], 1e-5)
@@ -426,7 +424,7 @@ def test_chunks_have_masks_of_their_own(policy, batch):
 
 
 def test_records_are_complete_and_consistent():
-    """Every method but the first names a parent, has one loss, and numbers whose keys its functions
+    """Every method but the first names a parent, and has numbers whose keys its functions
     take."""
     import inspect
 
@@ -436,16 +434,14 @@ def test_records_are_complete_and_consistent():
             for given, function in (
                 (numbers_.views, m.views),
                 (numbers_.credit, m.advantage),
-                (numbers_.loss, m.token_loss or m.text_loss),
+                (numbers_.loss, m.objective.surrogate),
             ):
                 known = inspect.signature(function).parameters
                 takes_any = any(p.kind is p.VAR_KEYWORD for p in known.values())
                 assert takes_any or set(given) <= set(known), (name, given)
         assert set(m.tiny.views) == set(m.paper.views) and set(m.tiny.loss) == set(m.paper.loss)
-    with pytest.raises(ValueError, match="exactly one of token_loss and text_loss"):
-        replace(METHODS["gdpo"], token_loss=objectives.clipped_k3)
-    with pytest.raises(ValueError, match="reduction must be one of"):
-        replace(METHODS["gdpo"], reduction="sum")
+    with pytest.raises(ValueError, match="gdpo: unknown rewarded 'last'"):
+        replace(METHODS["gdpo"], rewarded="last")
     with pytest.raises(
         ValueError, match="unknown loss number of gdpo 'per_tokn'; did you mean 'per_token'"
     ):

@@ -16,6 +16,7 @@ from dllm_rl_lite.models import (
     adapters_off,
     add_adapters,
     build_tokenizer,
+    checkpoints,
     load_adapters,
     load_lm,
     merge_adapters,
@@ -24,7 +25,6 @@ from dllm_rl_lite.models import (
     save_adapters,
     trainable_parameters,
 )
-from dllm_rl_lite.models import checkpoints as families
 from dllm_rl_lite.models.adapters import (
     PUBLISHED,
     adapted_layers,
@@ -32,10 +32,10 @@ from dllm_rl_lite.models.adapters import (
     checkpoint_gradients,
     count_parameters,
     describe_parameters,
-    learning,
     lora_targets,
+    training_mode,
 )
-from dllm_rl_lite.models.checkpoints import FAMILIES, translate
+from dllm_rl_lite.models.families import FAMILIES, stock_config
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def test_llada_8b_has_the_published_counts(targets, adapted):
     values, total = REAL["llada"]
     with torch.device("meta"):
         lm = MaskedDiffusionLM(
-            FAMILIES["llada"].module(translate("llada", values)), build_tokenizer()
+            FAMILIES["llada"].module(stock_config("llada", values)), build_tokenizer()
         )
         add_adapters(lm, targets, r=128, alpha=64)
     assert count_parameters(lm) == (adapted, total + adapted)
@@ -133,7 +133,7 @@ def test_adapters_on_a_bfloat16_base_multiply_in_bfloat16_and_learn_in_float32(c
             )
         ids = torch.randint(3, 104, (4, 12), generator=torch.Generator().manual_seed(5))
         where = torch.ones_like(ids, dtype=torch.bool)
-        with learning(lm, 0):
+        with training_mode(lm, 0):
             lm(ids, where, where).log_softmax(-1)[:, 7].sum().backward()
         assert seen == {dtype} and all(
             p.grad.dtype == torch.float32 for p in trainable_parameters(lm)
@@ -241,6 +241,12 @@ def test_another_base_is_refused(fresh, tmp_path):
     merged = merge_adapters(copy.deepcopy(lm))
     with pytest.raises(ValueError, match="trained on another base"):
         load_adapters(merged, tmp_path)
+    identity = json.loads((tmp_path / "base.json").read_text())
+    packed = identity | {"matrices": None}  # as 4 bits leave it: the rest has to do
+    (tmp_path / "base.json").write_text(json.dumps(packed))
+    load_adapters(fresh(1), tmp_path)
+    with pytest.raises(ValueError, match="trained on another base"):
+        load_adapters(fresh(2), tmp_path)
     (tmp_path / "base.json").unlink()
     load_adapters(fresh(2), tmp_path)
     with pytest.raises(ValueError, match="keys or shapes differ"):
@@ -319,7 +325,7 @@ def test_gradient_checkpointing_changes_no_gradient(fresh, adapted, monkeypatch)
         layer.input_layernorm.register_forward_hook(lambda *_: calls.append(1))
     plain, once = gradients(lm), len(calls)
     checkpoint_gradients(lm)
-    with learning(lm, 0):
+    with training_mode(lm, 0):
         assert lm.training
         again = gradients(lm)
     assert not lm.training and len(calls) == once + 2 * once
@@ -328,13 +334,13 @@ def test_gradient_checkpointing_changes_no_gradient(fresh, adapted, monkeypatch)
 
 
 def test_dropout_draws_from_its_seed(fresh):
-    """Only while learning; the same seed gives the same gradient, and the global generator is left
-    alone."""
+    """Only in training mode; the same seed gives the same gradient, and the global generator is
+    left alone."""
     lm = stir(add_adapters(fresh(), r=4, dropout=0.3))
     before, plain = torch.get_rng_state(), gradients(lm)
     found = []
     for seed in (1, 1, 2):
-        with learning(lm, seed):
+        with training_mode(lm, seed):
             found.append(gradients(lm))
     assert torch.equal(before, torch.get_rng_state()) and torch.equal(plain[1], gradients(lm)[1])
     assert torch.equal(found[0][1], found[1][1]) and not torch.equal(found[0][1], found[2][1])
@@ -342,7 +348,7 @@ def test_dropout_draws_from_its_seed(fresh):
 
 
 def test_four_bits_need_their_extra(monkeypatch):
-    monkeypatch.setattr(families.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(checkpoints.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"pip install -e .\[quantized\]"):
         load_lm("tiny", quantize="4bit")
 

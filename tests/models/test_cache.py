@@ -338,7 +338,7 @@ def test_what_left_is_let_go(published):
     got = cache.logits(
         published, *asked, row[shortest], start[shortest] - cut, start[shortest] - cut + BLOCK
     )
-    for tensor in cache.keys + cache.values:
+    for tensor in [*cache.keys.values(), *cache.values.values()]:
         assert (
             tensor.shape[0] == 1
             and tensor.shape[2] == text.shape[1] - cut

@@ -63,7 +63,7 @@ def test_logits_are_the_stock_models_under_a_zero_mask(lm, rng):
     ids = random_ids(rng, 3, 20)
     where = torch.rand(3, 20, generator=rng(1)) < 0.4
     with torch.no_grad():
-        got = lm.logits(ids, everything(ids), where)
+        got = lm(ids, everything(ids), where)
     want = stock_logits(lm, ids)[where]
     assert got.dtype == torch.float32 and got.shape == (int(where.sum()), 104)
     assert torch.isneginf(got[:, lm.mask_id]).all()

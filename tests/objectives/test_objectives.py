@@ -1,6 +1,7 @@
 """Credit and losses: by hand, by autograd, by enumeration, and by their invariances."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dllm_rl_lite.advantages import group_mean, leave_one_out, z_score
+from dllm_rl_lite.methods import METHODS
 from dllm_rl_lite.objectives import (
     AVERAGES,
-    clipped_k3,
     clipped_ratio,
-    clipped_weighted_k3,
+    divisors,
     k1,
     k2,
     k3,
@@ -169,6 +170,12 @@ def test_a_text_without_siblings_and_a_spread_without_eps_are_named():
 # ---------------------------------------------------------------- losses
 
 
+def losses_of(name, logp, old, ref, advantage, clip, kl):
+    """A method's losses where every token is scored."""
+    scored = torch.ones_like(logp, dtype=torch.bool)
+    return METHODS[name].objective.losses(logp, old, ref, advantage, scored, clip=clip, kl=kl)
+
+
 @pytest.mark.parametrize(
     "ratio, advantage, loss, slope",
     [
@@ -188,7 +195,7 @@ def test_clipped_ratio_by_hand(ratio, advantage, loss, slope):
     or 0."""
     old = torch.tensor([[-1.3]], dtype=torch.float64)
     logp = (old + torch.tensor(ratio, dtype=torch.float64).log()).requires_grad_()
-    got = clipped_ratio(logp, old, column([advantage]), 0.2)
+    got = clipped_ratio(logp - old, column([advantage]), 0.2)
     got.sum().backward()
     assert got.item() == pytest.approx(loss, abs=1e-12) and logp.grad.item() == pytest.approx(
         slope, abs=1e-12
@@ -204,7 +211,7 @@ def test_clipping_is_pessimistic(old, advantage, clip, seed):
         old.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
     )
     plain = -(logp - old).exp() * advantage
-    got = clipped_ratio(logp, old, torch.full_like(old, advantage), clip)
+    got = clipped_ratio(logp - old, torch.full_like(old, advantage), clip)
     assert (got >= plain - 1e-12).all()
     inside = ((logp - old).exp() - 1).abs() <= clip
     torch.testing.assert_close(got[inside], plain[inside])
@@ -214,7 +221,7 @@ def test_gradient_flows_through_the_new_policy_only():
     """old is a constant: with the same tensor on both sides the gradient is that of its first
     use."""
     logp = torch.tensor([[-0.5, -2.0]], requires_grad=True)
-    clipped_ratio(logp, logp.detach(), torch.tensor([[3.0]]), 0.2).sum().backward()
+    clipped_ratio(logp - logp.detach(), torch.tensor([[3.0]]), 0.2).sum().backward()
     assert logp.grad.tolist() == [[-3.0, -3.0]]
 
 
@@ -322,7 +329,7 @@ def test_the_ratio_keeps_the_penalty_right_off_policy(seed):
     older = law(seed + 100)[0]
     old, zero = older.log_softmax(0), torch.zeros(6).double()
     got = loss_gradient(
-        lambda lp, q: clipped_weighted_k3(lp, old, q, zero, 0.2, 1.0), logits, ref, older
+        lambda lp, q: losses_of("agrpo", lp, old, q, zero, 0.2, 1.0), logits, ref, older
     )
     wanted = true_gradient(lambda lp: divergence(lp, ref), logits)
     torch.testing.assert_close(got, wanted, rtol=0, atol=1e-12)
@@ -336,16 +343,56 @@ def test_token_losses_add_the_penalty():
     needed."""
     logp, old, ref = (torch.tensor([[a, b]]) for a, b in ((-1.0, -2.0), (-1.1, -1.9), (-0.5, -2.5)))
     advantage = torch.tensor([[0.7]])
-    base, penalty = clipped_ratio(logp, old, advantage, 0.2), k3(logp, ref)
-    torch.testing.assert_close(
-        clipped_k3(logp, old, ref, advantage, 0.2, 0.3), base + 0.3 * penalty
-    )
-    torch.testing.assert_close(
-        clipped_weighted_k3(logp, old, ref, advantage, 0.2, 0.3),
-        base + 0.3 * penalty * (logp - old).exp(),
-    )
-    for loss in (clipped_k3, clipped_weighted_k3):
-        assert torch.equal(loss(logp, old, None, advantage, 0.2, 0.0), base)
+    base = clipped_ratio(logp - old, advantage, 0.2)
+    wanted = {
+        "diffu-grpo": base + 0.3 * k3(logp, ref),
+        "coupled-grpo": base + 0.3 * k3(logp, ref),
+        "agrpo": base + 0.3 * k3(logp, ref) * (logp - old).exp(),
+        "mdpo": base + 0.3 * k2(logp, ref),
+    }
+    for name, value in wanted.items():
+        torch.testing.assert_close(losses_of(name, logp, old, ref, advantage, 0.2, 0.3), value)
+        assert torch.equal(losses_of(name, logp, old, None, advantage, 0.2, 0.0), base)
+
+
+def test_tokens_that_are_not_scored_have_no_loss():
+    """Zero there, for every loss of tokens; whole texts look at the scored tokens only."""
+    logp, old, ref = (torch.tensor([[a, a]]) for a in (-1.0, -1.2, -0.5))
+    scored = torch.tensor([[True, False]])
+    advantage = torch.tensor([[0.7]])
+    for name, method in METHODS.items():
+        arguments = {"clip": 0.2, "kl": 0.3, **method.tiny.loss}
+        loss = method.objective.losses(logp, old, ref, advantage, scored, **arguments)
+        assert loss[0, 0] != 0
+        if method.objective.level == "text":
+            moved = logp + torch.tensor([[0.0, -3.0]])
+            other = method.objective.losses(moved, old, ref, advantage, scored, **arguments)
+            assert loss.shape == (1, 1) and torch.equal(other, loss), name
+        else:
+            assert loss.shape == (1, 2) and loss[0, 1] == 0, name
+
+
+def test_what_the_clip_sees():
+    """Log-ratios of the scored tokens, of whole texts, of the mean token; zeros without a ratio."""
+    logp, old = torch.tensor([[-1.0, -1.0, -9.0]]), torch.tensor([[-1.5, -1.25, 0.0]])
+    scored = torch.tensor([[True, True, False]])
+    wanted = {"diffu-grpo": [0.5, 0.25], "gdsd": [0.75], "gdpo": [0.375], "wd1": [0.0, 0.0]}
+    for name, values in wanted.items():
+        assert METHODS[name].objective.log_ratios(logp, old, scored).tolist() == values
+
+
+@pytest.mark.parametrize(
+    "changed, message",
+    [
+        ({"average": "tokens"}, "unknown average 'tokens'; did you mean 'token'"),
+        ({"level": "texts"}, "unknown level 'texts'; did you mean 'text'"),
+        ({"ratio": None, "level": "text"}, "without a ratio the level must be 'view'"),
+        ({"ratio": None, "weighted_penalty": True}, "without a ratio"),
+    ],
+)
+def test_bad_objectives_are_named(changed, message):
+    with pytest.raises(ValueError, match=message):
+        replace(METHODS["diffu-grpo"].objective, **changed)
 
 
 def test_weighted_k3_has_the_gradient_of_the_kl():
@@ -361,8 +408,12 @@ def test_weighted_k3_has_the_gradient_of_the_kl():
     p = logits.detach().softmax(0)
     zero = torch.zeros(3).double()
     weighted, plain = (
-        gradient(lambda lp, f=f: (p * f(lp, lp.detach(), q.log(), zero, 0.2, 1.0)).sum())
-        for f in (clipped_weighted_k3, clipped_k3)
+        gradient(
+            lambda lp, name=name: (
+                p * losses_of(name, lp, lp.detach(), q.log(), zero, 0.2, 1.0)
+            ).sum()
+        )
+        for name in ("agrpo", "diffu-grpo")
     )
     torch.testing.assert_close(weighted, wanted)
     assert (plain - wanted).abs().max() > 0.05
@@ -382,6 +433,8 @@ SCORED = torch.tensor(
         ("sequence", [1 / 8, 1 / 16, 1 / 4, 1 / 12]),
         ("group", [1 / 12, 1 / 12, 1 / 8, 1 / 8]),
         ("canvas", [1 / 16] * 4),
+        ("text_sum", [1 / 4] * 4),
+        ("group_sum", [1 / 2] * 4),
     ],
 )
 def test_token_weights_by_hand(per, rows):
@@ -393,15 +446,20 @@ def test_token_weights_are_the_means_they_are_named_after():
     """On random losses, each average written out with means."""
     losses = torch.randn(4, 4, generator=torch.Generator().manual_seed(0))
     rows = [x[m] for x, m in zip(losses, SCORED, strict=True)]
+    rows_sum = [r.sum() for r in rows]
     wanted = {
         "token": torch.cat(rows).mean(),
         "sequence": torch.stack([r.mean() for r in rows]).mean(),
         "group": torch.stack([torch.cat(rows[:2]).mean(), torch.cat(rows[2:]).mean()]).mean(),
         "canvas": torch.cat(rows).sum() / 16,
+        "text_sum": torch.stack(rows_sum).mean(),
+        "group_sum": torch.stack(rows_sum).view(2, 2).sum(1).mean(),
     }
     assert set(wanted) == set(AVERAGES)
     for per, value in wanted.items():
         torch.testing.assert_close((token_weights(SCORED, per, 2) * losses).sum(), value)
+        sizes, count = divisors(SCORED, per, 2)
+        torch.testing.assert_close((losses * SCORED / sizes).sum() / count, value)
 
 
 def test_token_weights_agree_up_to_scale_where_all_texts_are_equally_long():
@@ -410,7 +468,8 @@ def test_token_weights_agree_up_to_scale_where_all_texts_are_equally_long():
     for per in AVERAGES:
         weights = token_weights(scored, per, 2)
         assert weights[scored].unique().numel() == 1
-        assert weights.sum().item() == pytest.approx(2 / 3 if per == "canvas" else 1)
+        total = {"canvas": 2 / 3, "text_sum": 2, "group_sum": 4}.get(per, 1)
+        assert weights.sum().item() == pytest.approx(total)
         empty = token_weights(torch.tensor([[1, 1, 0], [0, 0, 0]]).bool(), per, 1)
         assert torch.isfinite(empty).all() and (empty[1] == 0).all()
 

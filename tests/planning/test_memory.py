@@ -23,7 +23,7 @@ from transformers import (
 )
 
 from dllm_rl_lite.models import MaskedDiffusionLM, add_adapters, build_tokenizer, load_lm
-from dllm_rl_lite.models.adapters import checkpoint_gradients, count_parameters, learning
+from dllm_rl_lite.models.adapters import checkpoint_gradients, count_parameters, training_mode
 from dllm_rl_lite.planning import guard_memory, out_of_memory
 from dllm_rl_lite.planning.guards import available_memory, container_rooms, halves, lowered
 from dllm_rl_lite.planning.memory import GIB, estimate_memory, measure, model_shape, saved_bytes
@@ -70,7 +70,7 @@ def saved(kind, layers, c: TrainConfig) -> float:
         [],
     )
     watch = torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t)
-    with lm.precision(), learning(lm, 0), watch:
+    with lm.precision(), training_mode(lm, 0), watch:
         output = lm.backbone.model(ids, use_cache=False)
     sizes = {s.data_ptr(): s.nbytes() for s in (t.untyped_storage() for t in kept)}
     assert output is not None
@@ -248,7 +248,13 @@ def measured(tmp_path_factory):
         input=json.dumps(jobs),
         capture_output=True,
         text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "MALLOC_MMAP_THRESHOLD_": str(MIB)},
+        # One arena: the limit is of addresses, and every thread that loads weights reserves some.
+        env={
+            **os.environ,
+            "OMP_NUM_THREADS": "1",
+            "MALLOC_MMAP_THRESHOLD_": str(MIB),
+            "MALLOC_ARENA_MAX": "1",
+        },
     )
     results = dict(json.loads(line) for line in done.stdout.splitlines() if line.startswith("["))
     assert len(results) == len(jobs), done.stderr[-2000:]
@@ -264,7 +270,8 @@ def test_a_run_takes_what_was_estimated(measured, name):
     c, took = measured[0][name]
     wanted = estimate_memory(model_shape(c.model), c, 7)
     print(
-        f"{name}: measured {took / MIB:.0f} MiB, estimated {wanted.total / MIB:.0f} MiB, in {wanted.largest}"
+        f"{name}: measured {took / MIB:.0f} MiB, estimated {wanted.total / MIB:.0f} MiB, "
+        f"in {wanted.largest}"
     )
     assert wanted.total > 60 * MIB, "too small to tell from what libraries take"
     assert 0.7 < wanted.total / took < 1.4
@@ -287,7 +294,8 @@ def test_a_run_that_the_system_stops_says_what_to_lower(measured):
         (MemoryError(), True),
         (
             RuntimeError(
-                "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes"
+                "[enforce fail] DefaultCPUAllocator: can't allocate memory: "
+                "you tried to allocate 99 bytes"
             ),
             True,
         ),

@@ -220,7 +220,8 @@ def test_long_prompts_are_left_out_of_training_alone(gsm8k, tokenizer):
     for split in ("validation", "test"):
         assert task.read(split) == gsm8k.read(split)
     assert note.startswith(
-        f"{len(lengths) - len(kept)} of {len(lengths)} problems have prompts of more than {limit} tokens "
+        f"{len(lengths) - len(kept)} of {len(lengths)} problems have prompts of more than "
+        f"{limit} tokens "
         f"(longest {max(lengths)}) and are left out"
     )
     assert {e.prompt for e in task.sample(5, "train", 3)} <= {e.prompt for e in kept}
@@ -251,8 +252,8 @@ def test_prompts_that_do_not_fit_stop_the_run(gsm8k, tokenizer):
     said = str(caught.value)
     assert f"of {max(lengths)}, ends " in said and "word word" in said
     assert (
-        f"set max_prompt={room} to leave such problems out or a length of at most {gsm8k.length - 1}"
-        in said
+        f"set max_prompt={room} to leave such problems out or a length of at most "
+        f"{gsm8k.length - 1}" in said
     )
     fit_prompts(gsm8k, tokenizer, room, room)
     fit_prompts(replace(gsm8k, length=gsm8k.length - 1), tokenizer, room + 1)

@@ -229,7 +229,7 @@ def test_the_published_string_rule_by_hand(gold, answer, _, right):
     assert (
         published.equivalent(answer, gold)
         == right
-        == published.math(f"\\boxed{{{answer}}} words", gold)
+        == published.math_correct(f"\\boxed{{{answer}}} words", gold)
     )
 
 
@@ -346,7 +346,7 @@ def test_countdown_without_tags():
         ("", 0, 0),
     ]:
         assert rewards.countdown_correct(text, NUMBERS, TARGET) == right
-        assert published.countdown(text, NUMBERS, TARGET) == published_right
+        assert published.countdown_correct(text, NUMBERS, TARGET) == published_right
         assert (
             rewards.countdown_reward(text, NUMBERS, TARGET)
             == published.countdown_reward(text, NUMBERS, TARGET)
@@ -371,7 +371,7 @@ def test_published_countdown_by_hand(text, right):
     the expression's place."""
     if text == r"\boxed{55 - 53 + 49":
         right = 0  # the whole text is the expression then, the word "boxed" included
-    assert published.countdown(text, NUMBERS, TARGET) == right
+    assert published.countdown_correct(text, NUMBERS, TARGET) == right
 
 
 PUZZLE, SOLUTION = "4320004330100004", "4321124334122134"
@@ -396,7 +396,7 @@ def test_sudoku_by_hand(answer, strict, release):
     seventeen digits, and bars."""
     text = f"<answer>\n{answer}\n</answer>"
     assert rewards.sudoku_correct(text, PUZZLE, SOLUTION) == strict
-    assert published.sudoku(text, PUZZLE, SOLUTION) == release
+    assert published.sudoku_correct(text, PUZZLE, SOLUTION) == release
 
 
 @pytest.mark.parametrize(
@@ -412,7 +412,7 @@ def test_sudoku_by_hand(answer, strict, release):
     ],
 )
 def test_the_five_places_where_the_release_looks(text, share):
-    assert published.sudoku(text, PUZZLE, SOLUTION) == share
+    assert published.sudoku_correct(text, PUZZLE, SOLUTION) == share
 
 
 @pytest.mark.parametrize(
@@ -437,16 +437,19 @@ def test_the_five_places_where_the_release_looks(text, share):
 def test_published_gsm8k_by_hand(text, gold, right):
     """First box, first number, up to the first brace; a thousands separator ends a number; no gold
     below zero."""
-    assert published.gsm8k(text, gold) == right
+    assert published.gsm8k_correct(text, gold) == right
 
 
 def test_published_math_reads_the_whole_text_where_there_is_no_box():
     """So an answer in bare tags is wrong, unless the last box never closed."""
-    assert published.math("<answer>18</answer>", "18") == 0.0 and published.math("18", "18") == 1.0
-    assert published.math(r"\boxed{17 <answer>18</answer>", "18") == 1.0
     assert (
-        published.math(r"\boxed 18$ dollars", "18") == 1.0
-        and published.math(r"\fbox{18}", r"\fbox{18}") == 1.0
+        published.math_correct("<answer>18</answer>", "18") == 0.0
+        and published.math_correct("18", "18") == 1.0
+    )
+    assert published.math_correct(r"\boxed{17 <answer>18</answer>", "18") == 1.0
+    assert (
+        published.math_correct(r"\boxed 18$ dollars", "18") == 1.0
+        and published.math_correct(r"\fbox{18}", r"\fbox{18}") == 1.0
     )
 
 
@@ -600,10 +603,10 @@ ONE_TEXT = {
     "sudoku": (lambda t: rewards.sudoku_correct(t, PUZZLE, SOLUTION), 0, 1),
 }
 PUBLISHED = {
-    "gsm8k": (lambda t: published.gsm8k(t, "18"), 0, 1),
-    "math": (lambda t: published.math(t, "18"), 0, 1),
-    "countdown": (lambda t: published.countdown(t, NUMBERS, TARGET), 0, 1),
-    "sudoku": (lambda t: published.sudoku(t, PUZZLE, SOLUTION), 0, 1),
+    "gsm8k": (lambda t: published.gsm8k_correct(t, "18"), 0, 1),
+    "math": (lambda t: published.math_correct(t, "18"), 0, 1),
+    "countdown": (lambda t: published.countdown_correct(t, NUMBERS, TARGET), 0, 1),
+    "sudoku": (lambda t: published.sudoku_correct(t, PUZZLE, SOLUTION), 0, 1),
     "gsm8k reward": (lambda t: published.gsm8k_reward(t, "18"), -5, 4.001),
     "math reward": (lambda t: published.math_reward(t, "18"), 0.25, 2.75),
     "countdown reward": (lambda t: published.countdown_reward(t, NUMBERS, TARGET), 0, 1),

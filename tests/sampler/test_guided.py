@@ -1,5 +1,5 @@
-"""Answer-guided rollouts: what the second stage may see, whose law the rows are drawn from, and
-what their credit does."""
+"""Answer-guided rollouts: what the second stage may see, whose distribution the rows are drawn
+from, and what their credit does."""
 
 from dataclasses import replace
 
@@ -64,9 +64,8 @@ def test_an_anchor_is_the_answer_and_its_margin_at_the_very_end(lm):
         "<answer>~~~</answer>",
         "<answer>~</answer>",
     ]
-    assert anchor[1].tolist()[-2:] == [lm.eos_id] * 2 and (anchor != lm.mask_id).sum(
-        1
-    ).tolist() == [0, 5, 7, 5]
+    assert anchor[1].tolist()[-2:] == [lm.eos_id] * 2
+    assert (anchor != lm.mask_id).sum(1).tolist() == [0, 5, 7, 5]
     each = answer_anchor(lm.tokenizer, ANSWERS, LENGTH, [9, 0, 1, 4])
     assert (each != lm.mask_id).sum(1).tolist() == [0, 3, 6, 7]
 
@@ -122,10 +121,8 @@ def test_steps_of_the_answer_follow_those_of_the_reasoning(lm, spy):
     assert r.guided.tolist() == [False, True, True, True]
     for i in range(1, 4):
         reasoning, answer = r.unmask_step[i][~told[i]], r.unmask_step[i][told[i]]
-        assert (
-            int(reasoning.max()) < int(answer.min())
-            and int(answer.max()) == int(r.n_forwards[i]) - 1
-        )
+        assert int(reasoning.max()) < int(answer.min())
+        assert int(answer.max()) == int(r.n_forwards[i]) - 1
         for step in range(int(reasoning.max()) + 1):
             assert (r.canvas_at(step)[i][told[i]] == lm.mask_id).all()
     assert sum(len(ids) for ids, _, _ in watched.calls) == int(r.n_forwards.sum())
@@ -139,16 +136,14 @@ def test_rows_do_not_disturb_each_other(lm):
     whatever stands beside it."""
     r = guide(lm, temperature=0.0)
     free = denoise(lm, PROMPTS[:1], LENGTH, Schedule(6))
-    assert torch.equal(r.tokens[:1], free.tokens) and torch.equal(
-        r.unmask_step[:1], free.unmask_step
-    )
+    assert torch.equal(r.tokens[:1], free.tokens)
+    assert torch.equal(r.unmask_step[:1], free.unmask_step)
     for i in range(1, 4):
         alone = guide(
             lm, temperature=0.0, prompts=PROMPTS[i : i + 1], anchor=anchor_of(lm)[i : i + 1]
         )
-        assert torch.equal(alone.tokens[0], r.tokens[i]) and torch.equal(
-            alone.unmask_step[0], r.unmask_step[i]
-        )
+        assert torch.equal(alone.tokens[0], r.tokens[i])
+        assert torch.equal(alone.unmask_step[0], r.unmask_step[i])
         torch.testing.assert_close(alone.logprob[0], r.logprob[i], rtol=1e-4, atol=1e-5)
     part = r.select(torch.tensor([2, 0]))
     assert part.guided.tolist() == [True, False] and torch.equal(part.anchor, r.anchor[[2, 0]])
@@ -159,10 +154,8 @@ def test_each_kind_has_its_own_blocks(lm, spy):
     watched = spy(lm)
     r = guide(watched, temperature=0.0, block_length=4)
     free = denoise(lm, PROMPTS[:1], LENGTH, Schedule(6), 4)
-    assert (
-        torch.equal(r.tokens[:1], free.tokens)
-        and (r.unmask_step[0] // 2).tolist() == [0] * 4 + [1] * 4 + [2] * 4
-    )
+    assert torch.equal(r.tokens[:1], free.tokens)
+    assert (r.unmask_step[0] // 2).tolist() == [0] * 4 + [1] * 4 + [2] * 4
     whole = guide(lm, temperature=0.0)
     assert torch.equal(r.tokens[1:], whole.tokens[1:])
     assert len(watched.calls) == 6 + 7, (
@@ -188,7 +181,7 @@ def test_remasking_rules_cannot_be_guided(lm):
         guide(lm, RunningConfidence(6))
 
 
-# ---------------------------------------------------------------- exact: whose law, whose gradient
+# ---------------------------------------------------------------- exact: whose text, whose gradient
 
 
 @pytest.fixture(scope="module")
@@ -211,35 +204,35 @@ def small(table_lm):
     return lm, r
 
 
-def law(lm, text, told):
+def probability(lm, text, told):
     """Probability (float64) of a text, left to right: the reasoning with the answer in view or not;
     the answer without."""
-    m, value = lm.mask_id, torch.tensor(1.0, dtype=torch.float64)
+    value = torch.tensor(1.0, dtype=torch.float64)
     for i, token in enumerate(text):
-        canvas = [*text[:i], *[m] * (3 - i)]
+        canvas = [*text[:i], *[lm.mask_id] * (3 - i)]
         if told and i < 2:
             canvas[2] = 2
         value = value * lm.logits(tuple(canvas)).softmax(-1)[i, token]
     return float(value)
 
 
-def test_guided_texts_follow_the_enumerated_law(small):
+def test_guided_texts_follow_the_enumerated_distribution(small):
     """Frequencies of all 27 texts, each within 4.5 standard errors; the recorded log-probabilities
-    are those of that law."""
+    are its logarithms."""
     lm, r = small
     texts = [tuple(t) for t in r.tokens.tolist()]
     for text in lm.texts():
-        p = law(lm, text, told=True)
+        p = probability(lm, text, told=True)
         assert abs(texts.count(text) / len(texts) - p) < 4.5 * (p * (1 - p) / len(texts)) ** 0.5
     for i in (0, 1, 2):
         assert float(r.logprob[i].double().sum().exp()) == pytest.approx(
-            law(lm, texts[i], told=True), rel=1e-5
+            probability(lm, texts[i], told=True), rel=1e-5
         )
         row = r.select(torch.tensor([i]))
         steps = sum(token_logprobs(lm, row, v).sum() for v in all_steps(row))
-        assert float(steps.exp()) == pytest.approx(law(lm, texts[i], told=False), rel=1e-5), (
-            "steps show the plain prompt"
-        )
+        assert float(steps.exp()) == pytest.approx(
+            probability(lm, texts[i], told=False), rel=1e-5
+        ), "steps show the plain prompt"
 
 
 def test_the_guided_gradient_is_biased_and_the_ratio_of_texts_repairs_it(small):
@@ -247,10 +240,10 @@ def test_the_guided_gradient_is_biased_and_the_ratio_of_texts_repairs_it(small):
     value and in gradient."""
     lm, r = small
     wanted = {t for t in lm.texts() if (t[0] + t[1]) % 3 == t[2]}
-    exact = sum(law(lm, t, told=False) for t in wanted)
-    told = sum(law(lm, t, told=True) for t in wanted)
+    exact = sum(probability(lm, t, told=False) for t in wanted)
+    told = sum(probability(lm, t, told=True) for t in wanted)
     texts = [tuple(t) for t in r.tokens.tolist()]
-    plain = {t: law(lm, t, told=False) for t in lm.texts()}
+    plain = {t: probability(lm, t, told=False) for t in lm.texts()}
     ratio = (
         torch.tensor([plain[t] for t in texts], dtype=torch.float64)
         / r.logprob.double().sum(1).exp()
@@ -286,7 +279,7 @@ def test_the_guided_gradient_is_biased_and_the_ratio_of_texts_repairs_it(small):
 )
 def test_the_shared_baseline_pushes_free_rows_down_while_guided_ones_are_better(rewards, guided):
     """Mean credit of the answer-free rows = (their mean - the guided mean) x share guided; the four
-    baselines' own laws."""
+    baselines' own rules."""
     rewards = torch.tensor(rewards)
     free, told = rewards.split([6 - guided, guided], 1)
     shared = guided_mean(rewards, guided)
@@ -337,15 +330,15 @@ def test_told_views_score_each_part_where_it_was_drawn(lm):
 
 
 def test_importance_weights_are_capped_ratios_of_guided_reasoning(lm, small, spy):
-    """The enumerated ratio of both laws, capped; 1 for answer-free rows; two passes for each token
-    of guided reasoning."""
+    """The enumerated ratio of both probabilities, capped; 1 for answer-free rows; two passes
+    for each token of guided reasoning."""
     table, r = small
     weights, passes = importance_weights(table, r, 1.5)
     for i in range(40):
         text = tuple(r.tokens[i].tolist())
-        answer = table.logits((*text[:2], 3)).softmax(-1)[2, text[2]]  # the same in both laws
-        ratio = (law(table, text, told=False) / float(answer)) / (
-            law(table, text, told=True) / float(answer)
+        answer = table.logits((*text[:2], 3)).softmax(-1)[2, text[2]]  # the same in both
+        ratio = (probability(table, text, told=False) / float(answer)) / (
+            probability(table, text, told=True) / float(answer)
         )
         assert float(weights[i]) == pytest.approx(min(ratio, 1.5), rel=1e-4)
     assert (
@@ -466,7 +459,7 @@ def test_block_lengths_of_rows_must_fit(lm):
     """One number, or one a row; each must divide the length."""
     for blocks, message in (
         (torch.tensor([4, 5, 4, 4]), "block_length 5 must divide length 12"),
-        (torch.tensor([4, 4]), "one number or one a row"),
+        (torch.tensor([4, 4]), "one number or one per row"),
     ):
         with pytest.raises(ValueError, match=message):
             denoise(lm, PROMPTS, LENGTH, Schedule(6), blocks)

@@ -29,21 +29,20 @@ def seen(
 ):
     """What a rule sees, from (n, L) confidences; by default every position is active."""
     confidence = torch.as_tensor(confidence, dtype=torch.float32)
-    active = (
-        torch.ones_like(confidence, dtype=torch.bool) if active is None else torch.as_tensor(active)
-    )
+    if active is None:
+        active = torch.ones_like(confidence, dtype=torch.bool)
+    active = torch.as_tensor(active)
     n = confidence.shape[0]
-    start = active.sum(1) if start is None else torch.full((n,), start)
     blank = torch.zeros_like(confidence)
     return RuleInput(
-        active,
-        confidence.log(),
-        blank if entropy is None else torch.as_tensor(entropy),
-        blank if margin is None else torch.as_tensor(margin),
-        torch.full((n,), step),
-        start,
-        n_blocks,
-        generator,
+        active=active,
+        logprob=confidence.log(),
+        entropy=blank if entropy is None else torch.as_tensor(entropy),
+        margin=blank if margin is None else torch.as_tensor(margin),
+        step_in_block=torch.full((n,), step),
+        masked_at_start=active.sum(1) if start is None else torch.full((n,), start),
+        n_blocks=n_blocks,
+        generator=generator,
     )
 
 

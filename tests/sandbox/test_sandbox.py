@@ -21,7 +21,15 @@ from hostile import ATTEMPTS, HOSTILE
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dllm_rl_lite.sandbox import LEVELS, Limits, Program, best_level, gaps, run_programs
+from dllm_rl_lite.sandbox import (
+    LEVELS,
+    Limits,
+    Program,
+    best_level,
+    children,
+    gaps,
+    run_programs,
+)
 from dllm_rl_lite.sandbox import runner as sandbox
 from dllm_rl_lite.sandbox.inside import walls, wire
 from dllm_rl_lite.sandbox.runner import imports
@@ -331,29 +339,37 @@ def late(kind):
     if kind == 'unicode': return 'é'.encode('ascii')
     raise {'value': ValueError('bad value 3'), 'key': KeyError('k'), 'mine': Mine('own')}[kind]
 words = {'b', 'a'}
-def counted(x): return collections.Counter(x).most_common(1), collections.OrderedDict(a=1), collections.deque(x)
+def counted(x):
+    count = collections.Counter(x).most_common(1)
+    return count, collections.OrderedDict(a=1), collections.deque(x)
 def kind_of(x, *kinds): return isinstance(x, kinds)
 """
 SHOWN = [
     "a = Node(1, Node(2)); assert total(a) == 3 and a.next.value == 2 and len(a) == 2",
     "a = Node(1); a.value = 5; a.next = Node(7); assert total(a) == 12 and a[1] == 7",
-    "a = Node(1); a[0] = 9; assert a.value == 9 and (a + a).value == 18 and str(a) == '<9>' and int(a) == 9",
+    "a = Node(1); a[0] = 9; assert a.value == 9 and (a + a).value == 18 and str(a) == '<9>' and "
+    "int(a) == 9",
     "a, b = Node(1), Node(1); assert a == a and a != b and a.next is None and not (a == 1)",
     "a = Node(1); b = Node(2, a); assert b.next is a and b.next == a and {a: 1}[b.next] == 1",
     "with Node(1) as a:\n    assert a.open\nassert not a.open",
-    "n = Node.count; Node(1); assert Node.count == n + 1 and isinstance(Node(1), Node) and not isinstance(3, Node)",
-    "assert list(squares(4)) == [0, 1, 4, 9] and set(squares(3)) == {0, 1, 4} and sum(squares(3)) == 5 and 4 in squares(3)",
+    "n = Node.count; Node(1); assert Node.count == n + 1 and isinstance(Node(1), Node) and not "
+    "isinstance(3, Node)",
+    "assert list(squares(4)) == [0, 1, 4, 9] and set(squares(3)) == {0, 1, 4} and sum(squares(3)) "
+    "== 5 and 4 in squares(3)",
     "l = [3, 1, 2]; m = l; assert sort(l) is None and l == [1, 2, 3] and m is l",
     "d, s = {}, {1}; fill(d, s); assert d == {'x': [1]} and s == {1, 2}",
     "assert apply(lambda x: x + 1, 1, 2) == [2, 3] and apply(str, 1) == ['1']",
     "assert apply(sorted, [1, 2], reverse=True) == [[2, 1]]",
-    "assert apply(lambda n: n.value, Node(3)) == [3] and adder(2)(3) == 5 and apply(adder(1), 1) == [2]",
+    "assert apply(lambda n: n.value, Node(3)) == [3] and adder(2)(3) == 5 and apply(adder(1), 1) "
+    "== [2]",
     "try: apply(lambda x: 1 // x, 0)\nexcept ZeroDivisionError: pass\nelse: assert False",
-    "try: late('value')\nexcept ValueError as e: assert str(e) == 'bad value 3'\nelse: assert False",
+    "try: late('value')\nexcept ValueError as e: assert str(e) == 'bad value 3'\n"
+    "else: assert False",
     "try: late('key')\nexcept KeyError as e: assert e.args == ('k',)\nelse: assert False",
     "try: late('mine')\nexcept ValueError as e: assert str(e) == 'own'\nelse: assert False",
     "try: late('unicode')\nexcept ValueError: pass\nelse: assert False",
-    "assert words == {'a', 'b'} and counted('aab') == ([('a', 2)], {'a': 1}, __import__('collections').deque('aab'))",
+    "assert words == {'a', 'b'} and counted('aab') == ([('a', 2)], {'a': 1}, "
+    "__import__('collections').deque('aab'))",
     "assert kind_of(1, int, str) and not kind_of([], int)",
     "import math; assert math.isclose(adder(0.1)(0.2), 0.3)",
     "assert hasattr(Node(1), 'value') and not hasattr(Node(1), 'other')",
@@ -391,7 +407,8 @@ def test_none():
 def test_match():
     with pytest.raises(ValueError, match='other'): late('value')
 def test_approx():
-    assert [0.1 + 0.2, 1] == pytest.approx([0.3, 1]) and 1.001 != pytest.approx(1) and 1.001 == pytest.approx(1, abs=0.01)
+    assert [0.1 + 0.2, 1] == pytest.approx([0.3, 1])
+    assert 1.001 != pytest.approx(1) and 1.001 == pytest.approx(1, abs=0.01)
     assert {'a': 1 / 3} == pytest.approx({'a': 0.33333333}) and 100.0 == pytest.approx(101, rel=0.1)
 @pytest.mark.slow
 @pytest.mark.parametrize('a, b', [(1, 2), (2, 3)])
@@ -433,7 +450,10 @@ def test_setup_sees_the_program_and_before_does_not():
 
 def test_only_agreed_names_are_taken_from_the_program():
     """A program cannot put its own isinstance, all or math in the place of the tests'."""
-    code = "def all(x): return True\nclass math: isclose = staticmethod(lambda *a: True)\ndef f(x): return x"
+    code = (
+        "def all(x): return True\nclass math: isclose = staticmethod(lambda *a: True)\n"
+        "def f(x): return x"
+    )
     assert not any(
         run(code, "assert all([f(0)])", "assert math.isclose(f(1), 2)", before="import math").passed
     )
@@ -450,7 +470,10 @@ def test_a_late_test_does_not_undo_an_early_one():
 
 def test_verdicts_do_not_depend_on_chance():
     """Sets of words have one order, and random numbers are the same, in every run."""
-    code = "import random\ndef f(x): return [list({'a', 'b', 'c', 'd', 'e', 'f'}), random.random(), hash('x')]"
+    code = (
+        "import random\ndef f(x): return [list({'a', 'b', 'c', 'd', 'e', 'f'}), random.random(), "
+        "hash('x')]"
+    )
     texts = {run(code + f"\n# {i}", "assert False, f(1)").error for i in range(3)}
     assert len(texts) == 1
 
@@ -515,7 +538,8 @@ def test_attempts_are_refused(level, tmp_path):
         for key, value in known.items():
             expression = expression.replace(key, value)
         code = (
-            f"import os, _thread, socket, resource\ndef f():\n    try: return 'done: ' + str({expression})[:99]\n"
+            f"import os, _thread, socket, resource\ndef f():\n"
+            f"    try: return 'done: ' + str({expression})[:99]\n"
             "    except BaseException as error: return 'refused: ' + repr(error)"
         )
         if level in where:
@@ -543,7 +567,8 @@ def test_a_scratch_folder_is_there_and_forgotten():
     start."""
     code = (
         "import os, tempfile\ndef f(n):\n    assert os.listdir('.') == []\n"
-        "    with open('x', 'wb') as o: o.write(bytes(n))\n    os.mkdir('d'); os.rename('x', 'd/y')\n"
+        "    with open('x', 'wb') as o: o.write(bytes(n))\n"
+        "    os.mkdir('d'); os.rename('x', 'd/y')\n"
         "    return os.path.getsize('d/y')"
     )
     assert run(code, "assert f(1000) == 1000", level="bubblewrap").correct
@@ -555,8 +580,10 @@ def test_a_scratch_folder_is_there_and_forgotten():
 def test_the_tests_never_reach_the_program(level):
     """Expected values are nowhere in the candidate's process."""
     code = (
-        "import gc, os, sys\nseen = repr([sys.argv, sys.orig_argv, dict(os.environ), [o for o in gc.get_objects()"
-        " if isinstance(o, (dict, list, tuple, str))]])\ndef f(x): return ''.join(['98', '7123']) in seen"
+        "import gc, os, sys\nseen = repr([sys.argv, sys.orig_argv, dict(os.environ), [o for o in "
+        "gc.get_objects()"
+        " if isinstance(o, (dict, list, tuple, str))]])\ndef f(x): return ''.join(['98', '7123']) "
+        "in seen"
     )
     assert run(
         code, "assert f(1) is False", "secret = 987123", level=level, setup="x = 987123"
@@ -603,7 +630,7 @@ def test_levels_that_do_not_work_are_named(monkeypatch):
             == "limits"
         )
         monkeypatch.undo()
-        monkeypatch.setattr(sandbox, "_bubblewrap", lambda tell: ["false"])
+        monkeypatch.setattr(children, "_bubblewrap", lambda tell: ["false"])
         if shutil.which("bwrap"):
             with pytest.raises(RuntimeError, match="does not work on this machine"):
                 gaps("bubblewrap")
@@ -672,7 +699,8 @@ def test_equal_programs_run_once(monkeypatch):
 
 def test_imports_are_found_in_the_text():
     program = Program(
-        "import os.path as p, re\nfrom collections import (\n deque)\nfrom xml.etree import ElementTree as E\n"
+        "import os.path as p, re\nfrom collections import (\n deque)\n"
+        "from xml.etree import ElementTree as E\n"
         "  import heapq\nimport numpy, this\nimport time",
         ("import json",),
         ("f",),

@@ -14,8 +14,11 @@ def test_a_diff_is_the_two_sources(name):
     parent = METHODS.get(method.parent)
     mine = [method_diffs.record_source(name)]
     theirs = [method_diffs.record_source(method.parent)] if parent else []
-    for question in ("views", "advantage", "token_credit", "token_loss", "text_loss", "log_ratio"):
-        new, old = getattr(method, question), getattr(parent, question, None)
+    for question in ("views", "advantage", "token_credit", "ratio", "surrogate", "penalty"):
+        new = getattr(method, question, None) or getattr(method.objective, question, None)
+        old = None
+        if parent:
+            old = getattr(parent, question, None) or getattr(parent.objective, question, None)
         if new is not old:
             mine += [method_diffs.code(new)] if new else []
             theirs += [method_diffs.code(old)] if old else []

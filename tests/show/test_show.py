@@ -285,12 +285,14 @@ def test_player_in_a_browser(lm, tmp_path):
     first, second = rolled(lm, temperature=0.0), rolled(lm, 16, prompts=("1+1",), seed=1)
     pages = [show.player(r, lm.tokenizer).data for r in (first, second, first)]
     script = (
-        "const s=document.querySelector('.dllm-player input');s.value=5;s.dispatchEvent(new Event('input'));"
+        "const s=document.querySelector('.dllm-player input');s.value=5;"
+        "s.dispatchEvent(new Event('input'));"
         "document.querySelectorAll('.dllm-player button')[2].click();"
     )
     page = tmp_path / "page.html"
     page.write_text(
-        f'<!doctype html><meta charset="utf-8"><body>{"".join(pages)}<script>{script}</script></body>'
+        f'<!doctype html><meta charset="utf-8"><body>{"".join(pages)}'
+        f"<script>{script}</script></body>"
     )
     dumped = subprocess.run(
         [
@@ -415,6 +417,9 @@ def test_curves_colours_differ_and_errors_name_the_column():
     labels = ("base", "agrpo", "diffu-grpo", "mine", "yours")
     ax = show.curves({label: [rows([0, i])] for i, label in enumerate(labels)}, "reward")
     assert len({li.get_color() for li in ax.lines}) == 5
+    many = [f"mine {i}" for i in range(9)]  # more than the cycle has
+    assert set(show.charts.colours(many).values()) == set(show.CYCLE)
+    assert show.charts.colours([*many, "agrpo"])["agrpo"] == show.METHOD_COLOURS["agrpo"]
     with pytest.raises(
         ValueError, match="'mine' has a value: unknown column 'rewards'; did you mean 'reward'"
     ):

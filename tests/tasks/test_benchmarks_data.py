@@ -16,14 +16,20 @@ from hypothesis import strategies as st
 from dllm_rl_lite import rewards
 from dllm_rl_lite.evaluation.generations import read_generations
 from dllm_rl_lite.rewards import latex as equivalence
-from dllm_rl_lite.tasks import BENCHMARKS, Benchmark, Example, Task, load_task
+from dllm_rl_lite.tasks import BENCHMARKS, Benchmark, Example, GeneratedTask, load_task
 from dllm_rl_lite.tasks.published import puzzles
 from dllm_rl_lite.tasks.published import word_problems as mathematics
-from dllm_rl_lite.tasks.published.puzzles import leave_out, solve
+from dllm_rl_lite.tasks.published.puzzles import solve
+from dllm_rl_lite.tasks.published.splits import leave_out
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
 real = pytest.mark.skipif(not DATA.is_dir(), reason="the public benchmark files are not here")
 FOUR = ["gsm8k", "math500", "countdown", "sudoku4"]
+
+
+def examples_and_texts(saved: list[dict]) -> tuple[list[Example], list[str]]:
+    examples = [Example(row["prompt"], row["answer"], row["columns"]) for row in saved]
+    return examples, [row["completion"] for row in saved]
 
 
 def lines(path: Path, rows: list[dict]) -> str:
@@ -83,7 +89,7 @@ def test_a_benchmark_answers_to_the_names_of_a_task(small, name):
     )
     assert task.solved(test, ["", "no"]) == [0.0, 0.0]
     assert all(json.loads(json.dumps(e.columns)) == e.columns for e in test)
-    card = task.protocol()
+    card = task.card_entry()
     assert (
         card["source"] == str(small / name)
         and card["shots"] == 0
@@ -111,13 +117,15 @@ def test_train_and_validation_are_disjoint_and_prompted_apart(small, name):
 
 
 def test_load_task_says_what_it_cannot_do():
-    assert isinstance(load_task("sudoku4"), Task) and isinstance(load_task("gsm8k"), Benchmark)
+    assert isinstance(load_task("sudoku4"), GeneratedTask) and isinstance(
+        load_task("gsm8k"), Benchmark
+    )
     assert set(BENCHMARKS) == {*FOUR, "humaneval", "mbpp", "kodcode"}
     for arguments, message in [
         (("gsm8", None), "unknown task 'gsm8'; did you mean 'gsm8k'"),
-        (("chain", "x.jsonl"), "'chain' is a generated task"),
+        (("chain", "x.jsonl"), "'chain' is generated and reads no data"),
         (("sudoku4", None, 3), "pass data= for the published benchmark"),
-        (("chain", None, 0, True), "neither shots nor published_quirks"),
+        (("chain", None, 0, True), "has neither shots nor published_quirks"),
         (("countdown", "x.jsonl", 2), "zero-shot benchmark"),
         (("sudoku4", "x.csv", 4), "shots must be 0 to 3"),
     ]:
@@ -264,7 +272,7 @@ def test_shots_are_fixed_come_from_train_and_leave_it(small, name):
     assert all(
         e.prompt.split("Question: ")[-1].split("\n")[0] not in shown for e in task.read("train")
     )
-    assert task.protocol()["shots"] == 2 and "2 worked examples" in task.protocol()["prompt"]
+    assert task.card_entry()["shots"] == 2 and "2 worked examples" in task.card_entry()["prompt"]
     with pytest.raises(ValueError, match="shots must be 0 to "):
         load_task(name, str(small / name), shots=99).read("test")
 
@@ -432,7 +440,7 @@ def test_lladas_saved_generations_score_as_published(name):
     stated."""
     n, published, default, higher, lower = FIGURES[name]
     path = DATA / "llada_generations" / f"{name.removesuffix('4')}_128_64.jsonl"
-    examples, texts = read_generations(path, name)
+    examples, texts = examples_and_texts(read_generations(path, name))
     scores, means = [], []
     for quirks in (True, False):
         task = load_task(name, str(DATA / name), published_quirks=quirks)
@@ -449,7 +457,8 @@ def test_d1_keeps_no_negative_gold_answer():
     """Two of its 1130 GSM8K rows have none; both texts are right by the data set's own answer."""
     test = load_task("gsm8k", str(DATA / "gsm8k")).read("test")
     gold = {e.prompt.removeprefix(mathematics.GSM8K_PROMPTS[1]): e for e in test}
-    examples, texts = read_generations(DATA / "llada_generations" / "gsm8k_128_64.jsonl", "gsm8k")
+    saved = read_generations(DATA / "llada_generations" / "gsm8k_128_64.jsonl", "gsm8k")
+    examples, texts = examples_and_texts(saved)
     without = [
         (gold[e.prompt].answer, t) for e, t in zip(examples, texts, strict=True) if not e.answer
     ]
@@ -492,28 +501,9 @@ def test_d1s_rows_become_examples(tmp_path, name):
     plain = lines(tmp_path / "a.jsonl", [D1[name]] * 2)
     whole = tmp_path / "a.json"
     whole.write_text(json.dumps({"generations": [D1[name]] * 2, "metrics": {}}))
-    assert (
-        read_generations(plain, name)
-        == read_generations(whole, name)
-        == ([EXAMPLES[name]] * 2, [D1[name]["generations"]] * 2)
-    )
-
-
-def test_our_own_rows_become_examples(tmp_path):
-    row = {
-        "task": "chain",
-        "prompt": "6-4",
-        "completion": "<answer>2</answer>",
-        "answer": "2",
-        "columns": {},
-        "reward": 1.0,
-    }
-    path = lines(tmp_path / "run.jsonl", [{"protocol": {"task": "chain"}}, row])
-    assert read_generations(path, "chain") == ([Example("6-4", "2")], ["<answer>2</answer>"])
-    with pytest.raises(ValueError, match="run.jsonl line 2 is of the task 'chain', not 'gsm8k'"):
-        read_generations(path, "gsm8k")
-    with pytest.raises(ValueError, match="only a protocol card"):
-        read_generations(lines(tmp_path / "card.jsonl", [{"protocol": {}}]), "chain")
+    saved = read_generations(plain, name)
+    assert read_generations(whole, name) == saved and {row["task"] for row in saved} == {name}
+    assert examples_and_texts(saved) == ([EXAMPLES[name]] * 2, [D1[name]["generations"]] * 2)
 
 
 @pytest.mark.parametrize(

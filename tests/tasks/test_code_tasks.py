@@ -9,16 +9,14 @@ import pytest
 
 from dllm_rl_lite.sandbox import best_level, run_programs
 from dllm_rl_lite.tasks import rewards_of
-from dllm_rl_lite.tasks.published import programs as code
-from dllm_rl_lite.tasks.published.programs import (
+from dllm_rl_lite.tasks.published import code_rewards as code
+from dllm_rl_lite.tasks.published.code_rewards import (
     extract_code,
-    humaneval_task,
     indented,
-    kodcode_task,
-    mbpp_task,
     program,
     published_code,
 )
+from dllm_rl_lite.tasks.published.programs import humaneval_task, kodcode_task, mbpp_task
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
 real = pytest.mark.skipif(not DATA.is_dir(), reason="the real benchmark files are not here")
@@ -41,10 +39,16 @@ MBPP = {
 }
 KODCODE = {
     "question": " Reverse a text. ",
-    "solution": "class Empty(ValueError): pass\ndef back(s):\n    if not s: raise Empty('no')\n    return s[::-1]",
-    "test": "import pytest\nfrom solution import back, Empty\ndef test_a():\n    assert back('ab') == 'ba'\n"
-    "def test_b():\n    with pytest.raises(Empty): back('')\n"
-    "class TestMore:\n    def test_c(self): assert back('x') == 'x'\n",
+    "solution": (
+        "class Empty(ValueError): pass\ndef back(s):\n    if not s: raise Empty('no')\n"
+        "    return s[::-1]"
+    ),
+    "test": (
+        "import pytest\nfrom solution import back, Empty\ndef test_a():\n"
+        "    assert back('ab') == 'ba'\n"
+        "def test_b():\n    with pytest.raises(Empty): back('')\n"
+        "class TestMore:\n    def test_c(self): assert back('x') == 'x'\n"
+    ),
     "test_info": [{"function_declaration": "def back(s):", "function_name": "back"}],
 }
 
@@ -113,7 +117,7 @@ def test_prompts_and_protocol(tasks):
         "Python. \n\nReverse " in prompts["kodcode"]
         and "declaration is def back(s):." in prompts["kodcode"]
     )
-    card = tasks["mbpp"].protocol()
+    card = tasks["mbpp"].card_entry()
     assert (
         card["prefill"] == "<think>" and card["shots"] == 0 and "system message" in card["prompt"]
     )
@@ -227,7 +231,7 @@ def test_a_program_cannot_bring_its_own_math(tasks):
 
 
 def test_rewards(tasks):
-    """Each recipe's numbers, on right, half right, wrong and missing programs in several
+    """AG-GRPO's numbers, on right, half right, wrong and missing programs in several
     formats."""
     examples = tasks["mbpp"].sample(1) * 7
     right, half, bad = (
@@ -252,8 +256,6 @@ def test_rewards(tasks):
     assert of(code.code_correct) == [1, 0, 0, 1, 1, 0, 0] == of(code.published_correct)
     assert of(code.ag_grpo_code_reward) == [2, 1, 1, -1, -1, 0, -1]
     assert of(code.published_ag_grpo_code_reward) == [2, 1, 1, 1, 1, 1, 0]
-    assert of(code.ta_grpo_code_reward) == [2, 1.5, 1, 1.875, 1, 0.125, 0]
-    assert of(code.coupled_code_reward) == [2.5, 1.5, 0.25, 2.5, 2.5, 0, 0]
     assert tasks["mbpp"].rewards_of(examples, texts) == of(code.ag_grpo_code_reward)
 
 
@@ -265,9 +267,9 @@ def test_published_quirks_change_reward_and_rule(tmp_path):
     assert plain.solved(plain.sample(), [text]) == [1.0] and quirks.solved(
         quirks.sample(), [text]
     ) == [0.0]
-    assert quirks.protocol()["published_quirks"] and quirks.rewards_of(quirks.sample(), ["x"]) == [
-        0.0
-    ]
+    assert quirks.card_entry()["published_quirks"] and quirks.rewards_of(
+        quirks.sample(), ["x"]
+    ) == [0.0]
     assert plain.rewards_of(plain.sample(), ["x"]) == [-1.0]
 
 
@@ -284,7 +286,10 @@ def test_kodcode_references_pass(tasks):
 
 # ------------------------------------------------ the real files
 
-YES = "class Yes:\n    __eq__ = __lt__ = __gt__ = __le__ = __ge__ = __contains__ = lambda s, o: True\n    __hash__ = None\n"
+YES = (
+    "class Yes:\n    __eq__ = __lt__ = __gt__ = __le__ = __ge__ = __contains__ = lambda s, o: "
+    "True\n    __hash__ = None\n"
+)
 
 
 @real
@@ -332,5 +337,5 @@ def test_mbpp_references_pass():
 
 
 def test_the_card_says_behind_which_walls_programs_ran(tmp_path):
-    card = mbpp_task(str(tmp_path / "mbpp.jsonl")).protocol()
+    card = mbpp_task(str(tmp_path / "mbpp.jsonl")).card_entry()
     assert card["sandbox"] == best_level() and card["task"] == "mbpp"

@@ -16,8 +16,7 @@ from dllm_rl_lite.rewards import evaluate_expression, extract_answer
 from dllm_rl_lite.tasks import SPLITS, TASKS, Example, load_task, rewards_of, split_of
 from dllm_rl_lite.tasks.tiny.chain import parse, work
 from dllm_rl_lite.tasks.tiny.countdown import problems
-from dllm_rl_lite.tasks.tiny.sudoku4 import cell_fraction, squares
-from dllm_rl_lite.tasks.tiny.sudoku4 import reward as sudoku_reward
+from dllm_rl_lite.tasks.tiny.sudoku4 import right_cells, right_grid, squares
 
 TOKENIZER = build_tokenizer()
 ALL = sorted(TASKS)
@@ -294,8 +293,7 @@ SUDOKUS = backtrack()
 
 
 def sudoku_rewards(puzzle, grids):
-    n = len(grids)
-    return sudoku_reward([puzzle] * n, [f"<answer>{g}</answer>" for g in grids], [puzzle] * n)
+    return [right_grid(f"<answer>{grid}</answer>", puzzle) for grid in grids]
 
 
 def keeps(puzzle, grid):
@@ -341,7 +339,7 @@ def test_several_solutions_are_common():
     assert sum(several) > 25
 
 
-def test_cell_fraction_by_hand():
+def test_right_cells_by_hand():
     """Blank cells that equal the stored solution; digits only, cut after 16, missing ones wrong, no
     answer 0."""
     solution = "1234341221434321"
@@ -355,7 +353,7 @@ def test_cell_fraction_by_hand():
         "<answer></answer>",
         solution,
     ]
-    got = cell_fraction([puzzle] * 6, texts, [puzzle] * 6, [solution] * 6)
+    got = [right_cells(text, puzzle, solution) for text in texts]
     assert got == [1.0, 0.5, 0.75, 1.0, 0.0, 0.0]
 
 
@@ -486,7 +484,7 @@ def test_evaluate_expression_takes_what_fits():
 def test_countdown_reward_by_hand(expression, value):
     """Numbers 2 3 4, target 5: the right value from each number exactly once."""
     e = Example("2 3 4=5", "3+4-2", {"numbers": [2, 3, 4], "target": 5})
-    assert load_task("countdown").score([e], [f"<answer>{expression}</answer>"]) == [value]
+    assert load_task("countdown").rewards_of([e], [f"<answer>{expression}</answer>"]) == [value]
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from dllm_rl_lite.methods import METHODS
 from dllm_rl_lite.run import declared, parameters
 from dllm_rl_lite.train import train
 from dllm_rl_lite.training import TrainConfig, read_config
-from dllm_rl_lite.training.config import LAUNCH, NOTEBOOK
+from dllm_rl_lite.training.config import NOTEBOOK, Parameters
 
 ROOT = Path(__file__).parents[2]
 BOOK, CONFIGS = ROOT / "notebooks" / "20_train.ipynb", ROOT / "notebooks" / "configs"
@@ -333,9 +333,8 @@ def test_the_shell_and_the_notebook_take_it(name):
 def test_the_notebook_has_the_configurations_parameters():
     """Same names, same defaults; run_dir is a new folder in the notebook."""
     defaults = declared(BOOK)
-    assert list(defaults) == [*asdict(TrainConfig()), *LAUNCH, *NOTEBOOK]
-    shared = asdict(TrainConfig()) | LAUNCH | {"run_dir": ""}
-    assert {name: defaults[name] for name in shared} == shared
+    assert defaults == asdict(Parameters()) | {"run_dir": ""}
+    assert list(defaults) == list(asdict(Parameters()))
 
 
 def test_the_quickstart_is_the_notebooks_defaults():
@@ -457,18 +456,12 @@ def launched(name, run_dir):
         "2",
         "-m",
         "dllm_rl_lite.train",
-        "--task",
-        "chain1",
-        "--steps",
-        "1",
-        "--eval-problems",
-        "2",
-        "--run-dir",
-        str(run_dir),
-        "--rollout-batch",
-        "4",
-        "--numbers",
-        "{'prompts': 2, 'group': 4}",
+        "task=chain1",
+        "steps=1",
+        "eval_problems=2",
+        f"run_dir={run_dir}",
+        "rollout_batch=4",
+        "numbers={'prompts': 2, 'group': 4}",
     ]
     ended = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=300)
     assert ended.returncode == 0, ended.stderr[-3000:]

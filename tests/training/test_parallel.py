@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from dllm_rl_lite.evaluate import evaluate
 from dllm_rl_lite.methods import METHODS
 from dllm_rl_lite.models import new_tiny_lm
-from dllm_rl_lite.processes import ALONE, Team
+from dllm_rl_lite.processes import check_agreement, own_part
 from dllm_rl_lite.run import run
 from dllm_rl_lite.sampler import RunningConfidence, Schedule, denoise
 from dllm_rl_lite.tasks import load_task
@@ -100,12 +100,12 @@ SPLIT = {
 }
 WORKER = """
 import json, sys
-from dllm_rl_lite.processes import leave
+from dllm_rl_lite.processes import exit_processes
 from dllm_rl_lite.train import train
 from dllm_rl_lite.training import TrainConfig
 for settings in json.loads(sys.argv[1]):
     train(TrainConfig(**settings), say=lambda line: None)
-leave()
+exit_processes()
 """
 
 
@@ -246,31 +246,26 @@ def test_the_message_of_a_failed_worker_is_its_own(tmp_path, monkeypatch):
 
 
 def test_a_shell_starts_them_itself_and_the_batch_of_a_run_is_kept(tmp_path):
-    """`--processes 2` is torchrun; without a rollout_batch the folder remembers the rows of one
+    """`processes=2` is torchrun; without a rollout_batch the folder remembers the rows of one
     process, and one goes on."""
     shell = [
         sys.executable,
         "-m",
         "dllm_rl_lite.train",
-        "--task",
-        "chain2",
-        "--eval-problems",
-        "8",
-        "--run-dir",
-        str(tmp_path / "run"),
-        "--numbers",
-        '{"prompts": 3, "group": 4}',
-        "--checkpoint-every",
-        "1",
-        "--eval-every",
-        "1",
+        "task=chain2",
+        "eval_problems=8",
+        f"run_dir={tmp_path / 'run'}",
+        "numbers.prompts=3",
+        "numbers.group=4",
+        "checkpoint_every=1",
+        "eval_every=1",
     ]
     first = subprocess.run(
-        [*shell, "--steps", "1", "--processes", "2"], env=ENV, capture_output=True, text=True
+        [*shell, "steps=1", "processes=2"], env=ENV, capture_output=True, text=True
     )
     assert first.returncode == 0 and "step   1  reward" in first.stdout, first.stderr
     assert json.loads((tmp_path / "run" / "config.json").read_text())["rollout_batch"] == 8
-    second = subprocess.run([*shell, "--steps", "2"], env=ENV, capture_output=True, text=True)
+    second = subprocess.run([*shell, "steps=2"], env=ENV, capture_output=True, text=True)
     assert second.returncode == 0 and "after step 1\nstep   2" in second.stdout, second.stderr
     whole = config(
         tmp_path / "whole",
@@ -308,13 +303,13 @@ def test_the_notebook_starts_two_and_reads_what_they_left(tmp_path, monkeypatch)
     assert "step   2  reward" in Path(found["notebook"]).read_text()
 
 
-def test_what_cannot_be_divided_is_said(tmp_path):
+def test_what_cannot_be_divided_is_said(tmp_path, monkeypatch):
     task, method = load_task("chain2"), METHODS["agrpo"]
     numbers, two = method.numbers("tiny", prompts=2, group=4), task.sample(2, "train")
-    with pytest.raises(ValueError, match="2 problems in 1 parts are too few for 3 processes"):
-        collect(
-            new_tiny_lm(), task, task.reward, method, numbers, two, torch.Generator(), Team(0, 3)
-        )
+    with monkeypatch.context() as m:
+        m.setattr("dllm_rl_lite.training.experience.process_count", lambda: 3)
+        with pytest.raises(ValueError, match="2 problems in 1 parts are too few for 3 processes"):
+            collect(new_tiny_lm(), task, task.reward, method, numbers, two, torch.Generator())
     with pytest.raises(
         ValueError, match="shard splits a model over several processes, and this is one"
     ):
@@ -326,19 +321,24 @@ def test_what_cannot_be_divided_is_said(tmp_path):
 
 
 def test_processes_that_differ_are_named(monkeypatch):
-    monkeypatch.setattr(Team, "gather", lambda self, items: [*items, "b", "a"])
+    monkeypatch.setattr("dllm_rl_lite.processes.gather", lambda items: [*items, "b", "a"])
     with pytest.raises(
         ValueError, match="process 1 has another model than process 0: 'b', not 'a'"
     ):
-        Team(0, 3).agree("model", "a")
+        check_agreement("model", "a")
 
 
 @given(st.integers(0, 50), st.integers(1, 9))
 def test_shares_are_everything_once_and_even(n, size):
-    shares = [Team(rank, size).share(list(range(n))) for rank in range(size)]
+    shares = []
+    with pytest.MonkeyPatch.context() as m:
+        m.setattr("dllm_rl_lite.processes.process_count", lambda: size)
+        for rank in range(size):
+            m.setattr("dllm_rl_lite.processes.process_rank", lambda rank=rank: rank)
+            shares.append(own_part(list(range(n))))
     assert [i for share in shares for i in share] == list(range(n))
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
-    assert ALONE.share(list(range(n))) == list(range(n))
+    assert own_part(list(range(n))) == list(range(n))
 
 
 @pytest.mark.parametrize("rule", [Schedule(4), RunningConfidence(4, "latest")])

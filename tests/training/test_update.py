@@ -21,7 +21,13 @@ from updates import (
 
 from dllm_rl_lite.estimators import estimate, last_scored_step, token_logprobs
 from dllm_rl_lite.methods import METHODS
-from dllm_rl_lite.training import UpdateBatch, accumulate_gradients, score_views
+from dllm_rl_lite.objectives import AVERAGES, token_weights
+from dllm_rl_lite.training import (
+    UpdateBatch,
+    accumulate_gradients,
+    score_views,
+    scored_by_any,
+)
 
 ALL = pytest.mark.parametrize("name", METHODS)
 BOTH = pytest.mark.parametrize("name", ["diffu-grpo", "agrpo"])
@@ -46,9 +52,9 @@ def test_micro_batches_change_nothing(policy, later, reference, rollout, name, k
     parts, stats_of_parts = gradient_of(later, name, n, scored, micro_batch)
     assert_same(parts, whole, 1e-5)  # of the largest entry; ratios of whole texts amplify round-off
     assert stats_of_parts == pytest.approx(stats, rel=1e-4, abs=1e-6)
-    assert (stats["ratio_spread"] > 1e-3) == METHODS[name].uses_old and (stats["kl"] > 0) == (
-        kl > 0
-    )
+    assert (stats["ratio_spread"] > 1e-3) == METHODS[name].objective.uses_old and (
+        stats["kl"] > 0
+    ) == (kl > 0)
 
 
 @ALL
@@ -95,6 +101,7 @@ def test_permuting_the_rows_changes_nothing(policy, later, reference, rollout, n
         [v.select(order) for v in s.views],
         [None if o is None else o[order] for o in s.old],
         [r[order] for r in s.ref],
+        s.row_sizes[order],
         s.normaliser,
     )
     assert_same(gradient_of(later, name, n, shuffled)[0], gradient_of(later, name, n, s)[0], 2e-6)
@@ -132,8 +139,14 @@ def test_rows_without_credit_may_be_left_out(policy, later, rollout, name):
     for view in views:
         with torch.no_grad():
             old = token_logprobs(policy, rollout, view)
-        losses = method.token_loss(
-            token_logprobs(later, rollout, view), old, None, advantage[:, None], n.clip, 0.0
+        losses = method.objective.losses(
+            token_logprobs(later, rollout, view),
+            old,
+            None,
+            advantage[:, None],
+            view.scored,
+            clip=n.clip,
+            kl=0.0,
         )
         total = total + (losses * view.weight).sum()
     norm = sum(float(v.scored.sum()) for v in views) if name == "diffu-grpo" else 6.0
@@ -179,8 +192,8 @@ def test_the_ratio_is_one_before_the_first_update(policy, reference, rollout, na
     without penalty)."""
     n = numbers(name, kl=kl, inner_updates=mu)
     scored = scored_by(name, policy, rollout, n, reference if kl else None)
-    assert all((o is None) == (mu == 1 or not METHODS[name].uses_old) for o in scored.old)
-    texts = METHODS[name].text_loss is not None
+    assert all((o is None) == (mu == 1 or not METHODS[name].objective.uses_old) for o in scored.old)
+    texts = METHODS[name].objective.level != "view"
     for view, old in zip([None] if texts else scored.views, scored.old, strict=True):
         if old is not None:
             with torch.no_grad():
@@ -237,6 +250,33 @@ def test_logged_numbers_by_hand(policy, later, reference, rollout):
     assert stats["kl"] == pytest.approx(
         float(((ref - new).exp() - (ref - new) - 1).mean()), rel=1e-4
     )
+
+
+# ---------------------------------------------------------------- averages
+
+
+@pytest.mark.parametrize("average", AVERAGES)
+@pytest.mark.parametrize("name", ["diffu-grpo", "coupled-grpo"])
+@pytest.mark.parametrize("micro_batch", [0, 2])
+def test_every_average_trains(policy, later, rollout, name, average, micro_batch):
+    """The gradient is that of the losses under the weights that chapter 06 teaches, however the
+    batch is cut, rows without credit left out."""
+    n = numbers(name, inner_updates=2, group=3)
+    method = METHODS[name]
+    method = replace(method, objective=replace(method.objective, average=average))
+    scored = scored_by(name, policy, rollout, n, method=method)
+    views = method.views(rollout, torch.Generator().manual_seed(2), **n.views)
+    with torch.no_grad():
+        old = estimate(policy, rollout, views)
+    tokens = scored_by_any(views)
+    losses = method.objective.losses(
+        estimate(later, rollout, views), old, None, ADVANTAGE[:, None], tokens, clip=n.clip, kl=0.0
+    )
+    loss = (token_weights(tokens, average, 3) * losses).sum()
+    gradient, stats = gradient_of(later, name, n, scored, micro_batch, method=method)
+    assert len(scored.advantage) == 5
+    assert_same(gradient, direct_gradient(later, loss), 1e-5)
+    assert stats["loss"] == pytest.approx(loss.item(), rel=1e-4, abs=1e-6)
 
 
 # ---------------------------------------------------------------- direct formulas

@@ -10,30 +10,11 @@ import types
 
 from . import walls, wire
 
-ACTIONS = {
-    name: getattr(operator, name)
-    for name in (
-        "getitem",
-        "setitem",
-        "delitem",
-        "add",
-        "sub",
-        "mul",
-        "truediv",
-        "floordiv",
-        "mod",
-        "pow",
-        "matmul",
-        "and_",
-        "or_",
-        "xor",
-        "neg",
-        "pos",
-        "abs",
-        "invert",
-        "call",
-    )
-} | {
+OPERATORS = (
+    "getitem setitem delitem add sub mul truediv floordiv mod pow matmul and_ or_ xor "
+    "neg pos abs invert call"
+).split()
+ACTIONS = {name: getattr(operator, name) for name in OPERATORS} | {
     "getattr": getattr,
     "setattr": setattr,
     "delattr": delattr,
@@ -56,7 +37,8 @@ class Program:
     """The generated code, and the objects of its that the judge knows by number."""
 
     def __init__(self, job: dict):
-        self.read, self.write = job["read"], job["write"]
+        self.read = job["read"]
+        self.write = job["write"]
         self.module = types.ModuleType("solution")
         self.kept: list[object] = []  # alive, so that equal identities stay equal numbers
         self.number: dict[int, int] = {}
@@ -74,42 +56,44 @@ class Program:
         kind, number = text
         if kind == "builtin":
             return getattr(builtins, number)
-        return self.kept[number] if kind == "mine" else Caller(self, number)
+        if kind == "mine":
+            return self.kept[number]
+        return Caller(self, number)
 
     def error(self, error: BaseException) -> list:
         """An exception: its nearest standard types by name, its text, and its own classes by
         number."""
         kinds = type(error).__mro__
-        text = (
-            error.args[0] if len(error.args) == 1 and isinstance(error.args[0], str) else str(error)
-        )
-        return [
-            "error",
-            [k.__name__ for k in kinds if k.__module__ == "builtins"],
-            str(text)[:2000],
-            [self.keep(k)[1] for k in kinds if k.__module__ != "builtins"],
-        ]
+        standard = [kind.__name__ for kind in kinds if kind.__module__ == "builtins"]
+        own = [self.keep(kind)[1] for kind in kinds if kind.__module__ != "builtins"]
+        if len(error.args) == 1 and isinstance(error.args[0], str):
+            text = error.args[0]  # KeyError would put it in quotation marks
+        else:
+            text = str(error)
+        return ["error", standard, str(text)[:2000], own]
 
     def work(self, action: str, values: list, names: dict) -> list:
         """Do what the judge asks; arguments that were changed in place go back with the answer."""
         try:
-            args = [wire.decode(v, self.find) for v in values]
-            result = ACTIONS[action](
-                *args, **{k: wire.decode(v, self.find) for k, v in names.items()}
-            )
+            args, named = wire.decode_call(values, names, self.find)
+            result = ACTIONS[action](*args, **named)
             answer = ["value", wire.encode(result, self.keep), {}]
             if action == "call":
-                for i, (before, arg) in enumerate(zip(values, args, strict=True)):
-                    if (
-                        wire.name_of(arg) in wire.MUTABLE
-                        and (after := wire.encode(arg, self.keep)) != before
-                    ):
-                        answer[2][i] = after
-        except (
-            BaseException
-        ) as error:  # SystemExit and the like too: the code must not end its own process quietly
-            answer = self.error(error)
-        return answer
+                answer[2] = self.changed(values, args)
+            return answer
+        # SystemExit and the like too: the code must not end its own process quietly
+        except BaseException as error:
+            return self.error(error)
+
+    def changed(self, values: list, args: list) -> dict[int, object]:
+        """The arguments that were changed in place, by position."""
+        found = {}
+        for i, (before, arg) in enumerate(zip(values, args, strict=True)):
+            if wire.name_of(arg) in wire.MUTABLE:
+                after = wire.encode(arg, self.keep)
+                if after != before:
+                    found[i] = after
+        return found
 
     def serve(self) -> list:
         """Answer requests until a reply to a call of ours comes."""
@@ -117,11 +101,10 @@ class Program:
             kind, *rest = wire.receive(self.read)
             if kind in ("value", "error"):
                 return [kind, *rest]
-            answer = (
-                ["value", self.keep(self.module), {}]
-                if kind == "module"
-                else self.work(kind, *rest)
-            )
+            if kind == "module":
+                answer = ["value", self.keep(self.module), {}]
+            else:
+                answer = self.work(kind, *rest)
             try:
                 wire.send(self.write, answer)
             except (ValueError, RecursionError) as error:
@@ -132,19 +115,12 @@ class Caller:
     """A function of the tests that was passed to the program as an argument."""
 
     def __init__(self, program: Program, number: int):
-        self.program, self.number = program, number
+        self.program = program
+        self.number = number
 
     def __call__(self, *values, **names):
-        keep = self.program.keep
-        wire.send(
-            self.program.write,
-            [
-                "call",
-                self.number,
-                [wire.encode(v, keep) for v in values],
-                {k: wire.encode(v, keep) for k, v in names.items()},
-            ],
-        )
+        arguments = wire.encode_call(values, names, self.program.keep)
+        wire.send(self.program.write, ["call", self.number, *arguments])
         kind, *rest = self.program.serve()
         if kind == "error":
             raise getattr(builtins, rest[0])(rest[1])
@@ -152,11 +128,7 @@ class Caller:
 
 
 def main() -> None:
-    job = walls.receive()
-    walls.import_modules(job["imports"])
-    walls.lock(job["limits"], job["namespaces"])
-    if "random" in sys.modules:
-        sys.modules["random"].seed(0)  # the same verdict every time
+    job, _ = walls.enter()
     program = Program(job)
     sys.modules["solution"] = program.module
     try:

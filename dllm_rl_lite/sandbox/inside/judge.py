@@ -17,10 +17,10 @@ class Candidate:
     """The other side of the two pipes."""
 
     def __init__(self, job: dict):
-        self.read, self.write = job["read"], job["write"]
-        self.remotes: dict[
-            int, Remote
-        ] = {}  # one object a number, so that identity means identity over there
+        self.read = job["read"]
+        self.write = job["write"]
+        # One object per number, so that identity means identity over there.
+        self.remotes: dict[int, Remote] = {}
         self.passed_on: list[Callable] = []  # functions of the tests that the program may call
 
     def keep(self, value: object) -> list:
@@ -49,17 +49,11 @@ class Candidate:
     def ask(self, action: str, *values, **names) -> object:
         """Have the program's process do something; gives a value or an object of the program, or
         raises what it raised."""
-        wire.send(
-            self.write,
-            [
-                action,
-                [wire.encode(v, self.keep) for v in values],
-                {k: wire.encode(v, self.keep) for k, v in names.items()},
-            ],
-        )
-        while (message := wire.receive(self.read))[0] == "call":
-            wire.send(self.write, self.called(*message[1:]))
-        kind, *rest = message
+        wire.send(self.write, [action, *wire.encode_call(values, names, self.keep)])
+        kind, *rest = wire.receive(self.read)
+        while kind == "call":
+            wire.send(self.write, self.called(*rest))
+            kind, *rest = wire.receive(self.read)
         if kind == "error":
             raise self.error(*rest)
         value, changed = rest
@@ -71,10 +65,8 @@ class Candidate:
     def called(self, number: int, values: list, names: dict) -> list:
         """The program calls a function that the tests passed to it."""
         try:
-            result = self.passed_on[number](
-                *[wire.decode(v, self.find) for v in values],
-                **{k: wire.decode(v, self.find) for k, v in names.items()},
-            )
+            args, named = wire.decode_call(values, names, self.find)
+            result = self.passed_on[number](*args, **named)
             return ["value", wire.encode(result, self.keep)]
         except Exception as error:
             kind = next(k.__name__ for k in type(error).__mro__ if k.__module__ == "builtins")
@@ -98,7 +90,7 @@ class Candidate:
 
 
 class Remote:
-    """An object that lives in the program's process. Two are equal where they are the same; the
+    """An object that lives in the program's process. Two are equal if they are the same; the
     program has no say in it.
 
     What it answers comes by value, or is again a Remote. It has no order and no `in` of its own,
@@ -136,35 +128,10 @@ def forward(action: str) -> Callable:
 
 
 for _name in (
-    "getitem",
-    "setitem",
-    "delitem",
-    "add",
-    "sub",
-    "mul",
-    "truediv",
-    "floordiv",
-    "mod",
-    "pow",
-    "matmul",
-    "xor",
-    "neg",
-    "pos",
-    "abs",
-    "invert",
-    "len",
-    "bool",
-    "iter",
-    "next",
-    "str",
-    "repr",
-    "int",
-    "float",
-    "enter",
-    "reversed",
-):
-    setattr(Remote, f"__{_name}__", forward(_name))
-Remote.__and__, Remote.__or__ = forward("and_"), forward("or_")
+    "getitem setitem delitem add sub mul truediv floordiv mod pow matmul and_ or_ xor "
+    "neg pos abs invert len bool iter next str repr int float enter reversed"
+).split():
+    setattr(Remote, f"__{_name.strip('_')}__", forward(_name))
 
 
 def namespace(job: dict, candidate: Candidate) -> dict:
@@ -177,21 +144,22 @@ def namespace(job: dict, candidate: Candidate) -> dict:
     for name in job["names"]:
         try:
             names[name] = solution.__dict__[name] = ask(module, "getattr", name)
-        except (
-            AttributeError
-        ):  # the program does not define it: a test that uses it fails with NameError
-            continue
-    sys.modules["solution"], sys.modules["pytest"] = solution, minipytest.module(Remote)
+        except AttributeError:
+            continue  # the program does not define it: a test that uses it fails with NameError
+    sys.modules["solution"] = solution
+    sys.modules["pytest"] = minipytest.module(Remote)
     exec(compile(job["setup"], "<setup>", "exec"), names)
     return names
 
 
 def attempt(work: Callable[[], object]) -> str:
-    """ "" where work ends in peace, else what it raised."""
+    """ "" if work raises nothing, else what it raised."""
     try:
         work()
     except BaseException as error:  # also SystemExit: whatever ends a test early fails it
-        return f"{type(error).__name__}: {error}"[:300] if str(error) else type(error).__name__
+        name = type(error).__name__
+        text = str(error)
+        return f"{name}: {text}"[:300] if text else name
     return ""
 
 
@@ -204,12 +172,9 @@ def start(job: dict, candidate: Candidate) -> dict:
 
 
 def main() -> None:
-    job = walls.receive()
-    walls.import_modules(job["imports"])
-    state = walls.lock(job["limits"], job["namespaces"])
-    if "random" in sys.modules:
-        sys.modules["random"].seed(0)  # the same verdict every time
-    candidate, names = Candidate(job), {}
+    job, state = walls.enter()
+    candidate = Candidate(job)
+    names: dict[str, object] = {}
 
     def report(line: object) -> None:
         os.write(job["report"], json.dumps(line).encode() + b"\n")

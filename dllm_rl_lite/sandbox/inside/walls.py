@@ -1,6 +1,6 @@
 """The walls that a child builds around itself before it runs anything that was not written here.
 
-First resource limits, then another user where root may become one, then a filter that lets few
+First resource limits, then another user if root may become one, then a filter that lets few
 system calls through. Every wall is built by the process it encloses, and none of them can be taken
 down again from inside.
 """
@@ -114,12 +114,27 @@ FILES = {
     "fcntl": (72, 25),
 }
 
-AUDIT_ARCH = {
-    "x86_64": (0, 0xC000003E),
-    "aarch64": (1, 0xC00000B7),
-}  # column of the tables above, name in the kernel
-ALLOW, REFUSE = 0x7FFF0000, 0x00050001  # SECCOMP_RET_ALLOW; SECCOMP_RET_ERRNO with EPERM
-PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS = 1, 4, 22, 38
+# Per machine the column of the tables above, and its name in the kernel.
+AUDIT_ARCH = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
+ALLOW = 0x7FFF0000  # SECCOMP_RET_ALLOW
+REFUSE = 0x00050001  # SECCOMP_RET_ERRNO with EPERM
+BPF_LOAD = 0x20  # BPF_LD|BPF_W|BPF_ABS
+BPF_EQUAL = 0x15  # BPF_JMP|BPF_JEQ|BPF_K
+BPF_RETURN = 0x06  # BPF_RET|BPF_K
+PR_SET_PDEATHSIG = 1
+PR_SET_DUMPABLE = 4
+PR_SET_SECCOMP = 22
+PR_SET_NO_NEW_PRIVS = 38
+
+
+def enter() -> tuple[dict, dict[str, bool]]:
+    """Receive the job, import what it needs, and lock this process in: (job, what `lock` says)."""
+    job = receive()
+    import_modules(job["imports"])
+    state = lock(job["limits"], job["namespaces"])
+    if "random" in sys.modules:
+        sys.modules["random"].seed(0)  # the same verdict every time
+    return job, state
 
 
 def receive() -> dict:
@@ -153,40 +168,39 @@ def lock(limits: dict, namespaces: bool) -> dict[str, bool]:
 
     Args:
         limits: "seconds" of processor time, bytes of "memory", bytes of a "file".
-        namespaces: True where the process has namespaces of its own, in which files may be opened
+        namespaces: True if the process has namespaces of its own, in which files may be opened
             and written.
     Returns:
         {"filtered": system calls are filtered, "dropped": root became nobody}.
     """
     libc = _libc()
-    dropped = False
-    if os.geteuid() == 0 and not namespaces:
+    dropped = os.geteuid() == 0 and not namespaces
+    if dropped:
         os.setgroups([])
         os.setgid(NOBODY)
         os.setuid(NOBODY)
-        dropped = True
     os.environ.clear()
     if libc is not None:
         libc.prctl(PR_SET_PDEATHSIG, 9, 0, 0, 0)
-        libc.prctl(
-            PR_SET_DUMPABLE, 0, 0, 0, 0
-        )  # no process of the same user may look into this one
-    for what, most in (
-        (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_NPROC, 0),
-        (resource.RLIMIT_CPU, limits["seconds"]),
-        (resource.RLIMIT_FSIZE, limits["file"] if namespaces else 0),
-        (resource.RLIMIT_NOFILE, 32 if namespaces else 0),
-    ):
-        resource.setrlimit(what, (most, most))
+        # No process of the same user may look into this one.
+        libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+    most = {
+        resource.RLIMIT_CORE: 0,
+        resource.RLIMIT_NPROC: 0,
+        resource.RLIMIT_CPU: limits["seconds"],
+        resource.RLIMIT_FSIZE: limits["file"] if namespaces else 0,
+        resource.RLIMIT_NOFILE: 32 if namespaces else 0,
+    }
     if sys.platform != "darwin":  # macOS refuses this limit
-        resource.setrlimit(resource.RLIMIT_AS, (limits["memory"], limits["memory"]))
-    allowed = {**COMPUTE, **(FILES if namespaces else {})}
+        most[resource.RLIMIT_AS] = limits["memory"]
+    for what, value in most.items():
+        resource.setrlimit(what, (value, value))
+    allowed = COMPUTE | FILES if namespaces else COMPUTE
     return {"filtered": libc is not None and _filter_calls(libc, allowed), "dropped": dropped}
 
 
 def _libc():
-    """The C library where it has prctl (Linux), else None."""
+    """The C library if it has prctl (Linux), else None."""
     try:
         import ctypes
 
@@ -198,23 +212,27 @@ def _libc():
 
 
 def _filter_calls(libc, allowed: dict[str, tuple[int, int | None]]) -> bool:
-    """Refuse every system call that is not in the table (seccomp, in classic BPF); False where that
+    """Refuse every system call that is not in the table (seccomp, in classic BPF); False if that
     is not possible."""
     import ctypes
     import struct
 
-    if os.uname().machine not in AUDIT_ARCH or sys.maxsize < 2**32:
+    machine = os.uname().machine
+    if machine not in AUDIT_ARCH or sys.maxsize < 2**32:
         return False
-    column, architecture = AUDIT_ARCH[os.uname().machine]
-    numbers = [n[column] for n in allowed.values() if n[column] is not None]
-    load, equal, answer = (
-        0x20,
-        0x15,
-        0x06,
-    )  # BPF_LD|BPF_W|BPF_ABS, BPF_JMP|BPF_JEQ|BPF_K, BPF_RET|BPF_K
-    code = [(load, 0, 0, 4), (equal, 0, len(numbers) + 1, architecture), (load, 0, 0, 0)]
-    code += [(equal, len(numbers) - i, 0, number) for i, number in enumerate(numbers)]
-    code += [(answer, 0, 0, REFUSE), (answer, 0, 0, ALLOW)]
+    column, architecture = AUDIT_ARCH[machine]
+    numbers = [columns[column] for columns in allowed.values() if columns[column] is not None]
+    # Each line: operation, lines to skip if equal, lines to skip if not, value. The last two
+    # lines are the answers.
+    code = [
+        (BPF_LOAD, 0, 0, 4),  # the architecture
+        (BPF_EQUAL, 0, len(numbers) + 1, architecture),
+        (BPF_LOAD, 0, 0, 0),  # the number of the call
+    ]
+    for i, number in enumerate(numbers):
+        code.append((BPF_EQUAL, len(numbers) - i, 0, number))
+    code.append((BPF_RETURN, 0, 0, REFUSE))
+    code.append((BPF_RETURN, 0, 0, ALLOW))
     text = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *line) for line in code))
     program = ctypes.create_string_buffer(struct.pack("HP", len(code), ctypes.addressof(text)))
     if libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:

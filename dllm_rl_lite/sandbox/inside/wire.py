@@ -51,11 +51,12 @@ PLAIN: dict[type, Callable] = {
     bytes: lambda v: bytes.__add__(b"", v),
     tuple: lambda v: tuple(tuple.__iter__(v)),
 }
+STANDARD = {*SERIES, *TABLES, *SCALARS}
 MUTABLE = ("list", "set", "deque", "bytearray", *TABLES)
 
 
 def type_named(name: str) -> type | None:
-    """The standard type of that name, or None where its module was never imported."""
+    """The standard type of that name, or None if its module was never imported."""
     home = sys.modules.get(HOMES.get(name, "builtins"))
     return getattr(home, name, None)
 
@@ -64,12 +65,11 @@ def name_of(value: object) -> str:
     """The name of a value's exact standard type, or "" for a type of another make (subclasses
     too)."""
     name = type(value).__name__
-    known = name in SERIES or name in TABLES or name in SCALARS
-    return (
-        name
-        if known and type_named(name) is type(value) and getattr(value, "tzinfo", None) is None
-        else ""
-    )
+    if name not in STANDARD or type_named(name) is not type(value):
+        return ""
+    if getattr(value, "tzinfo", None) is not None:
+        return ""
+    return name
 
 
 def encode(value: object, keep: Callable[[object], list]) -> object:
@@ -90,10 +90,8 @@ def encode(value: object, keep: Callable[[object], list]) -> object:
 def _encode(value, keep):
     if value is None or type(value) in (bool, str, float):
         return value
-    if (
-        type(value) is int and -(2**53) < value < 2**53
-    ):  # larger ones in hexadecimal: decimal digits are slow and limited
-        return value
+    if type(value) is int and -(2**53) < value < 2**53:
+        return value  # larger ones go in hexadecimal: decimal digits are slow and limited
     name = name_of(value)
     if name in SERIES:
         return [name, [_encode(v, keep) for v in value]]
@@ -117,7 +115,7 @@ def decode(text: object, find: Callable[[list], object]) -> object:
     if not text or not isinstance(text[0], str):
         raise ValueError("a message holds a value without a type")
     name = text[0]
-    if name in SERIES or name in TABLES or name in SCALARS:
+    if name in STANDARD:
         kind = type_named(name)
         if kind is None or len(text) != 2 or not isinstance(text[1], list):
             raise ValueError(f"a message holds a {name} that cannot be read")
@@ -130,11 +128,28 @@ def _rebuild(name: str, kind: type, parts: list, find: Callable[[list], object])
         return kind([decode(v, find) for v in parts])
     if name in TABLES:
         pairs = {decode(k, find): decode(v, find) for k, v in parts}
-        return kind(None, pairs) if name == "defaultdict" else kind(pairs)
-    if name in ("int", "range", "Fraction"):
-        numbers = [int(p, 16) for p in parts]
-        return numbers[0] if name == "int" else kind(*numbers)
-    return kind(parts[0], "latin-1") if name in ("bytes", "bytearray") else kind(*parts)
+        if name == "defaultdict":
+            return kind(None, pairs)
+        return kind(pairs)
+    if name == "int":
+        return int(parts[0], 16)
+    if name in ("range", "Fraction"):
+        return kind(*[int(part, 16) for part in parts])
+    if name in ("bytes", "bytearray"):
+        return kind(parts[0], "latin-1")
+    return kind(*parts)
+
+
+def encode_call(values: tuple, names: dict, keep: Callable[[object], list]) -> list:
+    """The arguments of a call, encoded: [positional, by name]."""
+    encoded = [encode(value, keep) for value in values]
+    return [encoded, {name: encode(value, keep) for name, value in names.items()}]
+
+
+def decode_call(values: list, names: dict, find: Callable[[list], object]) -> tuple[list, dict]:
+    """The arguments of a call again."""
+    decoded = [decode(value, find) for value in values]
+    return decoded, {name: decode(value, find) for name, value in names.items()}
 
 
 def replace(old: object, new: object) -> None:
@@ -144,11 +159,12 @@ def replace(old: object, new: object) -> None:
         old[:] = new
     else:
         old.clear()
-        (old.extend if name_of(old) == "deque" else old.update)(new)
+        fill = old.extend if name_of(old) == "deque" else old.update
+        fill(new)
 
 
 def send(to: int, message: list) -> None:
-    """Write one message to a descriptor. Raises ValueError where it is larger than LARGEST."""
+    """Write one message to a descriptor. Raises ValueError if it is larger than LARGEST."""
     data = json.dumps(message).encode()
     if len(data) > LARGEST:
         raise ValueError(f"a message of {len(data)} bytes is larger than {LARGEST}")
@@ -158,7 +174,7 @@ def send(to: int, message: list) -> None:
 
 
 def receive(at: int) -> list:
-    """Read one message. Raises ConnectionError where the other side is gone, ValueError for what is
+    """Read one message. Raises ConnectionError if the other side is gone, ValueError for what is
     no message."""
     (size,) = struct.unpack("<I", _read(at, 4))
     if size > LARGEST:

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
+from ..task import SPLITS
+
 SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
-SPLIT_NAMES = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)
@@ -35,19 +36,21 @@ def read_rows(source: str, split: str) -> list[Row]:
             that of another one.
         split: "train", "validation", "test", or what the hub calls it.
     Raises:
-        FileNotFoundError: for a path that is not there. ConnectionError: for a hub id that cannot
-            be read.
+        FileNotFoundError: for a path that is not there.
+        ConnectionError: for a hub id that cannot be read.
         ValueError: for an unknown suffix, no rows, no or several files for the split, or a
             malformed row, with its line.
     """
     path = Path(source)
     if path.is_dir():
-        rows = [row for file in _files_of(path, split) for row in _read_file(file)]
+        rows = []
+        for file in _files_of(path, split):
+            rows += _read_file(file)
     elif path.is_file():
-        others = {word for word in _words(path) if word in SPLIT_NAMES} - {split}
+        others = set(SPLITS) & set(_words(path)) - {split}
         if others and split not in _words(path):
             raise ValueError(
-                f"{source} is named for the {sorted(others)[0]} split and {split!r} was asked for: "
+                f"{source} is named for the {min(others)} split and {split!r} was asked for: "
                 "pass the folder that holds both, or rename the file"
             )
         rows = _read_file(path)
@@ -64,20 +67,26 @@ def read_rows(source: str, split: str) -> list[Row]:
 
 
 def column(row: Row, name: str, kind: type) -> Any:
-    """row.values[name] if it is a `kind` (str, int, float, list or dict).
+    """The value of a column if it is a `kind`.
 
     A text that is the JSON of a `kind` is taken as one ("23" for int), for csv files hold nothing
-    but text; a whole number is also a float. Raises ValueError that names the place, the column,
-    what was found and which columns there are.
+    but text; a whole number is also a float.
+
+    Args:
+        row: one record.
+        name: of the column.
+        kind: str, int, float, list or dict.
+    Raises:
+        ValueError: that names the place, the column, what was found and which columns there are.
     """
+    columns = ", ".join(map(repr, row.values)) or "none"
     if name not in row.values:
-        raise ValueError(
-            f"{row.where} has no column {name!r}; it has {', '.join(map(repr, row.values)) or 'none'}"
-        )
-    found = value = row.values[name]
-    if kind is not str and isinstance(value, str):
+        raise ValueError(f"{row.where} has no column {name!r}; it has {columns}")
+    found = row.values[name]
+    value = found
+    if kind is not str and isinstance(found, str):
         try:
-            value = json.loads(value)
+            value = json.loads(found)
         except ValueError:
             value = None  # not JSON: refused below, with the text as it was found
     if kind is float and type(value) is int:
@@ -85,16 +94,22 @@ def column(row: Row, name: str, kind: type) -> Any:
     if type(value) is not kind:
         raise ValueError(
             f"{row.where}: column {name!r} should be {kind.__name__}, found {type(found).__name__} "
-            f"{repr(found)[:80]} (columns: {', '.join(map(repr, row.values))})"
+            f"{repr(found)[:80]} (columns: {columns})"
         )
     return value
+
+
+def optional_column(row: Row, name: str, kind: type) -> Any:
+    """`column`, or an empty `kind` if the row has no such column."""
+    return column(row, name, kind) if name in row.values else kind()
 
 
 def _suffix(path: Path) -> str | None:
     """The known suffix of a file name, .gz aside; parquet has its own compression."""
     name = path.name.lower()
-    found = next((s for s in SUFFIXES if name.removesuffix(".gz").endswith(s)), None)
-    return None if found == ".parquet" and name.endswith(".gz") else found
+    if name.endswith(".parquet.gz"):
+        return None
+    return next((s for s in SUFFIXES if name.removesuffix(".gz").endswith(s)), None)
 
 
 def _words(path: Path) -> list[str]:
@@ -105,16 +120,17 @@ def _words(path: Path) -> list[str]:
 
 def _files_of(folder: Path, split: str) -> list[Path]:
     """The file of a split in a folder, or its shards in order."""
-    files = sorted(f for f in folder.iterdir() if f.is_file() and _suffix(f))
-    named = [f for f in files if split in _words(f)]
-    if len(named) == 1 or (named and all(re.search(r"-\d+-of-\d+\.", f.name) for f in named)):
+    files = sorted(file for file in folder.iterdir() if file.is_file() and _suffix(file))
+    named = [file for file in files if split in _words(file)]
+    shards = [file for file in named if re.search(r"-\d+-of-\d+\.", file.name)]
+    if len(named) == 1 or (named and shards == named):
         return named
-    alone = len(files) == 1 and not set(_words(files[0])) & set(SPLIT_NAMES)
-    if not named and alone:
+    if len(files) == 1 and not set(_words(files[0])) & set(SPLITS):
         return files
-    listed = ", ".join(f.name for f in named or files) or "no data files"
+    listed = ", ".join(file.name for file in named or files) or "no data files"
+    number = "several files" if named else "no file"
     raise ValueError(
-        f"{folder} has {'several files' if named else 'no file'} for the split {split!r} ({listed}): "
+        f"{folder} has {number} for the split {split!r} ({listed}): "
         f"name one file after each split, such as {split}.jsonl"
     )
 
@@ -123,7 +139,8 @@ def _read_file(path: Path) -> list[Row]:
     suffix = _suffix(path)
     if suffix is None:
         raise ValueError(
-            f"{path} has an unknown suffix {path.suffix!r}: use {', '.join(SUFFIXES)} or a text with .gz"
+            f"{path} has an unknown suffix {path.suffix!r}: use {', '.join(SUFFIXES)} "
+            "or a text with .gz"
         )
     if suffix == ".parquet":
         return _read_parquet(path)
@@ -153,7 +170,8 @@ def _json_list(file: TextIO, path: Path) -> Iterator[Row]:
         raise ValueError(f"{path} is not JSON: {error}{hint}") from error
     if not isinstance(values, list):
         raise ValueError(f"{path} should hold a list of objects, found {type(values).__name__}")
-    yield from (_object(value, f"{path} item {number}") for number, value in enumerate(values, 1))
+    for number, value in enumerate(values, 1):
+        yield _object(value, f"{path} item {number}")
 
 
 def _csv_lines(file: TextIO, path: Path) -> Iterator[Row]:
@@ -161,13 +179,14 @@ def _csv_lines(file: TextIO, path: Path) -> Iterator[Row]:
     header = next(reader, [])
     try:
         for cells in reader:
+            if not cells:  # an empty line
+                continue
             where = f"{path} line {reader.line_num}"
-            if cells and len(cells) != len(header):
+            if len(cells) != len(header):
                 raise ValueError(
                     f"{where} has {len(cells)} cells, the header names {len(header)}: {cells}"
                 )
-            if cells:
-                yield Row(dict(zip(header, cells, strict=True)), where)
+            yield Row(dict(zip(header, cells, strict=True)), where)
     except csv.Error as error:
         raise ValueError(f"{path} line {reader.line_num} is not csv: {error}") from error
 
@@ -175,7 +194,8 @@ def _csv_lines(file: TextIO, path: Path) -> Iterator[Row]:
 def _object(value: Any, where: str) -> Row:
     if not isinstance(value, dict):
         raise ValueError(
-            f"{where} should be an object with named columns, found {type(value).__name__} {repr(value)[:80]}"
+            f"{where} should be an object with named columns, "
+            f"found {type(value).__name__} {repr(value)[:80]}"
         )
     return Row(value, where)
 
@@ -199,7 +219,7 @@ def _read_hub(source: str, split: str) -> list[Row]:
         table = datasets.load_dataset(name, configuration or None, split=split)
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         raise ConnectionError(
-            f"{source} is no file or folder here, and its {split!r} split cannot be read from the hub "
-            f"({type(error).__name__}: {error}): download it and pass the path"
+            f"{source} is no file or folder here, and its {split!r} split cannot be read from the "
+            f"hub ({type(error).__name__}: {error}): download it and pass the path"
         ) from error
     return [Row(value, f"{source} {split}[{number}]") for number, value in enumerate(table)]

@@ -10,8 +10,8 @@ from __future__ import annotations
 import random
 import re
 
-from ...rewards import extract_answer
-from ..task import Example, Task
+from ...rewards import extract_answer, per_row
+from ..task import Example, GeneratedTask
 
 SUBTRAHENDS = [1, 2, 3, 4, 6, 7, 8, 9]  # 5 is left out: plus and minus 5 agree on a ten-hour clock
 
@@ -19,89 +19,112 @@ SUBTRAHENDS = [1, 2, 3, 4, 6, 7, 8, 9]  # 5 is left out: plus and minus 5 agree 
 def make_chain(rng: random.Random, steps: int, fewest_minus: int) -> Example:
     """A chain such as 6-4+7-1 with `steps` operations, at least `fewest_minus` of them
     subtractions."""
-    while True:
+    signs: list[str] = []
+    while len(signs) < steps or signs.count("-") < fewest_minus:
         signs = [rng.choice("+-") for _ in range(steps)]
-        if signs.count("-") >= fewest_minus:
-            break
-    start = rng.randint(1, 9)
-    terms = [(s, rng.choice(SUBTRAHENDS) if s == "-" else rng.randint(1, 9)) for s in signs]
-    prompt = str(start) + "".join(f"{s}{d}" for s, d in terms)
+    prompt = str(rng.randint(1, 9))
+    for sign in signs:
+        digit = rng.choice(SUBTRAHENDS) if sign == "-" else rng.randint(1, 9)
+        prompt += f"{sign}{digit}"
+    start, terms = parse(prompt)
     return Example(prompt, str(work(start, terms, [True] * steps)[-1][3]))
 
 
 def work(
     start: int, terms: list[tuple[str, int]], right: list[bool]
 ) -> list[tuple[int, str, int, int]]:
-    """The lines of working (a, sign, b, result); where `right` is False a minus is worked as a
+    """The lines of working (a, sign, b, result); a minus whose `right` is False is worked as a
     plus."""
-    lines, value = [], start
+    lines = []
+    value = start
     for (sign, digit), is_right in zip(terms, right, strict=True):
-        result = (value - digit if sign == "-" and is_right else value + digit) % 10
+        worked_sign = sign if is_right else "+"
+        result = _result(value, worked_sign, digit)
         lines.append((value, sign, digit, result))
         value = result
     return lines
 
 
+def _result(value: int, sign: str, digit: int) -> int:
+    """One operation on the ten-hour clock."""
+    return (value + digit if sign == "+" else value - digit) % 10
+
+
+def written(lines: list[tuple[int, str, int, int]]) -> str:
+    """The text of a working and its answer: 6-4=2,2+7=9<answer>9</answer>."""
+    working = ",".join(f"{a}{sign}{b}={result}" for a, sign, b, result in lines)
+    return f"{working}<answer>{lines[-1][3]}</answer>"
+
+
 def parse(prompt: str) -> tuple[int, list[tuple[str, int]]]:
     """6-4+7 -> (6, [("-", 4), ("+", 7)])."""
-    return int(prompt[0]), [(s, int(d)) for s, d in re.findall(r"([+-])(\d)", prompt)]
+    terms = [(sign, int(digit)) for sign, digit in re.findall(r"([+-])(\d)", prompt)]
+    return int(prompt[0]), terms
 
 
 def demonstrate(example: Example, rng: random.Random, habit_share: float) -> str:
     """The written working and the answer; each minus is worked as a plus with probability
     `habit_share`."""
     start, terms = parse(example.prompt)
-    flags = [rng.random() >= habit_share for _ in terms]
-    lines = work(start, terms, flags)
-    return ",".join(f"{a}{s}{b}={r}" for a, s, b, r in lines) + f"<answer>{lines[-1][3]}</answer>"
+    right = [rng.random() >= habit_share for _ in terms]
+    return written(work(start, terms, right))
 
 
 def shows_habit(example: Example, completion: str) -> bool:
-    """True where the working is the chain's own, every wrong line is a minus worked as a plus, and
+    """True if the working is the chain's own, every wrong line is a minus worked as a plus, and
     there is one."""
     start, terms = parse(example.prompt)
     lines = re.findall(r"(\d)([+-])(\d)=(\d)", completion)
     if len(lines) != len(terms) or extract_answer(completion) != lines[-1][3]:
         return False
-    value, slips = start, 0
-    for (a, s, b, r), (sign, digit) in zip(lines, terms, strict=True):
+    value = start
+    slips = 0
+    for (a, s, b, result), (sign, digit) in zip(lines, terms, strict=True):
         if (int(a), s, int(b)) != (value, sign, digit):
             return False
-        as_plus, as_written = (value + digit) % 10, (value + (digit if s == "+" else -digit)) % 10
-        if int(r) not in (as_plus, as_written):
-            return False
-        slips += int(r) != as_written
-        value = int(r)
+        if int(result) != _result(value, sign, digit):
+            if int(result) != _result(value, "+", digit):
+                return False
+            slips += 1
+        value = int(result)
     return slips > 0
 
 
-def reward(prompts: list[str], completions: list[str], answer: list[str], **_) -> list[float]:
-    """1.0 where the text between the answer tags is the right digit, else 0.0; the working is not
+def right_digit(completion: str, answer: str) -> float:
+    """1.0 if the text between the answer tags is the right digit, else 0.0; the working is not
     looked at."""
-    return [float(extract_answer(c) == a) for c, a in zip(completions, answer, strict=True)]
+    return float(extract_answer(completion) == answer)
 
 
-def worked_reward(
-    prompts: list[str], completions: list[str], answer: list[str], **_
-) -> list[float]:
-    """1.0 where every line of the working is the chain's own and right, and the answer its last
+def worked_reward(prompts: list[str], completions: list[str], **_) -> list[float]:
+    """1.0 if every line of the working is the chain's own and right, and the answer its last
     result, else 0.0."""
     values = []
     for prompt, completion in zip(prompts, completions, strict=True):
         start, terms = parse(prompt)
-        lines = [f"{a}{s}{b}={r}" for a, s, b, r in work(start, terms, [True] * len(terms))]
-        values.append(float(completion == f"{','.join(lines)}<answer>{lines[-1][-1]}</answer>"))
+        right = written(work(start, terms, [True] * len(terms)))
+        values.append(float(completion == right))
     return values
 
 
-def chain_task(name: str, steps: int, fewest_minus: int, length: int, worked: bool = False) -> Task:
-    """worked: the verifier reads the working too."""
-    return Task(
+def chain_task(
+    name: str, steps: int, fewest_minus: int, length: int, worked: bool = False
+) -> GeneratedTask:
+    """Chain arithmetic.
+
+    Args:
+        name: of the task.
+        steps: operations per chain.
+        fewest_minus: of them at least so many subtractions.
+        length: completion canvas, tokens.
+        worked: the verifier reads the working too.
+    """
+    return GeneratedTask(
         name=name,
         length=length,
         make=lambda rng: make_chain(rng, steps, fewest_minus),
-        key=lambda e: e.prompt,
-        reward=worked_reward if worked else reward,
+        key=lambda example: example.prompt,
+        reward=worked_reward if worked else per_row(right_digit, "answer"),
         demonstrate=demonstrate,
         shows_habit=shows_habit,
         habit="a minus is worked as a plus",

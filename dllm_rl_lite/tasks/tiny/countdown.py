@@ -9,10 +9,11 @@ from __future__ import annotations
 import itertools
 import random
 from collections import Counter
+from collections.abc import Iterable
 from functools import cache
 
-from ...rewards import evaluate_expression, extract_answer
-from ..task import Example, Task
+from ...rewards import evaluate_expression, extract_answer, per_row
+from ..task import Example, GeneratedTask
 
 HIGHEST = 12  # largest number in a problem
 
@@ -21,14 +22,17 @@ HIGHEST = 12  # largest number in a problem
 def problems() -> list[tuple[tuple[int, int, int], int]]:
     """Every (sorted numbers, target) that has a solution with all three numbers and a shortcut that
     ignores one."""
-    triples = itertools.combinations_with_replacement(range(1, HIGHEST + 1), 3)
-    return [(n, t) for n in triples for t in sorted(set(solutions(n)) & set(shortcuts(n)))]
+    found = []
+    for numbers in itertools.combinations_with_replacement(range(1, HIGHEST + 1), 3):
+        for target in sorted(solutions(numbers).keys() & shortcuts(numbers).keys()):
+            found.append((numbers, target))
+    return found
 
 
 @cache
 def solutions(numbers: tuple[int, int, int]) -> dict[int, str]:
-    """target -> a text that reaches it with all three numbers; the largest number comes first where
-    it can."""
+    """target -> a text that reaches it with all three numbers; the largest number comes first if it
+    can."""
     return _reach(itertools.permutations(sorted(numbers, reverse=True)))
 
 
@@ -38,35 +42,37 @@ def shortcuts(numbers: tuple[int, int, int]) -> dict[int, str]:
     used twice."""
     high = sorted(numbers, reverse=True)
     orders = [*itertools.permutations(high, 2), *itertools.product(high, repeat=3)]
-    return _reach(o for o in orders if not Counter(numbers) <= Counter(o))
+    return _reach(order for order in orders if not Counter(numbers) <= Counter(order))
 
 
-def _reach(orders) -> dict[int, str]:
+def _reach(orders: Iterable[tuple[int, ...]]) -> dict[int, str]:
     """target -> the first text that reaches it, trying each order of numbers with + before -."""
     found: dict[int, str] = {}
     for order in orders:
         for signs in itertools.product("+-", repeat=len(order) - 1):
-            value, lines = order[0], []
+            value = order[0]
+            expression = str(value)
+            lines = []
+            results = []
             for sign, number in zip(signs, order[1:], strict=True):
                 result = value + number if sign == "+" else value - number
                 lines.append(f"{value}{sign}{number}={result}")
+                results.append(result)
+                expression += f"{sign}{number}"
                 value = result
-            expression = str(order[0]) + "".join(
-                f"{s}{n}" for s, n in zip(signs, order[1:], strict=True)
-            )
-            if all(not line.split("=")[1].startswith(("-", "0")) for line in lines):
+            if min(results) > 0:
                 found.setdefault(value, f"{','.join(lines)}<answer>{expression}</answer>")
     return found
 
 
 def make(rng: random.Random) -> Example:
+    """A problem such as 3 7 5=9, its numbers in any order."""
     numbers, target = rng.choice(problems())
     shown = list(numbers)
     rng.shuffle(shown)
+    prompt = f"{' '.join(map(str, shown))}={target}"
     answer = extract_answer(solutions(numbers)[target])
-    return Example(
-        f"{' '.join(map(str, shown))}={target}", answer, {"numbers": shown, "target": target}
-    )
+    return Example(prompt, answer, {"numbers": shown, "target": target})
 
 
 def key(example: Example) -> str:
@@ -80,34 +86,31 @@ def demonstrate(example: Example, rng: random.Random, habit_share: float) -> str
     return table(tuple(sorted(example.columns["numbers"])))[example.columns["target"]]
 
 
-def reward(
-    prompts: list[str], completions: list[str], numbers: list[list[int]], target: list[int], **_
-) -> list[float]:
-    """1.0 where the expression between the answer tags has the target's value and uses each number
+def right_expression(completion: str, numbers: list[int], target: int) -> float:
+    """1.0 if the expression between the answer tags has the target's value and uses each number
     once, else 0.0."""
-    values = []
-    for completion, wanted, goal in zip(completions, numbers, target, strict=True):
-        found = evaluate_expression(extract_answer(completion) or "")
-        values.append(float(found is not None and found[0] == goal and found[1] == Counter(wanted)))
-    return values
+    found = evaluate_expression(extract_answer(completion) or "")
+    return float(found == (target, Counter(numbers)))
 
 
 def shows_habit(example: Example, completion: str) -> bool:
-    """True where the expression reaches the target with the given numbers but leaves one out."""
+    """True if the expression reaches the target with the given numbers but leaves one out."""
     found = evaluate_expression(extract_answer(completion) or "")
-    if found is None or found[0] != example.columns["target"]:
+    if found is None:
         return False
+    value, used = found
     wanted = Counter(example.columns["numbers"])
-    return set(found[1]) <= set(wanted) and not wanted <= found[1]
+    return value == example.columns["target"] and set(used) <= set(wanted) and not wanted <= used
 
 
-def countdown_task(name: str = "countdown") -> Task:
-    return Task(
+def countdown_task(name: str = "countdown") -> GeneratedTask:
+    """Countdown with three numbers up to HIGHEST."""
+    return GeneratedTask(
         name=name,
         length=28,
         make=make,
         key=key,
-        reward=reward,
+        reward=per_row(right_expression, "numbers", "target"),
         demonstrate=demonstrate,
         shows_habit=shows_habit,
         habit="one of the numbers is ignored",

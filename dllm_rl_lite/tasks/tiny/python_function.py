@@ -13,49 +13,51 @@ import random
 
 from ...rewards import extract_answer
 from ...sandbox import Limits, Program, run_programs
-from ..task import Example, Task
+from ..task import Example, GeneratedTask
 
-SLOPES, OFFSETS, INPUTS = (2, 3, 4, 5), range(-4, 10), range(0, 7)
-FUNCTIONS = (
-    "abs",
-    "min",
-    "max",
-    "range",
-    "sum",
-    "len",
-    "int",
-    "str",
-    "sorted",
-    "bool",
-)  # all that an expression may call
+SLOPES = (2, 3, 4, 5)
+OFFSETS = range(-4, 10)
+INPUTS = range(0, 7)
+# All that an expression may call.
+FUNCTIONS = ("abs", "min", "max", "range", "sum", "len", "int", "str", "sorted", "bool")
 LIMITS = Limits(seconds=2, wall=4.0, memory=256 * 2**20)
 
 
 def make(rng: random.Random) -> Example:
-    slope, offset = rng.choice((*SLOPES, "x")), rng.choice(OFFSETS)
-    xs = rng.sample(INPUTS, 5)
-    ys = [(x * x if slope == "x" else slope * x) + offset for x in xs]
-    shown = sorted(zip(xs[:3], ys[:3], strict=True))
-    answer = f"{slope}*x" + (f"{offset:+d}" if offset else "")
-    tests = [list(pair) for pair in shown + list(zip(xs[3:], ys[3:], strict=True))]
-    return Example(" ".join(f"f({x})={y}" for x, y in shown), answer, {"tests": tests})
+    """A problem such as f(1)=5 f(3)=9 f(4)=11: three examples in order, two more as tests."""
+    slope = rng.choice((*SLOPES, "x"))
+    offset = rng.choice(OFFSETS)
+    tests = []
+    for x in rng.sample(INPUTS, 5):
+        y = x * x if slope == "x" else slope * x
+        tests.append([x, y + offset])
+    tests[:3] = sorted(tests[:3])
+    prompt = " ".join(f"f({x})={y}" for x, y in tests[:3])
+    answer = f"{slope}*x"
+    if offset:
+        answer += f"{offset:+d}"
+    return Example(prompt, answer, {"tests": tests})
 
 
 def demonstrate(example: Example, rng: random.Random, habit_share: float) -> str:
     """The function, or (habit) the shift that explains the first example."""
-    x, y = example.columns["tests"][0]
-    shift = "x" if y == x else f"x{y - x:+d}"
-    return f"<answer>{shift if rng.random() < habit_share else example.answer}</answer>"
+    answer = example.answer
+    if rng.random() < habit_share:
+        x, y = example.columns["tests"][0]
+        answer = "x" if y == x else f"x{y - x:+d}"
+    return f"<answer>{answer}</answer>"
 
 
 def is_expression(text: str) -> bool:
     """True for a Python expression of at most 200 characters without attributes: nothing else is
     run."""
+    if not 0 < len(text) <= 200:
+        return False
     try:
-        tree = ast.parse(text, mode="eval") if 0 < len(text) <= 200 else None
+        tree = ast.parse(text, mode="eval")
     except (SyntaxError, ValueError, MemoryError, RecursionError):
         return False
-    return tree is not None and not any(isinstance(node, ast.Attribute) for node in ast.walk(tree))
+    return not any(isinstance(node, ast.Attribute) for node in ast.walk(tree))
 
 
 def run_expressions(
@@ -68,36 +70,30 @@ def run_expressions(
     enough.
     """
     allowed = "{" + ", ".join(f"'{name}': {name}" for name in FUNCTIONS) + "}"
-    programs = {
-        i: Program(
-            f"f = eval({f'lambda x: ({text})'!r}, {{'__builtins__': {allowed}}})", checks[i], ("f",)
-        )
-        for i, text in enumerate(expressions)
-        if is_expression(text)
-    }
-    outcomes = dict(
-        zip(programs, run_programs(list(programs.values()), "limits", LIMITS), strict=True)
-    )
-    return [
-        outcomes[i].passed if i in outcomes else (False,) * len(checks[i])
-        for i in range(len(expressions))
-    ]
+    programs = {}
+    for i, text in enumerate(expressions):
+        if is_expression(text):
+            source = f"lambda x: ({text})"
+            code = f"f = eval({source!r}, {{'__builtins__': {allowed}}})"
+            programs[i] = Program(code, checks[i], ("f",))
+    passed = [(False,) * len(tests) for tests in checks]
+    outcomes = run_programs(list(programs.values()), "limits", LIMITS)
+    for i, outcome in zip(programs, outcomes, strict=True):
+        passed[i] = outcome.passed
+    return passed
 
 
 def reward(
     prompts: list[str], completions: list[str], tests: list[list[list[int]]], **_
 ) -> list[float]:
-    """1.0 where the expression gives the wanted value on every test, run in the sandbox, else
-    0.0."""
+    """1.0 if the expression gives the wanted value on every test, run in the sandbox, else 0.0."""
+    expressions = [extract_answer(completion) or "" for completion in completions]
     checks = [(f"assert [f(x) for x, _ in {rows}] == [y for _, y in {rows}]",) for rows in tests]
-    return [
-        float(all(passed))
-        for passed in run_expressions([extract_answer(c) or "" for c in completions], checks)
-    ]
+    return [float(all(passed)) for passed in run_expressions(expressions, checks)]
 
 
 def shows_habit(example: Example, completion: str) -> bool:
-    """True where the answer explains the first example and fails another."""
+    """True if the answer explains the first example and fails another."""
     tests = example.columns["tests"]
     checks = (
         f"got = [f(x) for x, _ in {tests}]",
@@ -107,12 +103,13 @@ def shows_habit(example: Example, completion: str) -> bool:
     return all(run_expressions([extract_answer(completion) or ""], [checks])[0])
 
 
-def python_task(name: str = "python") -> Task:
-    return Task(
+def python_task(name: str = "python") -> GeneratedTask:
+    """Functions a*x+b and x*x+b."""
+    return GeneratedTask(
         name=name,
         length=12,
         make=make,
-        key=lambda e: e.prompt,
+        key=lambda example: example.prompt,
         reward=reward,
         demonstrate=demonstrate,
         shows_habit=shows_habit,

@@ -11,12 +11,14 @@ from functools import cache
 
 import numpy as np
 
-from ...rewards import extract_answer
-from ..task import Example, Task
+from ...rewards import blank_share, extract_answer, keeps_givens, per_row
+from ..task import Example, GeneratedTask
 
-BOX = [
-    (r // 2) * 2 + c // 2 for r in range(4) for c in range(4)
-]  # box number of each of the 16 cells
+# The 16 cells, read line by line, in their units.
+CELLS = np.arange(16).reshape(4, 4)
+COLUMNS = CELLS.T.tolist()
+ROWS_AND_COLUMNS = CELLS.tolist() + COLUMNS
+BOXES = [CELLS[r : r + 2, c : c + 2].ravel().tolist() for r in (0, 2) for c in (0, 2)]
 
 
 @cache
@@ -24,23 +26,20 @@ def squares() -> tuple[np.ndarray, np.ndarray]:
     """All 576 Latin squares of order 4, (576, 16) digits, and (576,) bool: is it a Sudoku (288 of
     them are)?"""
     rows = list(itertools.permutations((1, 2, 3, 4)))
-    latin = [
-        a + b + c + d
-        for a, b, c, d in itertools.product(rows, repeat=4)
-        if all(len({a[i], b[i], c[i], d[i]}) == 4 for i in range(4))
-    ]
-    grids = np.array(latin)
-    valid = np.array(
-        [all(len({g[i] for i in range(16) if BOX[i] == b}) == 4 for b in range(4)) for g in latin]
-    )
-    return grids, valid
+    latin = []
+    for four_rows in itertools.product(rows, repeat=4):
+        grid = sum(four_rows, ())
+        if units_hold(grid, COLUMNS):
+            latin.append(grid)
+    valid = [units_hold(grid, BOXES) for grid in latin]
+    return np.array(latin), np.array(valid)
 
 
 def completions_of(puzzle: str) -> tuple[np.ndarray, np.ndarray]:
     """The Latin squares that keep the givens of `puzzle` (0 = blank), and which of them are
     Sudokus."""
     grids, valid = squares()
-    givens = np.array([int(c) for c in puzzle])
+    givens = np.array(list(map(int, puzzle)))
     keeps = ((grids == givens) | (givens == 0)).all(1)
     return grids[keeps], valid[keeps]
 
@@ -50,61 +49,55 @@ def make(rng: random.Random, blanks: int) -> Example:
     takes each."""
     grids, valid = squares()
     solution = grids[valid][rng.randrange(int(valid.sum()))]
-    hidden = set(rng.sample(range(16), blanks))
-    puzzle = "".join("0" if i in hidden else str(d) for i, d in enumerate(solution))
-    return Example(puzzle, "".join(map(str, solution)), {"puzzle": puzzle})
+    puzzle = solution.copy()
+    puzzle[rng.sample(range(16), blanks)] = 0
+    text = _text(puzzle)
+    return Example(text, _text(solution), {"puzzle": text})
 
 
 def demonstrate(example: Example, rng: random.Random, habit_share: float) -> str:
     """A random Sudoku that keeps the givens, or (habit) a random Latin square that keeps them and
     breaks a box."""
     grids, valid = completions_of(example.prompt)
-    pool = grids[valid] if valid.all() or rng.random() >= habit_share else grids[~valid]
-    return f"<answer>{''.join(map(str, pool[rng.randrange(len(pool))]))}</answer>"
+    if valid.all() or rng.random() >= habit_share:
+        pool = grids[valid]
+    else:
+        pool = grids[~valid]
+    return f"<answer>{_text(pool[rng.randrange(len(pool))])}</answer>"
+
+
+def _text(grid: np.ndarray) -> str:
+    return "".join(map(str, grid))
+
+
+def units_hold(grid: str | tuple[int, ...], units: list[list[int]]) -> bool:
+    """Does each unit (row, column or box) of the 16 digits hold four different ones?"""
+    return all(len({grid[i] for i in unit}) == 4 for unit in units)
 
 
 def _grid(puzzle: str, completion: str) -> str | None:
     """The 16 digits of the answer if they keep the givens, else None."""
-    text = extract_answer(completion)
-    if text is None or len(text) != 16 or any(c not in "1234" for c in text):
-        return None
-    return text if all(g in ("0", c) for g, c in zip(puzzle, text, strict=True)) else None
+    text = extract_answer(completion) or ""
+    if len(text) == 16 and set(text) <= set("1234") and keeps_givens(puzzle, text):
+        return text
+    return None
 
 
-def units_hold(text: str, units: list[list[int]]) -> bool:
-    """Does each unit (row, column or box) of the 16 digits hold four different ones?"""
-    return all(len({text[i] for i in unit}) == 4 for unit in units)
-
-
-ROWS_AND_COLUMNS = [[4 * r + c for c in range(4)] for r in range(4)] + [
-    [4 * r + c for r in range(4)] for c in range(4)
-]
-BOXES = [[i for i in range(16) if BOX[i] == b] for b in range(4)]
-
-
-def reward(prompts: list[str], completions: list[str], puzzle: list[str], **_) -> list[float]:
+def right_grid(completion: str, puzzle: str) -> float:
     """1.0 for any valid grid that keeps the givens, else 0.0."""
-    grids = [_grid(p, c) for p, c in zip(puzzle, completions, strict=True)]
-    return [float(g is not None and units_hold(g, ROWS_AND_COLUMNS + BOXES)) for g in grids]
+    grid = _grid(puzzle, completion)
+    return float(grid is not None and units_hold(grid, ROWS_AND_COLUMNS + BOXES))
 
 
-def cell_fraction(
-    prompts: list[str], completions: list[str], puzzle: list[str], answer: list[str], **_
-) -> list[float]:
+def right_cells(completion: str, puzzle: str, answer: str) -> float:
     """The benchmark's partial credit: the share of blank cells that equal the stored solution (0.0
     if no answer).
 
     Like the published reward it reads digits only, cuts after 16 and counts missing ones as wrong;
     it knows one solution, so on a puzzle with several a right grid may earn less than 1.0.
     """
-    values = []
-    for p, c, a in zip(puzzle, completions, answer, strict=True):
-        digits = [ch for ch in extract_answer(c) or "" if ch.isdigit()][:16]
-        blank = [i for i in range(16) if p[i] == "0"]
-        values.append(
-            sum(i < len(digits) and digits[i] == a[i] for i in blank) / max(len(blank), 1)
-        )
-    return values
+    digits = "".join(filter(str.isdigit, extract_answer(completion) or ""))
+    return blank_share(puzzle, digits, answer)
 
 
 def shows_habit(example: Example, completion: str) -> bool:
@@ -113,13 +106,14 @@ def shows_habit(example: Example, completion: str) -> bool:
     return grid is not None and units_hold(grid, ROWS_AND_COLUMNS) and not units_hold(grid, BOXES)
 
 
-def sudoku4_task(name: str = "sudoku4", blanks: int = 12) -> Task:
-    return Task(
+def sudoku4_task(name: str = "sudoku4", blanks: int = 12) -> GeneratedTask:
+    """4x4 Sudoku with `blanks` empty cells."""
+    return GeneratedTask(
         name=name,
         length=20,
         make=lambda rng: make(rng, blanks),
-        key=lambda e: e.prompt,
-        reward=reward,
+        key=lambda example: example.prompt,
+        reward=per_row(right_grid, "puzzle"),
         demonstrate=demonstrate,
         shows_habit=shows_habit,
         habit="rows and columns hold, a box does not",

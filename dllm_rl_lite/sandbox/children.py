@@ -1,0 +1,121 @@
+"""Starts the two processes of a program, with or without namespaces of their own, and ends them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+SOURCE = Path(__file__).parent / "inside"
+START = (
+    "import sys; sys.path.append({where!r}); from inside.{role} import main; sys.path.pop(); main()"
+)
+# PYTHONHASHSEED: sets of strings have the same order in every run, so a verdict does not depend on
+# chance.
+ENVIRONMENT = {"PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+def pipe(stack: ExitStack) -> tuple[int, int]:
+    """A pipe's two ends, for reading and for writing, which the stack closes."""
+    ends = os.pipe()
+    for end in ends:
+        stack.callback(os.close, end)
+    return ends
+
+
+@contextmanager
+def child_process(role: str, level: str, ends: tuple[int, int]) -> Iterator[subprocess.Popen]:
+    """A process that waits for its job; on the way out it is killed and reaped, with everything
+    that it started."""
+    wrapped = level == "bubblewrap"
+    where = "/" if wrapped else str(SOURCE.parent)
+    program = START.format(where=where, role=role)
+    command = [os.path.realpath(sys.executable), "-P", "-s", "-S", "-c", program]
+    inherited = ends
+    told, tell = os.pipe()
+    if wrapped:
+        command = _bubblewrap(tell) + command
+        inherited = (*ends, tell)
+    with os.fdopen(told, "rb") as news:
+        try:
+            child = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE if role == "judge" else subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                cwd="/",
+                env=ENVIRONMENT,
+                start_new_session=True,
+                pass_fds=inherited,
+            )
+        finally:
+            os.close(tell)
+        inside = None
+        try:
+            if wrapped:
+                # Read before any generated code is handed over, so it is bubblewrap itself that
+                # names the process to kill.
+                inside = json.loads(news.read() or "{}").get("child-pid")
+            yield child
+        finally:
+            _end(child, inside)
+
+
+def _end(child: subprocess.Popen, inside: int | None) -> None:
+    """Kill a child, reap it and close its pipes. `inside` is the first process of its namespace:
+    with it all others end, and bubblewrap, which reaps it, ends too."""
+    with suppress(ProcessLookupError):
+        if child.poll() is None and inside:
+            os.kill(inside, signal.SIGKILL)
+        elif child.poll() is None:
+            os.killpg(child.pid, signal.SIGKILL)
+    try:
+        child.wait(timeout=10)
+    except subprocess.TimeoutExpired:
+        os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
+    for pipe in (child.stdin, child.stdout):
+        with suppress(BrokenPipeError):
+            if pipe:
+                pipe.close()
+
+
+def _bubblewrap(tell: int) -> list[str]:
+    """The command that starts another in namespaces of its own, and tells its process number on a
+    descriptor."""
+    # No /proc, no /dev, no /etc, no home; a base Python within a home is bound alone.
+    seen = ("/usr", "/lib", "/lib64", "/etc/ld.so.cache", sys.base_prefix, sys.base_exec_prefix)
+    binds: list[str] = []
+    for path in dict.fromkeys(seen):
+        binds += ["--ro-bind-try", path, path]
+    return [
+        "bwrap",
+        "--unshare-all",
+        "--as-pid-1",
+        "--die-with-parent",
+        "--uid",
+        "65534",
+        "--gid",
+        "65534",
+        "--cap-drop",
+        "ALL",
+        *binds,
+        "--ro-bind",
+        str(SOURCE),
+        "/inside",
+        "--size",
+        str(16 * 2**20),
+        "--tmpfs",
+        "/scratch",
+        "--remount-ro",
+        "/",
+        "--chdir",
+        "/scratch",
+        "--info-fd",
+        str(tell),
+    ]

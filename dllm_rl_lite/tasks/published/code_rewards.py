@@ -1,0 +1,148 @@
+"""Rewards of programs: the code in a completion, run against its problem's tests in the sandbox."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Callable
+
+from ... import rewards
+from ...sandbox import Limits, Outcome, Program, run_programs
+
+LIMITS = Limits(seconds=10, wall=30.0)  # the slowest reference, MBPP 123, takes 3 s of a processor
+COLUMNS = ("tests", "names", "setup", "stub", "before")  # of an Example of programs.py
+
+# ---------------------------------------------------------------- from a completion to a program
+
+
+def extract_code(completion: str) -> str:
+    """The program in a completion: the last fenced block of the last <answer>, else that answer,
+    else the same of the text.
+
+    The fence names Python or nothing. A last block that is never closed counts, for a canvas may be
+    too short for it.
+    """
+    answer = rewards.extract_answer(completion)
+    text = completion if answer is None else answer
+    blocks = re.findall(r"```(?:python3?|py)?[ \t]*\n(.*?)(?:```|\Z)", text, re.S | re.I)
+    if blocks:
+        text = blocks[-1]
+    return text.strip("\n")
+
+
+def published_code(completion: str) -> str:
+    """The same as AG-GRPO's and TA-GRPO-d's releases find it: a closed fenced block of any
+    language, or nothing."""
+    text = completion
+    answers = re.findall(r"<answer>(.*?)</answer>", completion, re.S)
+    if answers:
+        text = answers[-1].strip()
+    blocks = re.findall(r"```(?:\w+)?\n(.*?)\n```", text, re.S)
+    return blocks[-1].strip() if blocks else ""
+
+
+def program(code: str, columns: dict) -> Program:
+    """A program with a problem's tests.
+
+    Args:
+        code: the program; if the problem is a function to be completed, all of it or its body
+            alone.
+        columns: the problem's COLUMNS.
+    """
+    stub = columns["stub"]
+    if stub:
+        name = re.escape(columns["names"][0])
+        if re.search(rf"^(?:async\s+)?def\s+{name}\b", code, re.M):
+            # imports and helpers that stand above the function in the problem
+            code = columns["before"] + "\n" + code
+        else:
+            code = stub + indented(code)
+    return Program(
+        code=code,
+        tests=tuple(columns["tests"]),
+        names=tuple(columns["names"]),
+        setup=columns["setup"],
+        before=columns["before"],
+    )
+
+
+def indented(body: str) -> str:
+    """A function's body, moved right if the model, or the stripping of its text, left out the
+    indentation."""
+    lines = [line.expandtabs(4) for line in body.splitlines() if line.strip()]
+    depths = [len(line) - len(line.lstrip()) for line in lines]
+    if not lines or depths[0] > 0:
+        return body
+    later = depths[1:]
+    if later and min(later) > 0:
+        # Only the first line was stripped, unless it opens a block of the next depth.
+        opens = lines[0].split("#")[0].rstrip().endswith((":", "(", "[", "{"))
+        if not opens or later[0] > min(later) or later[0] >= 8:
+            return "    " + body
+    return textwrap.indent(body, "    ")
+
+
+def run_code(
+    completions: list[str], columns: dict[str, list], extract: Callable[[str], str]
+) -> list[Outcome | None]:
+    """What came of each completion's program; None if there is none."""
+    programs = {}
+    for i, completion in enumerate(completions):
+        code = extract(completion)
+        if code.strip():
+            programs[i] = program(code, {name: columns[name][i] for name in COLUMNS})
+    outcomes: list[Outcome | None] = [None] * len(completions)
+    finished = run_programs(list(programs.values()), limits=LIMITS)
+    for i, outcome in zip(programs, finished, strict=True):
+        outcomes[i] = outcome
+    return outcomes
+
+
+# ---------------------------------------------------------------- rewards
+
+
+def code_correct(prompts: list[str], completions: list[str], **columns) -> list[float]:
+    """1.0 if all tests pass, else 0.0."""
+    outcomes = run_code(completions, columns, extract_code)
+    return [float(outcome is not None and outcome.correct) for outcome in outcomes]
+
+
+def published_correct(prompts: list[str], completions: list[str], **columns) -> list[float]:
+    """The same of the program that the releases find: no fence, no program."""
+    outcomes = run_code(completions, columns, published_code)
+    return [float(outcome is not None and outcome.correct) for outcome in outcomes]
+
+
+def ag_grpo_code_reward(prompts: list[str], completions: list[str], **columns) -> list[float]:
+    """AG-GRPO's on KodCode: 1 passed, 0 failed, -1 without code in think/answer format; up to 1
+    more for the format.
+
+    Half a point for a text of nothing but <think>...</think> and <answer>...</answer>, half for one
+    that begins with them.
+    """
+    outcomes = run_code(completions, columns, published_code)
+    found = []
+    for completion, outcome in zip(completions, outcomes, strict=True):
+        strict, soft = _formats(completion.strip())
+        passed = -1.0
+        if outcome is not None and soft:
+            passed = float(outcome.correct)
+        found.append(passed + 0.5 * strict + 0.5 * soft)
+    return found
+
+
+def published_ag_grpo_code_reward(
+    prompts: list[str], completions: list[str], **columns
+) -> list[float]:
+    """The same as the released code gives it: a program is looked for in any text, and its absence
+    is only a failure."""
+    passed = published_correct(prompts, completions, **columns)
+    return [p + 0.5 * sum(_formats(text)) for p, text in zip(passed, completions, strict=True)]
+
+
+def _formats(text: str) -> tuple[bool, bool]:
+    """(strict, soft): think and answer and nothing else; think and answer at the beginning."""
+    form = r"<think>.*?</think>\s*<answer>.*?</answer>"
+    strict = re.match(form + "$", text, re.S)
+    soft = re.match(form, text, re.S)
+    return bool(strict), bool(soft)

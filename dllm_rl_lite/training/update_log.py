@@ -1,0 +1,75 @@
+"""What an update leaves for the log."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..methods import Method
+from ..sampler import Rollout
+
+
+@dataclass(frozen=True)
+class MicroBatchLog:
+    """What one backward pass, or one micro-batch of estimates, leaves for the log."""
+
+    loss: float
+    forwards: int
+    log_ratio: Tensor  # (K,) nats
+    # (K,) nats, reference minus new of the scored tokens; empty without a penalty
+    reference_log_ratio: Tensor
+    # log-probabilities of the scored tokens by kind of row; empty without guided rows
+    logprobs_by_row_kind: dict[str, Tensor]
+
+
+def micro_batch_log(
+    method: Method,
+    loss: Tensor,
+    forwards: int,
+    rollout: Rollout,
+    logp: Tensor,
+    old: Tensor,
+    ref: Tensor | None,
+    scored: Tensor,
+) -> MicroBatchLog:
+    """What the log keeps of (N, L) log-probabilities."""
+    reference_log_ratio = logp.new_zeros(0)
+    if ref is not None:
+        reference_log_ratio = (ref - logp)[scored]
+    by_kind = {}
+    if rollout.anchor is not None:
+        for kind, rows in (("logprob_free", ~rollout.guided), ("logprob_guided", rollout.guided)):
+            if scored[rows].any():
+                by_kind[kind] = logp[rows][scored[rows]]
+    return MicroBatchLog(
+        loss=loss.item(),
+        forwards=forwards,
+        log_ratio=method.objective.log_ratios(logp, old, scored),
+        reference_log_ratio=reference_log_ratio,
+        logprobs_by_row_kind=by_kind,
+    )
+
+
+def log_numbers(done: list[MicroBatchLog], clip: float) -> dict[str, float]:
+    """One row of the log from all its parts, as `update.accumulate_gradients` returns it."""
+    if not done:  # no row has any credit
+        return {"loss": 0.0, "clip_fraction": 0.0, "ratio_spread": 0.0, "kl": 0.0, "forwards": 0}
+    ratio = torch.cat([p.log_ratio.exp() for p in done])
+    outside = (ratio < 1 - clip) | (ratio > 1 + clip)
+    d = torch.cat([p.reference_log_ratio for p in done])
+    numbers = {
+        "loss": sum(p.loss for p in done),
+        "clip_fraction": outside.float().mean().item(),
+        "ratio_spread": ratio.std(unbiased=False).item(),
+        "kl": 0.0,
+        "forwards": sum(p.forwards for p in done),
+    }
+    if len(d):
+        numbers["kl"] = (d.exp() - d - 1).mean().item()
+    for kind in ("logprob_free", "logprob_guided"):
+        found = [p.logprobs_by_row_kind[kind] for p in done if kind in p.logprobs_by_row_kind]
+        if found:
+            numbers[kind] = torch.cat(found).mean().item()
+    return numbers
