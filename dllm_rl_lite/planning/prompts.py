@@ -32,9 +32,10 @@ def check_prompts(config: TrainConfig) -> Prompts:
             anchored answers do not fit.
     """
     folder = resolve_model(config.model)
+    kind, values = read_config(folder)
     try:
-        tokenizer = load_tokenizer(folder, *read_config(folder))
-    except (OSError, KeyError, TypeError) as error:
+        tokenizer = load_tokenizer(folder, kind, values)
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"the tokenizer in {folder} cannot be read ({error}): restore the folder or delete it"
         ) from error
