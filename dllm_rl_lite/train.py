@@ -7,13 +7,13 @@ It knows no method by name: a `Method` record says what to do. From a shell:
 
 from __future__ import annotations
 
-import math
 import os
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
+import torch
 from yaml import YAMLError
 
 from .evaluate import evaluate
@@ -21,8 +21,16 @@ from .models import (
     fingerprint,
 )
 from .models.adapters import describe_parameters
-from .planning import guard_memory, out_of_memory, plan, survey
-from .planning.memory import Memory
+from .planning import (
+    Prompts,
+    check_memory,
+    check_prompts,
+    free_memory,
+    memory_advice,
+    memory_limit,
+    plan,
+    rows_per_call,
+)
 from .processes import (
     check_agreement,
     exit_processes,
@@ -72,22 +80,35 @@ def train(
             checkpoint.
     """
     device = init_processes(config.device)
-    is_first = process_rank() == 0
-    if not is_first:
+    if process_rank() > 0:
         say = silent
     check_agreement("configuration", asdict(config))
-    found = survey(config, process_count(), device)
     # Before the folder is taken over: what is advised may then still be changed.
-    guard_memory(found.memory, found.free)
+    free = free_memory(device, process_count())
+    check_memory(config, process_count(), free)
+    prompts = check_prompts(config)
     # Nobody loads before all have seen what is free.
-    check_agreement("task", found.prompts.note)
+    check_agreement("task", prompts.note)
     config = settle_run_dir(config)
+    with memory_limit(device, free):
+        return run_steps(config, prompts, reward, device, say)
+
+
+def run_steps(
+    config: TrainConfig,
+    prompts: Prompts,
+    reward: Callable[..., list[float]] | None,
+    device: torch.device,
+    say: Callable[[str], None],
+) -> TrainResult:
+    """The steps of a run from its last checkpoint on, each logged; see `train`."""
     run_dir = Path(config.run_dir)
-    run = prepare(config, found.prompts.task, reward, device)
+    is_first = process_rank() == 0
+    run = prepare(config, prompts.task, reward, device)
     if config.lora_targets:
         say(describe_parameters(run.lm))
     if isinstance(run.task, Benchmark):
-        say(found.prompts.note)
+        say(prompts.note)
     rows: list[dict] = []
     start = 0
     saved = complete_checkpoints(run_dir)
@@ -102,7 +123,7 @@ def train(
     for step in range(start, config.steps + 1):  # step 0 is the base model, before any update
         if step > 0 and is_over(config, rows):
             break
-        row = guarded_step(run, step, rows, found.memory)
+        row = guarded_step(run, step, rows)
         rows.append(row)
         if is_first:
             write_log(run_dir / "log.csv", rows)
@@ -133,7 +154,7 @@ def is_over(config: TrainConfig, rows: list[dict]) -> bool:
     return 0 < config.forwards <= spent
 
 
-def guarded_step(run: Run, step: int, rows: list[dict], memory: Memory) -> dict:
+def guarded_step(run: Run, step: int, rows: list[dict]) -> dict:
     """The log row of one step, evaluation included if it is due; errors name the step and the last
     good checkpoint."""
     row: dict = {"step": step}
@@ -144,7 +165,7 @@ def guarded_step(run: Run, step: int, rows: list[dict], memory: Memory) -> dict:
         due = config.eval_every and step % config.eval_every == 0
         if step == 0 or due or is_over(config, [*rows, row]):
             row |= evaluate_validation(run)
-    except (FloatingPointError, ValueError, RuntimeError, MemoryError) as error:
+    except (FloatingPointError, ValueError, RuntimeError) as error:
         kind = RuntimeError
         if isinstance(error, FloatingPointError):
             kind = FloatingPointError
@@ -154,30 +175,31 @@ def guarded_step(run: Run, step: int, rows: list[dict], memory: Memory) -> dict:
         last = good[-1] if good else "none yet, the run starts from the base model"
         raise kind(
             f"step {step} of {config.method} on {config.task}: "
-            f"{out_of_memory(error, memory) or error}\nlast good checkpoint: {last}"
+            f"{error}\nlast good checkpoint: {last}"
         ) from error
     return row
 
 
 def one_step(run: Run, step: int) -> dict[str, float]:
     """Rollouts, rewards, advantages and inner updates; returns the row of the log."""
-    batch = collect_step(run, step)
-    return batch.log | update_policy(run, batch, step)
+    with memory_advice(run.config, "rollouts", process_count()):
+        batch = collect_step(run, step)
+    with memory_advice(run.config, "update", process_count()):
+        return batch.log | update_policy(run, batch, step)
 
 
 def evaluate_validation(run: Run) -> dict[str, float]:
     """Greedy accuracy on held-out problems, with its 95 % interval."""
     config = run.config
-    share = math.ceil(config.eval_problems / process_count())
     decoding = run.numbers.test_decoding(run.task.length)
-    with whole_weights(run.lm):
+    with whole_weights(run.lm), memory_advice(config, "evaluation", process_count()):
         report = evaluate(
             run.lm,
             run.task,
             decoding,
             config.eval_problems,
             split=config.eval_split,
-            batch=min(config.rollout_batch or 128, share or 128, 128),
+            batch=rows_per_call(config, "evaluation", process_count()),
         )
     return {
         "eval_accuracy": report.accuracy,

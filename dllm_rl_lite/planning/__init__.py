@@ -1,14 +1,19 @@
-"""Before the first step: does it fit, and what will it cost?
-The dry run is `plan`; the guards end a run early with what to lower.
+"""Before the first step: do prompts and memory suffice, and what will the run take?
+The dry run is `plan`: it measures one small step. The other functions refuse what cannot fit, and
+say what to lower when memory has run out.
 """
 
 from .dry_run import plan
-from .guards import Survey, guard_memory, out_of_memory, survey
+from .memory import check_memory, free_memory, memory_advice, memory_limit, rows_per_call
+from .prompts import Prompts, check_prompts
 
 __all__ = [
-    "Survey",
-    "guard_memory",
-    "out_of_memory",
+    "Prompts",
+    "check_memory",
+    "check_prompts",
+    "free_memory",
+    "memory_advice",
+    "memory_limit",
     "plan",
-    "survey",
+    "rows_per_call",
 ]

@@ -1,405 +1,287 @@
-"""The dry run: what a run would train, need and take, with hours from a short measured probe;
-nothing is trained or written.
+"""The dry run: what a run would train, need and take, scaled up from one small step of its own.
 
+The step is that of training, on the real model with its real lengths and groups, but of a few
+prompts. Nothing is written, and the weights that it changes are thrown away.
 `python -m dllm_rl_lite.train CONFIG.yaml dry_run=true` prints it.
 """
 
 from __future__ import annotations
 
+import gc
+import math
+import resource
 import textwrap
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
+import psutil
 import torch
 
-from ..estimators import token_logprobs
-from ..methods import METHODS
-from ..models import MaskedDiffusionLM, add_adapters, encode_prompts, load_lm, trainable_parameters
-from ..models.adapters import checkpoint_gradients, training_mode
-from ..sampler import Rollout, denoise
-from ..tasks import Task
-from ..training import TrainConfig
-from ..training.config import preset
-from ..training.experience import roll_out
-from .guards import Prompts, gib, guard_memory, survey
-from .memory import Memory
-from .passes import Passes, count_passes, is_fixed, sketch, sketched_views
+from ..models import MaskedDiffusionLM
+from ..training import Run, TrainConfig, collect_step, prepare, update_policy
+from .memory import (
+    KnownMemory,
+    check_memory,
+    free_memory,
+    gib,
+    known_memory,
+    memory_advice,
+    memory_limit,
+    rows_per_call,
+    what_to_lower,
+)
+from .prompts import Prompts, check_prompts
 
-REPEATS = 3  # timings of each kind of pass, after one that is thrown away
-PASSES = 4  # denoising passes of a timed rollout call with a fixed schedule
-PATIENCE = 5.0  # seconds that a timed rollout call may take; fewer rows where all would take longer
-# the slow end of the hours: what is not timed (rewards, checkpoints, waiting) is taken to add a
-# quarter
-UNTIMED = 1.25
-# the fast end, without a KL penalty: the share of rows that earn credit, the others being skipped
+PROMPTS = 4  # of the small step, at most
+# Without a KL penalty an update skips rows of no advantage: the low end counts this share of them.
 LIVELY = 0.5
+# Checkpoints and the waiting of processes for each other are not measured: the high end adds this.
+UNMEASURED = 1.25
+CLEAR = Path("/proc/self/clear_refs")  # Linux: writing 5 resets the peak of the resident memory
 
 
 @dataclass(frozen=True)
-class Probe:
-    """Measured seconds of one row's pass: the fastest and the slowest of a few timings, at the
-    run's own shape."""
+class Measured:
+    """What one phase of the small step took."""
 
-    rollout: tuple[float, float]
-    score: tuple[float, float]  # of a view, without gradient
-    gradient: tuple[float, float]  # of a view, forward and backward
-    rows: tuple[int, int]  # of the timed rollout call, and of the timed micro-batch
-    passes: float  # that a text of the timed rollouts took; with a fixed schedule not a whole text
-    spent: float  # seconds that timing took, loading not counted
-    device: str
+    passes: int  # forward passes of one row
+    tokens: int  # that passed through the model
+    seconds: float
+    memory: int  # bytes, the peak beyond what was in use before
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run would train, need and take. `str` is for people."""
+    """What a run would train, need and take. `str` is human-readable."""
 
     config: TrainConfig
     processes: int
     device: str
     prompts: Prompts
-    passes: Passes
-    trained: int  # parameters
-    parameters: int  # of the whole model, adapters included
-    memory: Memory
-    free: int  # bytes, on the device
-    obstacle: str  # why it does not fit and what to lower; empty: it fits
-    probe: Probe | None
+    known: KnownMemory
+    free: int  # bytes per process, before the model is loaded
+    small: TrainConfig | None = None  # the run of the small step; None: not measured
+    rollouts: Measured | None = None  # rewards included
+    update: Measured | None = None
 
     @property
-    def length(self) -> int:
-        return self.prompts.task.length
+    def scale(self) -> float:
+        """How many small steps make one step of the run."""
+        return self.config.resolved().prompts / self.small.resolved().prompts
 
     @property
-    def open_ended(self) -> bool:
-        """Does the number of passes of a rollout depend on its text?"""
-        n = self.config.resolved()
-        return not is_fixed(n.rule(self.length), n.eos)
+    def steps(self) -> int:
+        """All of the run, or as many as its budget of forward passes allows."""
+        if not self.config.forwards:
+            return self.config.steps
+        passes = self.scale * (self.rollouts.passes + self.update.passes)
+        return min(self.config.steps, math.ceil(self.config.forwards / passes))
 
     @property
-    def tokens(self) -> tuple[int, int]:
-        """Tokens that pass through the model in the whole run, and tokens that its rollouts
-        write."""
-        return (
-            round(self.passes.total * (self.prompts.mean + self.length)),
-            self.passes.steps * self.passes.rows * self.length,
-        )
+    def evaluations(self) -> int:
+        """One before the first step, one every `eval_every` steps, one after the last."""
+        return 1 + math.ceil(self.steps / (self.config.eval_every or self.steps))
+
+    def total(self, name: str, live: float = 1.0) -> float:
+        """One measured column, summed over the whole run. A text of an evaluation is taken to cost
+        what one of the rollouts does; `live`: share of the rows that an update takes."""
+        rollouts = getattr(self.rollouts, name)
+        numbers = self.small.resolved()
+        texts = self.config.eval_problems
+        if not texts:
+            texts = len(self.prompts.task.sample(0, self.config.eval_split))
+        evaluation = texts / (numbers.prompts * numbers.group) * rollouts
+        step = self.scale * (rollouts + live * getattr(self.update, name))
+        return self.steps * step + self.evaluations * evaluation
 
     @property
-    def checkpoint(self) -> int:
-        """Bytes of one checkpoint: what is trained, and two moments of each."""
-        weights = 4 if self.config.lora_targets else getattr(torch, self.config.dtype).itemsize
-        return self.trained * (weights + 8)
+    def seconds(self) -> tuple[float, float]:
+        """From .. to, of the whole run."""
+        live = LIVELY if self.config.resolved().kl == 0 else 1.0
+        low = self.total("seconds", live)
+        high = UNMEASURED * self.total("seconds")
+        return low / self.processes, high / self.processes
+
+    def memory(self, phase: str) -> int:
+        """Bytes of one process in "rollouts" or "update": what is known, and what a row added in
+        the small step, times the rows that the run has in memory at once."""
+        gradients = self.known.gradients if phase == "update" else 0
+        added = max(getattr(self, phase).memory - gradients, 0)
+        rows = rows_per_call(self.config, phase, self.processes)
+        ratio = rows / rows_per_call(self.small, phase)
+        return self.known.total - self.known.gradients + gradients + round(ratio * added)
 
     @property
-    def hours(self) -> tuple[float, float] | None:
-        """From .. to, of the whole run: `LIVELY` rows at the fastest timings; every row at the
-        slowest, and `UNTIMED`."""
-        if self.probe is None:
-            return None
-        p, q = self.passes, self.probe
-        seen = (
-            min(q.passes * p.rows / p.rollout, 1.0) if self.open_ended else 1.0
-        )  # share of the most that a text can take
-        written = p.steps * p.rollout * seen + p.evaluations * p.evaluation * (
-            1.0 if p.eval_exact else seen
-        )
-        live = (LIVELY if self.config.resolved().kl == 0 else 1.0, 1.0)
-        low, high = (
-            written * q.rollout[i]
-            + p.steps
-            * (
-                p.importance * q.score[i]
-                + live[i] * ((p.update - p.gradient) * q.score[i] + p.gradient * q.gradient[i])
-            )
-            for i in (0, 1)
-        )
-        return low / self.processes / 3600, high * UNTIMED / self.processes / 3600
+    def verdict(self) -> str:
+        for phase in ("rollouts", "update"):
+            if self.memory(phase) > self.free:
+                return f"too much, {what_to_lower(self.config, phase, self.processes)}"
+        return "it fits"
 
     def __str__(self) -> str:
-        return "\n".join(line for name, text in describe(self) for line in labelled(name, text))
+        lines = []
+        for label, text in describe(self).items():
+            head = f"{label:<12}"
+            lines.append(textwrap.fill(text, 100, initial_indent=head, subsequent_indent=" " * 12))
+        return "\n".join(lines)
 
 
 def plan(
-    config: TrainConfig, processes: int = 1, probe: bool = True, say: Callable[[str], None] = print
+    config: TrainConfig,
+    processes: int = 1,
+    reward: Callable[..., list[float]] | None = None,
+    say: Callable[[str], None] = print,
 ) -> Plan:
-    """What a run would train, need and take, without training it and without writing to its folder.
+    """What a run would train, need and take; nothing is trained, and nothing written to its folder.
 
     Args:
-        processes: that would share the run. probe: load the model and time some passes; without,
-            the model's config.json is enough (its tokenizer, where there is one, counts the
-            prompts), and no hours are estimated.
-        say: gets a line where it is going to take a while.
+        config: the run.
+        processes: that would share it.
+        reward: a reward function of TRL's signature in place of the task's own.
+        say: gets a line before the model is loaded.
     Raises:
-        ValueError: for a model or data that cannot be read, or prompts that do not fit
-            (`planning.guards.measure_prompts`).
+        ValueError: if the model or its data cannot be read, or prompts or weights do not fit.
+        RuntimeError: if memory runs out in the small step; it says what to lower.
     """
-    device = (
-        torch.accelerator.current_accelerator(check_available=True)
-        if config.device == "auto"
-        else None
-    )
-    found = survey(config, processes, device or torch.device("cpu"))
-    shape, memory, obstacle = found.memory.workload.shape, found.memory, ""
-    try:
-        guard_memory(memory, found.free)
-    except ValueError as error:
-        obstacle = str(error).splitlines()[0]
-    adapters = shape.adapters(config.lora_targets, config.lora_r)
+    device = torch.device("cpu")
+    if config.device == "auto":
+        device = torch.accelerator.current_accelerator(check_available=True) or device
+    free = free_memory(device, processes)
+    check_memory(config, processes, free)
     result = Plan(
-        config,
-        processes,
-        str(device or "cpu"),
-        found.prompts,
-        count_passes(config, found.prompts.task, found.tokenizer),
-        adapters or shape.parameters,
-        shape.parameters + adapters,
-        memory,
-        found.free,
-        obstacle,
-        None,
+        config=config,
+        processes=processes,
+        device=torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
+        prompts=check_prompts(config),
+        known=known_memory(config, processes),
+        free=free,
     )
-    if not probe or obstacle:
+    if config.shard:  # one process has no room for weights that are split
         return result
-    say(f"loading {config.model} to time a few passes ...")
-    lm = load_for_probe(config, device or torch.device("cpu"))
-    return replace(result, probe=run_probe(config, lm, found.prompts.task, memory))
+    say(f"loading {config.model} for a small step ...")
+    fewer = min(PROMPTS, math.ceil(config.resolved().prompts / processes))
+    small = replace(config, numbers=config.numbers | {"prompts": fewer})
+    with memory_limit(device, free):
+        rollouts, update = take_small_step(small, result.prompts, reward, device)
+    gc.collect()  # optimiser and schedule refer to each other
+    torch.cuda.empty_cache()
+    return replace(result, small=small, rollouts=rollouts, update=update)
 
 
-def load_for_probe(config: TrainConfig, device: torch.device) -> MaskedDiffusionLM:
-    """The model as training has it, in one process and without an optimiser."""
-    lm = load_lm(
-        config.model, device, getattr(torch, config.dtype), quantize=config.quantize or None
-    )
-    if config.lora_targets:
-        add_adapters(lm, config.lora_targets, config.lora_r, config.lora_alpha, config.lora_dropout)
-    if config.gradient_checkpointing:
-        checkpoint_gradients(lm)
-    return lm
+def take_small_step(
+    config: TrainConfig,
+    prompts: Prompts,
+    reward: Callable[..., list[float]] | None,
+    device: torch.device,
+) -> tuple[Measured, Measured]:
+    """Load the model, and measure the rollouts and the update of a step.
 
-
-def run_probe(config: TrainConfig, lm: MaskedDiffusionLM, task: Task, memory: Memory) -> Probe:
-    """Time rollouts of a few passes, and one view of one micro-batch with and without gradient;
-    each after a warm-up."""
-    begun, w, n = time.perf_counter(), memory.workload, config.resolved()
-    problems = task.sample(n.prompts, "train", config.seed)
-    examples = [e for e in problems for _ in range(n.group)][: w.rollout_batch]
-    few = examples[: 2 * n.group]
-
-    def rollouts(part) -> Rollout:
-        return timed_rollout(config, lm, task, part)
-
-    warm, _ = timed(lambda: rollouts(few), lm.device)
-    if warm * len(examples) / len(few) > PATIENCE:
-        examples = few
-    runs = [timed(lambda: rollouts(examples), lm.device) for _ in range(REPEATS)]
-    each = [seconds / int(r.n_forwards.sum()) for seconds, r in runs]
-    texts = [e for e in problems for _ in range(n.group)][: w.micro_batch]
-    rollout, view = timed_view(config, lm, encode_prompts(lm.tokenizer, [e.prompt for e in texts]))
-    temperature = n.temperature if METHODS[config.method].tempered else 1.0
-
-    def forward():
-        with torch.no_grad():
-            token_logprobs(lm, rollout, view, temperature)
-
-    def backward():
-        with training_mode(lm, 0):
-            token_logprobs(lm, rollout, view, temperature).sum().backward()
-
-    forward(), backward()  # the first of each is slower
-    score = [timed(forward, lm.device)[0] / len(texts) for _ in range(REPEATS)]
-    gradient = [timed(backward, lm.device)[0] / len(texts) for _ in range(REPEATS)]
-    for p in trainable_parameters(lm):
-        p.grad = None
-    passes = runs[-1][1].n_forwards.float().mean().item()
-    name = torch.cuda.get_device_name(lm.device) if lm.device.type == "cuda" else str(lm.device)
-    return Probe(
-        *((min(x), max(x)) for x in (each, score, gradient)),
-        (len(examples), len(texts)),
-        passes,
-        time.perf_counter() - begun,
-        name,
-    )
-
-
-def timed_rollout(
-    config: TrainConfig, lm: MaskedDiffusionLM, task: Task, examples: list
-) -> Rollout:
-    """A rollout call: whole where its passes depend on the texts; else of the first block alone, in
-    at most `PASSES` passes.
-
-    What comes after the first block is filled with end tokens, so that a pass has its real width
-    and its real open block.
+    A step of one prompt comes before it: libraries load, kernels are chosen, and the optimiser
+    makes its moments.
     """
-    n, length = config.resolved(), task.length
-    noise, rule = torch.Generator(lm.device).manual_seed(0), n.rule(length)
-    if not is_fixed(rule, n.eos):
-        return roll_out(lm, task, METHODS[config.method], n, examples, noise, config.cache)
-    block = n.block_length or length
-    n_blocks = length // block
-    steps = (
-        rule.steps // n_blocks if config.cache else min(rule.steps // n_blocks, PASSES)
-    )  # a cache's first pass is dear
-    anchor = torch.full((len(examples), length), lm.eos_id)
-    anchor[:, :block] = lm.mask_id
-    return denoise(
-        lm,
-        [e.prompt for e in examples],
-        length,
-        replace(rule, steps=steps * n_blocks),
-        block,
-        n.temperature,
-        n.top_k,
-        n.top_p,
-        n.eos,
-        anchor,
-        noise,
-        cache=config.cache,
-    )
+    run = prepare(config, prompts.task, reward, device)
+    take_step(replace(run, numbers=replace(run.numbers, prompts=1)), 1)
+    return take_step(run, 2)
 
 
-def timed_view(
-    config: TrainConfig, lm: MaskedDiffusionLM, prompts: tuple[torch.Tensor, torch.Tensor]
-):
-    """Texts without content after real prompts, and of their views the one that scores nearest to
-    the mean."""
-    rows, blank = len(prompts[0]), sketch(config, len(prompts[0]))
-    word = next(i for i in range(len(lm.tokenizer)) if i not in (lm.mask_id, lm.eos_id, lm.pad_id))
-    anchor = None if blank.anchor is None else torch.where(blank.anchor < 0, lm.mask_id, word)
-    tokens = torch.full_like(blank.tokens, word)
-    rollout = replace(
-        blank,
-        prompt=prompts[0],
-        prompt_mask=prompts[1],
-        tokens=tokens,
-        mask_id=lm.mask_id,
-        eos_id=lm.eos_id,
-        predicted=tokens.expand_as(blank.predicted),
-        anchor=anchor,
-    )
-    views = sketched_views(config, rows, rollout)
-    sizes = [int(v.scored.sum()) for v in views]
-    view = min(views, key=lambda v: abs(int(v.scored.sum()) - sum(sizes) / len(sizes)))
-    on = {
-        name: value.to(lm.device)
-        for name, value in vars(rollout).items()
-        if isinstance(value, torch.Tensor)
-    }
-    moved = {
-        name: value.to(lm.device)
-        for name, value in vars(view).items()
-        if isinstance(value, torch.Tensor)
-    }
-    return replace(rollout, **on), replace(view, **moved)
+def take_step(run: Run, step: int) -> tuple[Measured, Measured]:
+    """One step as training takes it: what its rollouts and its update took."""
+    with memory_advice(run.config, "rollouts"):
+        rollouts, batch = measure(run, lambda: collect_step(run, step))
+    # Rows of no advantage may be skipped; here each has some, so the passes are the most.
+    dead = (batch.advantage == 0).view(len(batch.advantage), -1).all(1)
+    batch.advantage[dead] = 1.0
+    with memory_advice(run.config, "update"):
+        update, _ = measure(run, lambda: update_policy(run, batch, step))
+    return rollouts, update
 
 
-def timed(action: Callable, device: torch.device) -> tuple[float, object]:
-    """Seconds of one call, and what it returned; a GPU has finished when the clock is read."""
-    wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
-    wait()
+def measure(run: Run, work: Callable[[], Any]) -> tuple[Measured, Any]:
+    """Do a part of a step; returns what it took, counted by hooks on the run's models, and what
+    `work` returned."""
+    shapes = []
+    hooks = []
+    for lm in (run.lm, run.reference):
+        if isinstance(lm, MaskedDiffusionLM):  # any other reference is the policy itself
+            hook = lm.backbone.model.register_forward_hook(
+                lambda module, arguments, output: shapes.append(arguments[0].shape)
+            )
+            hooks.append(hook)
+    on_gpu = run.lm.device.type == "cuda"
+    if on_gpu:
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+    else:
+        if CLEAR.exists():
+            CLEAR.write_text("5")
+        before = psutil.Process().memory_info().rss
     start = time.perf_counter()
-    result = action()
-    wait()
-    return time.perf_counter() - start, result
-
-
-def describe(p: Plan) -> list[tuple[str, str]]:
-    """(label, text) lines of a plan; a text may hold several lines."""
-    c, n, q = p.config, p.config.resolved(), p.passes
-    several = f", {p.processes} processes" if p.processes > 1 else ""
-    at_most = "" if q.exact else "at most "
-    seen = f" (in the probe {p.probe.passes:.1f})" if p.probe and p.open_ended else ""
-    views = f"{q.views} view{'s' if q.views > 1 else ''} a text"
-    parts = [
-        ("gradient", q.gradient),
-        ("old policy", q.old),
-        ("reference", q.reference),
-        ("present policy", q.again),
-    ]
-    counts = ", ".join(f"{name} {number(value)}" for name, value in parts if value)
-    bound = "" if q.eval_exact else "at most "
-    evaluation = f"{q.evaluations} times, {bound}{number(q.evaluation)} passes each"
-    stop = f" (the budget of {number(c.forwards)} passes ends it)" if q.steps < c.steps else ""
-    lines = [
-        ("run", f"{c.method} on {c.task}, {q.steps} steps{stop}, on {p.device}{several}"),
-        (
-            "method",
-            f"{METHODS[c.method].source}; {preset(c.model, c.preset)} numbers"
-            + (f", changed: {', '.join(sorted(c.numbers))}" if c.numbers else ""),
-        ),
-        (
-            "model",
-            f"{c.model}, {c.quantize or c.dtype}: trains {p.trained:,} of {p.parameters:,} "
-            "parameters "
-            f"({100 * p.trained / p.parameters:.2f} %)",
-        ),
-        ("problems", p.prompts.note),
-        (
-            "a step",
-            f"{n.prompts} prompts x {n.group} texts of {p.length} tokens = {q.rows} rows; "
-            "optimiser steps: "
-            f"{n.inner_updates}",
-        ),
-        (
-            "rollouts",
-            f"{at_most}{number(q.rollout)} passes a step, "
-            f"{at_most}{q.rollout / q.rows:.1f} a text{seen}"
-            + (f"; weights of guided texts {number(q.importance)}" if q.importance else ""),
-        ),
-        ("updates", f"at most {number(q.update)} passes a step, {views}: {counts}"),
-        ("evaluation", evaluation),
-        (
-            "in all",
-            f"{number(q.total)} passes of one row, {number(p.tokens[0])} tokens through the model, "
-            f"{number(p.tokens[1])} written",
-        ),
-        ("checkpoint", f"{gib(p.checkpoint)} each; two are kept, a third while it is written"),
-        ("memory", f"{p.memory}\nfree now {gib(p.free)} a process: {p.obstacle or 'fits'}"),
-    ]
-    return [*lines, ("time", describe_time(p))]
-
-
-def describe_time(p: Plan) -> str:
-    """What was measured, and the hours that follow."""
-    if p.probe is None:
-        return "not measured: " + ("it does not fit" if p.obstacle else "no probe was asked for")
-    q, (low, high) = p.probe, p.hours
-    rollout, score, gradient = (
-        f"{1000 * a:.2g} to {1000 * b:.2g} ms" for a, b in (q.rollout, q.score, q.gradient)
-    )
-    apart = (
-        f"; one process was timed, and its hours divided by {p.processes}: communication is not "
-        "in them"
-    )
+    try:
+        result = work()
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if on_gpu:
+        torch.cuda.synchronize()
+        peak = torch.cuda.max_memory_allocated()
+    else:
+        peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return (
-        f"{span(low, high)}, by a probe of {q.spent:.0f} s on {q.device}: a pass of one row takes "
-        f"{rollout} in rollouts ({q.rows[0]} rows a call), {score} in scores, {gradient} with "
-        f"gradient ({q.rows[1]} rows); rewards and "
-        f"checkpoints were not timed{apart if p.processes > 1 else ''}"
+        Measured(
+            passes=sum(shape[0] for shape in shapes),
+            tokens=sum(shape.numel() for shape in shapes),
+            seconds=time.perf_counter() - start,
+            memory=peak - before,
+        ),
+        result,
     )
+
+
+def describe(plan: Plan) -> dict[str, str]:
+    """The lines of a plan, by their labels."""
+    config, known = plan.config, plan.known
+    numbers = config.resolved()
+    rows = numbers.prompts * numbers.group
+    lines = {
+        "run": f"{config.method} on {config.task}, {config.steps} steps, on {plan.device}, "
+        f"processes: {plan.processes}",
+        "model": f"{config.model}, {config.quantize or config.dtype}: trains {known.trained:,} of "
+        f"{known.parameters:,} parameters ({100 * known.trained / known.parameters:.2f} %)",
+        "problems": plan.prompts.note,
+        "a step": f"{numbers.prompts} prompts x {numbers.group} texts of "
+        f"{plan.prompts.task.length} tokens = {rows} rows; optimiser steps: "
+        f"{numbers.inner_updates}",
+        "checkpoint": f"{gib(known.checkpoint)} each; two are kept, a third while it is written",
+        "known": f"{known}; free now {gib(plan.free)} per process",
+    }
+    if plan.small:
+        rollouts = plan.scale * plan.rollouts.passes
+        lines["passes"] = (
+            f"{rollouts:,.0f} of one row per step in rollouts ({rollouts / rows:.1f} per text), "
+            f"at most {plan.scale * plan.update.passes:,.0f} in updates; "
+            f"{plan.total('passes'):,.0f} in {plan.steps} steps and {plan.evaluations} evaluations"
+        )
+        lines["tokens"] = f"{plan.total('tokens'):,.0f} through the model"
+        lines["memory"] = (
+            f"rollouts {gib(plan.memory('rollouts'))}, update {gib(plan.memory('update'))} "
+            f"per process: {plan.verdict}"
+        )
+        lines["time"] = (
+            f"{span(*plan.seconds)}, scaled from a step of {plan.small.resolved().prompts} prompts "
+            f"that took {plan.rollouts.seconds + plan.update.seconds:.2g} s"
+        )
+    else:
+        lines["memory"] = "not measured: it takes all processes to hold weights that are split"
+    return lines
 
 
 def span(low: float, high: float) -> str:
-    """A range of hours in the unit that reads best."""
-    unit, size = next(
-        (u for u in (("days", 24.0), ("hours", 1.0), ("minutes", 1 / 60)) if high >= 1.5 * u[1]),
-        ("seconds", 1 / 3600),
-    )
+    """A range of seconds in the unit that reads best."""
+    unit, size = "seconds", 1
+    for name, seconds in (("minutes", 60), ("hours", 3600), ("days", 86400)):
+        if high >= 1.5 * seconds:
+            unit, size = name, seconds
     return f"{low / size:.2g} to {high / size:.2g} {unit}"
-
-
-def number(value: int) -> str:
-    """Digits up to ten million, then words."""
-    for size, word in ((10**12, "trillion"), (10**9, "billion"), (10**6, "million")):
-        if value >= max(size, 10**7):
-            return f"{value / size:.3g} {word}"
-    return f"{value:,}"
-
-
-def labelled(name: str, text: str, width: int = 100) -> list[str]:
-    """The lines of one entry: its label, then its text, wrapped and aligned."""
-    indent = " " * 12
-    lines = [
-        part for line in text.splitlines() for part in textwrap.wrap(line, width - len(indent))
-    ]
-    return [f"{name:<12}{lines[0]}", *(indent + line for line in lines[1:])]

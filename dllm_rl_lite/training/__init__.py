@@ -12,6 +12,7 @@ from .update import UpdateBatch, accumulate_gradients, mask_seeds, score_views, 
 from .verifier import verify
 
 __all__ = [
+    "Run",
     "UpdateBatch",
     "Run",
     "TrainConfig",
@@ -21,13 +22,16 @@ __all__ = [
     "TrainResult",
     "accumulate_gradients",
     "collect",
+    "collect_step",
     "complete_checkpoints",
     "credit",
     "finished",
     "launch",
     "mask_seeds",
+    "prepare",
     "read_config",
     "score_views",
     "scored_by_any",
+    "update_policy",
     "verify",
 ]
