@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import gc
 import math
-import resource
+import sys
 import textwrap
 import time
 from collections.abc import Callable
@@ -228,7 +228,7 @@ def measure(run: Run, work: Callable[[], Any]) -> tuple[Measured, Any]:
         torch.cuda.synchronize()
         peak = torch.cuda.max_memory_allocated()
     else:
-        peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        peak = peak_memory()
     return (
         Measured(
             passes=sum(shape[0] for shape in shapes),
@@ -238,6 +238,16 @@ def measure(run: Run, work: Callable[[], Any]) -> tuple[Measured, Any]:
         ),
         result,
     )
+
+
+def peak_memory() -> int:
+    """The most memory that this process ever had, or had since `CLEAR` was written; bytes."""
+    if sys.platform == "win32":
+        return psutil.Process().memory_info().peak_wset
+    import resource  # a Windows machine has no such module
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def describe(plan: Plan) -> dict[str, str]:

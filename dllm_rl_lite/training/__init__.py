@@ -13,13 +13,9 @@ from .verifier import verify
 
 __all__ = [
     "Run",
-    "UpdateBatch",
-    "Run",
     "TrainConfig",
-    "collect_step",
-    "prepare",
-    "update_policy",
     "TrainResult",
+    "UpdateBatch",
     "accumulate_gradients",
     "collect",
     "collect_step",
