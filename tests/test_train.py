@@ -4,7 +4,6 @@ small learning test."""
 import csv
 import json
 import math
-import re
 import signal
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from safetensors.torch import load_file
 from dllm_rl_lite.methods import METHODS, Numbers
 from dllm_rl_lite.models import ReferencePolicy, load_lm, new_tiny_lm
 from dllm_rl_lite.models.adapters import adapter_parameters, count_parameters
+from dllm_rl_lite.planning import check_memory
 from dllm_rl_lite.seeds import derived_seed
 from dllm_rl_lite.train import main, one_step, train
 from dllm_rl_lite.training import TrainConfig, complete_checkpoints, prepare
@@ -192,15 +192,17 @@ def test_a_canvas_that_blocks_or_steps_do_not_fill_is_refused_before_the_first_s
 def test_what_does_not_fit_is_refused_before_the_folder_is_claimed_and_the_advice_fits(
     tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("dllm_rl_lite.planning.guards.available_memory", lambda device: 100 * 2**20)
-    big = config(tmp_path, steps=1, numbers={"prompts": 32, "group": 8})
+    monkeypatch.setattr("dllm_rl_lite.planning.memory.available_memory", lambda device: 10 * 2**20)
+    big = config(tmp_path, steps=1, lora_r=4)
     with pytest.raises(
-        ValueError, match=r"the run needs about .* set micro_batch=\d+ \(now all 256 rows\)"
-    ) as caught:
+        ValueError, match="alone need .* set lora_targets=all dtype=bfloat16, which needs 3 MiB"
+    ):
         train(big)
     assert not (tmp_path / "run").exists()
-    advised = int(re.search(r"micro_batch=(\d+)", str(caught.value))[1])
-    assert train(replace(big, micro_batch=advised)).rows[-1]["step"] == 1
+    advised = replace(big, lora_targets="all", dtype="bfloat16")
+    check_memory(advised, 1, 10 * 2**20)
+    monkeypatch.undo()  # less than the batches take, and no more is granted than is free
+    assert train(advised).rows[-1]["step"] == 1
 
 
 def test_memory_that_ends_in_a_step_says_what_to_lower(tmp_path, monkeypatch):
@@ -213,7 +215,7 @@ def test_memory_that_ends_in_a_step_says_what_to_lower(tmp_path, monkeypatch):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
     with monkeypatch.context() as m:
-        m.setattr("dllm_rl_lite.training.experience.denoise", full)
+        m.setattr("dllm_rl_lite.training.experience.fill_canvas", full)
         with pytest.raises(
             RuntimeError,
             match=r"step 2 .*out of memory in the rollouts.*set rollout_batch=4 \(now all 8",
