@@ -215,7 +215,7 @@ def test_memory_that_ends_in_a_step_says_what_to_lower(tmp_path, monkeypatch):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
     with monkeypatch.context() as m:
-        m.setattr("dllm_rl_lite.training.experience.denoise", full)
+        m.setattr("dllm_rl_lite.training.experience.fill_canvas", full)
         with pytest.raises(
             RuntimeError,
             match=r"step 2 .*out of memory in the rollouts.*set rollout_batch=4 \(now all 8",

@@ -116,6 +116,7 @@ class Plan:
 
     @property
     def verdict(self) -> str:
+        """Does it fit? If not, what to lower."""
         for phase in ("rollouts", "update"):
             if self.memory(phase) > self.free:
                 return f"too much, {what_to_lower(self.config, phase, self.processes)}"

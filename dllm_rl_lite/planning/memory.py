@@ -148,8 +148,10 @@ def rows_per_call(config: TrainConfig, phase: str, processes: int = 1) -> int:
 
 
 def what_to_lower(config: TrainConfig, phase: str, processes: int = 1) -> str:
-    """What to set after a phase ("rollouts", "update" or "evaluation") ran out of
-    memory: half the rows of a call, in whole groups, as long as there are any to spare."""
+    """What to set after a phase ("rollouts", "update" or "evaluation") ran out of memory.
+
+    Half the rows of a call, in whole groups, as long as there are any to spare.
+    """
     updating = phase == "update"
     name = "micro_batch" if updating else "rollout_batch"
     unit = 1 if updating else config.resolved().group

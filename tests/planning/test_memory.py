@@ -24,13 +24,17 @@ from transformers import (
 
 from dllm_rl_lite.models import MaskedDiffusionLM, add_adapters, build_tokenizer, load_lm
 from dllm_rl_lite.models.adapters import count_parameters
-from dllm_rl_lite.planning import check_memory, memory_advice, rows_per_call
+from dllm_rl_lite.planning import (
+    check_memory,
+    free_memory,
+    memory_advice,
+    memory_limit,
+    rows_per_call,
+)
 from dllm_rl_lite.planning.memory import (
     available_memory,
     container_rooms,
-    free_memory,
     known_memory,
-    memory_limit,
     what_to_lower,
 )
 from dllm_rl_lite.training import TrainConfig, complete_checkpoints
