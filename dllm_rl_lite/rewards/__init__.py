@@ -23,7 +23,8 @@ from .answers import (
     sudoku_correct,
     tag_count,
 )
-from .expressions import evaluate_expression, number, read_expression
+from .expressions import evaluate_expression, read_expression
+from .numerals import number, rational
 
 __all__ = [
     "blank_share",
@@ -43,6 +44,7 @@ __all__ = [
     "number",
     "number_reward",
     "per_row",
+    "rational",
     "read_expression",
     "soft_format",
     "strict_format",
