@@ -3,8 +3,9 @@
 """
 
 from .benchmark import Benchmark
+from .scoring import rewards_of
 from .table import BENCHMARKS, TASKS, load_task
-from .task import SPLITS, Example, GeneratedTask, Task, rewards_of, split_of
+from .task import SPLITS, Example, GeneratedTask, Task, split_of
 
 __all__ = [
     "BENCHMARKS",

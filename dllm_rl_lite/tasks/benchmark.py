@@ -7,7 +7,8 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from .task import Example, Task, rewards_of
+from .scoring import rewards_of
+from .task import Example, Task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +21,7 @@ class Benchmark(Task):
     correct: Callable[..., list[float]]  # to count by: signature of `reward`, 0..1, 1 is solved
     prompt: str  # what the user message looks like, in words, for the protocol card
     shots: int = 0  # worked examples in the prompt
-    # Reward and rule as the releases have them, mistakes included; the name of one: see `load_task`.
+    # Reward and rule as the releases have them, mistakes included (a name: see `load_task`).
     published_quirks: bool | str = False
     # What of this machine decides a number, for the card: the level of the sandbox.
     place: Callable[[], dict] = dict
