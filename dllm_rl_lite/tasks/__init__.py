@@ -3,9 +3,8 @@
 """
 
 from .benchmark import Benchmark
-from .scoring import rewards_of
 from .table import BENCHMARKS, TASKS, load_task
-from .task import SPLITS, Example, GeneratedTask, Task, split_of
+from .task import SPLITS, Example, GeneratedTask, Task, rewards_of, split_of
 
 __all__ = [
     "BENCHMARKS",

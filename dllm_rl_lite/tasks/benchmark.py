@@ -7,8 +7,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from .scoring import rewards_of
-from .task import Example, Task
+from .task import Example, Task, rewards_of
 
 
 @dataclass(frozen=True, kw_only=True)

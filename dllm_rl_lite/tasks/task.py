@@ -7,11 +7,11 @@ import hashlib
 import math
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .scoring import rewards_of
+from ..rewards import Reward, call_reward
 
 # Tenths of the key space.
 SPLITS = {
@@ -133,3 +133,19 @@ def split_of(key: str) -> str:
     """The split a problem key belongs to: a stable hash, so no list of problems is ever stored."""
     tenth = int.from_bytes(hashlib.blake2b(key.encode(), digest_size=4).digest(), "big") % 10
     return next(name for name, tenths in SPLITS.items() if tenth in tenths)
+
+
+def rewards_of(
+    reward: Reward | Sequence[Reward], examples: list[Example], completions: list[str]
+) -> list[float]:
+    """The rewards of one completion per example, checked; the arguments are the examples' prompts,
+    answers and columns, which all of them share. See `call_reward`."""
+    arguments = {
+        "prompts": [example.prompt for example in examples],
+        "completions": list(completions),
+        "answer": [example.answer for example in examples],
+    }
+    if examples:
+        for name in examples[0].columns:
+            arguments[name] = [example.columns[name] for example in examples]
+    return call_reward(reward, arguments)

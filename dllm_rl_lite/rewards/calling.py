@@ -7,39 +7,32 @@ import inspect
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from .task import Example
 
 Reward = Callable[..., list[float]]
 
 
-def rewards_of(
-    reward: Reward | Sequence[Reward], examples: list[Example], completions: list[str]
-) -> list[float]:
-    """The rewards of one completion per example, checked.
+def call_reward(reward: Reward | Sequence[Reward], arguments: dict[str, list]) -> list[float]:
+    """The checked rewards of N completions.
 
     Args:
         reward: a function of TRL's signature, `reward(prompts, completions, **columns)`; it is
             given the columns that it takes, by keyword, prompts and completions as plain texts, and
             may be asynchronous. Several are added up.
-        examples: N problems, all with the same columns.
-        completions: N texts.
+        arguments: prompts, completions and further columns, N values each.
     Returns:
         N finite numbers.
     Raises:
-        TypeError: for what is no function, or takes a column that the task has not.
+        TypeError: for what is no function, or takes a column that is not there.
         RuntimeError: if the function raises; the cause is chained.
         ValueError: if it returns the wrong number of values, or one that is not a finite number.
     """
     if isinstance(reward, Sequence) and reward and not isinstance(reward, str):
-        each = [rewards_of(function, examples, completions) for function in reward]
+        each = [call_reward(function, arguments) for function in reward]
         return [sum(values) for values in zip(*each, strict=True)]
     label = getattr(reward, "__name__", repr(reward))
-    arguments = _arguments(reward, label, examples, completions)
+    taken = _taken(reward, label, arguments)
     try:
-        values = reward(**arguments)
+        values = reward(**taken)
         if inspect.isawaitable(values):
             values = _awaited(values)
         if inspect.isgenerator(values):
@@ -51,42 +44,32 @@ def rewards_of(
         raise RuntimeError(
             f"the reward function {label} raised {type(error).__name__}: {error}{hint}"
         ) from error
-    return _checked(values, label, completions)
+    return _checked(values, label, arguments["completions"])
 
 
-def _arguments(
-    reward: Reward, label: str, examples: list[Example], completions: list[str]
-) -> dict[str, list]:
-    """What a reward function is called with: all columns, or those that it names."""
+def _taken(reward: Reward, label: str, arguments: dict[str, list]) -> dict[str, list]:
+    """The arguments that a reward function takes, all of them or those that it names."""
     if not callable(reward):
         raise TypeError(
             f"the reward {reward!r} is no function: pass reward(prompts, completions, **columns), "
             "or a list of such functions, which are added up (write weights into a function)"
         )
-    arguments = {
-        "prompts": [example.prompt for example in examples],
-        "completions": list(completions),
-        "answer": [example.answer for example in examples],
-    }
-    if examples:
-        for name in examples[0].columns:
-            arguments[name] = [example.columns[name] for example in examples]
     try:
         signature = inspect.signature(reward)
     except ValueError:  # a function in C that does not say
         return arguments
     kinds = [parameter.kind for parameter in signature.parameters.values()]
-    columns = ", ".join(arguments)
+    taken = arguments
     if inspect.Parameter.VAR_KEYWORD not in kinds:
-        arguments = {name: arguments[name] for name in signature.parameters if name in arguments}
+        taken = {name: arguments[name] for name in signature.parameters if name in arguments}
     try:
-        signature.bind(**arguments)
+        signature.bind(**taken)
     except TypeError as error:
         raise TypeError(
             f"the reward function {label} cannot be called: {error}; it is given, by keyword, "
-            f"what it takes of {columns}"
+            f"what it takes of {', '.join(arguments)}"
         ) from error
-    return arguments
+    return taken
 
 
 def _awaited(values: Awaitable) -> object:
@@ -101,9 +84,8 @@ def _awaited(values: Awaitable) -> object:
 
 def _checked(values: object, label: str, completions: list[str]) -> list[float]:
     """The values as finite floats, one per completion, or a ValueError."""
-    unordered = (Mapping, Set, str, bytes, bytearray)
     try:
-        if isinstance(values, unordered):
+        if isinstance(values, (Mapping, Set, str, bytes, bytearray)):
             raise TypeError
         values = list(values)
     except TypeError:
