@@ -88,7 +88,9 @@ def countdown_benchmark(
     rules = published if published_quirks else rewards
     correct = rules.countdown_correct
     evaluation = COUNTDOWN_EVALUATION
+    in_words = IN_WORDS
     if published_quirks == published.TIMED:
+        in_words = "d1's training prompt on train; TA-GRPO-d's evaluation prompt, with the prefill"
         correct = published.timed_countdown_correct
         evaluation = TIMED_COUNTDOWN_EVALUATION
 
@@ -109,7 +111,7 @@ def countdown_benchmark(
         read=split_reader("countdown", places, parse, leave_out),
         reward=rewards.per_row(rules.countdown_reward, "numbers", "target"),
         correct=rewards.per_row(correct, "numbers", "target"),
-        prompt=IN_WORDS,
+        prompt=in_words,
         prefill=PREFILL,
         published_quirks=published_quirks,
     )
