@@ -40,10 +40,6 @@ LATER = {
     "time": ("_strptime",),
     "functools": ("typing", "weakref"),
 }
-# The module names of `import a, b as c` and of `from a import b, c as d`.
-IMPORT_LINE = re.compile(
-    r"^[ \t]*(?:import[ \t]+([\w., \t]+)|from[ \t]+([\w.]+)[ \t]+import\b([\w, \t]*))", re.M
-)
 
 
 @dataclass(frozen=True)
@@ -53,14 +49,11 @@ class Limits:
     seconds: int = 5  # of processor time, at least 1
     wall: float = 15.0  # seconds from start to end of both
     memory: int = 512 * 2**20  # bytes of address space
-    # Bytes of a file in the scratch folder; without namespaces nothing can be written.
-    file: int = 2**20
 
     def __post_init__(self):
-        if self.seconds < 1 or self.wall <= 0 or self.memory < 2**26 or self.file < 0:
+        if self.seconds < 1 or self.wall <= 0 or self.memory < 2**26:
             raise ValueError(
-                f"{self}: seconds must be at least 1, wall positive, "
-                f"memory at least {2**26} bytes, file not negative"
+                f"{self}: seconds must be at least 1, wall positive, memory at least {2**26} bytes"
             )
 
 
@@ -76,6 +69,10 @@ class Program:
     # Run before the code's names are defined, in the tests' process: helpers that a name may
     # replace.
     before: str = ""
+    prelude: str = ""  # run before the code, in the code's process
+    # What tests may do with objects of the code's classes: attributes, methods and operators
+    # ("area", "__len__"). Without any the code gives them plain data and functions only.
+    members: tuple[str, ...] = ()
 
     def __post_init__(self):
         if not self.tests:
@@ -216,7 +213,7 @@ def _run(program: Program, level: str, limits: Limits) -> tuple[Outcome, dict | 
         answers_out, answers_in = pipe(pipes)  # candidate to judge
         candidate = stack.enter_context(child_process("candidate", level, (calls_out, answers_in)))
         judge = stack.enter_context(child_process("judge", level, (answers_out, calls_in)))
-        code = {**common, "code": program.code, "read": calls_out, "write": answers_in}
+        code = {**common, "code": [program.prelude, program.code], "read": calls_out, "write": answers_in}
         with suppress(BrokenPipeError):  # it did not start: the judge will hear so
             candidate.stdin.write(json.dumps(code).encode())
             candidate.stdin.close()
@@ -224,6 +221,7 @@ def _run(program: Program, level: str, limits: Limits) -> tuple[Outcome, dict | 
             **common,
             "tests": program.tests,
             "names": program.names,
+            "members": program.members,
             "setup": program.setup,
             "before": program.before,
             "read": answers_out,
@@ -251,15 +249,18 @@ def _run(program: Program, level: str, limits: Limits) -> tuple[Outcome, dict | 
 def imports(program: Program) -> list[str]:
     """The standard modules that a program and its tests import: they are loaded before the sandbox
     is locked."""
-    text = "\n".join((program.code, program.before, program.setup, *program.tests))
-    found = []
-    for modules, home, members in IMPORT_LINE.findall(text):
-        for part in (modules or members).split(","):
-            name = re.split(r"\s+as\s+", part.strip())[0]
-            if home and name:
-                name = f"{home}.{name}"
-            found.append(name)
-        found.append(home)
+    parts = (program.prelude, program.code, program.before, program.setup, *program.tests)
+    text = "\n".join(parts)
+    found = [] if text.isascii() and "\\N{" not in text else ["unicodedata"]
+    for line in text.splitlines():
+        if "import" not in line:
+            continue
+        # Every word is tried: what is no module does no harm.
+        words = re.findall(r"[\w.]+", line)
+        found += words
+        if "from" in words[:-1]:
+            home = words[words.index("from") + 1]
+            found += [f"{home}.{word}" for word in words]
     for name in found.copy():
         found += LATER.get(_root(name), ())
     wanted = sys.stdlib_module_names - ASIDE

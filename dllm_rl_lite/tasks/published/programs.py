@@ -9,15 +9,23 @@ solved if all of its tests pass.
 from __future__ import annotations
 
 import ast
+import builtins
+import collections
+import random
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
-from ...sandbox import best_level
+from ...sandbox import best_level, run_programs
 from ..benchmark import Benchmark
 from ..task import Example
 from .code_rewards import (
+    LIMITS,
     ag_grpo_code_reward,
     code_correct,
+    defined_names,
+    parse,
+    program,
     published_ag_grpo_code_reward,
     published_correct,
 )
@@ -51,6 +59,63 @@ IN_WORDS = (
 )
 # The task_ids of MBPP's splits (Austin et al., 2021).
 MBPP_IDS = {"test": range(11, 511), "validation": range(511, 601), "train": range(601, 975)}
+# What tests may do with objects of such classes, beside what their bodies name.
+COMPARED = ("__eq__", "__lt__", "__le__", "__gt__", "__ge__")
+GIVEN = {
+    "dataclass": (*COMPARED, "__repr__"),
+    "total_ordering": COMPARED,
+    "Enum": ("name", "value", "__iter__", "__getitem__"),
+}
+# Functions of a test class that run before each of its tests.
+PREPARING = ("setup_class", "setUpClass", "setup_method", "setUp")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CodeBenchmark(Benchmark):
+    """A benchmark of programs. To train on, a problem is drawn only if its own reference passes its
+    tests here: no completion could earn anything from another."""
+
+    checked: dict[tuple[str, str], str] = field(default_factory=dict)  # "" or the error, by problem
+
+    def sample(self, n: int = 0, split: str = "test", seed: int = 0) -> list[Example]:
+        """`Benchmark.sample`; in the split "train" others take the place of problems whose
+        references fail, and a warning says how many failed.
+
+        A reference is run when its problem is first drawn, once.
+        """
+        drawn = super().sample(n, split, seed)
+        if split != "train":
+            return drawn
+        found = self._passing(drawn)
+        taken = {id(example) for example in drawn}
+        others = [example for example in self.read(split) if id(example) not in taken]
+        random.Random(f"{self.name}/{split}/{seed}/others").shuffle(others)
+        while len(found) < n and others:
+            wanted = n - len(found)
+            found += self._passing(others[:wanted])
+            others = others[wanted:]
+        if len(found) < n:
+            raise ValueError(
+                f"the {split} split of {self.name!r} ({self.source}) holds {len(found)} problems "
+                f"whose references pass, not {n}: ask for fewer"
+            )
+        return found
+
+    def _passing(self, examples: list[Example]) -> list[Example]:
+        """Those whose references pass; the first error is told with the count of all so far."""
+        new = [e for e in examples if (e.prompt, e.answer) not in self.checked]
+        programs = [program(e.answer, e.columns) for e in new]
+        for example, outcome in zip(new, run_programs(programs, limits=LIMITS), strict=True):
+            self.checked[example.prompt, example.answer] = outcome.error
+        errors = [self.checked[e.prompt, e.answer] for e in new]
+        if any(errors):
+            failed = sum(error != "" for error in self.checked.values())
+            warnings.warn(
+                f"{self.name}: {failed} of {len(self.checked)} references run so far do not pass "
+                f"their tests here ({next(filter(None, errors))}); those problems are left out",
+                stacklevel=3,
+            )
+        return [e for e in examples if not self.checked[e.prompt, e.answer]]
 
 
 def humaneval_task(
@@ -100,8 +165,9 @@ def kodcode_task(
     """Synthetic problems with pytest files (Xu et al., 2025), to train on; validation is held back
     from train.
 
-    Test files may use pytest's raises, approx and parametrize; those that need fixtures or other
-    packages pass nothing.
+    Test files may use pytest's raises, approx, param and parametrize, and unittest. Problems whose
+    tests need more (fixtures, other packages, files, coroutines, arithmetic of a class with plain
+    numbers) are left out of training, for their references fail.
 
     Args:
         source: file, folder or hub id with the columns question, solution, test and perhaps
@@ -125,12 +191,12 @@ def _benchmark(
     read: Callable[[str], list[Example]],
     shots: int,
     published_quirks: bool,
-) -> Benchmark:
+) -> CodeBenchmark:
     if shots:
         raise ValueError(
             f"shots must be 0 for {name}, got {shots}: the papers' prompts have no worked examples"
         )
-    return Benchmark(
+    return CodeBenchmark(
         name=name,
         source=source,
         read=read,
@@ -150,7 +216,7 @@ def _humaneval_example(row: Row, split: str) -> Example:
     stub = column(row, "prompt", str)
     solution = column(row, "canonical_solution", str)
     name = column(row, "entry_point", str)
-    if name not in _defined(stub + solution, row):
+    if name not in defined_names(_parsed(stub + solution, row)):
         raise ValueError(f"{row.where}: the solution does not define the entry point {name!r}")
     columns = {
         "tests": [f"check({name})"],
@@ -158,6 +224,7 @@ def _humaneval_example(row: Row, split: str) -> Example:
         "setup": column(row, "test", str),
         "stub": stub,
         "before": stub + "    pass\n",
+        "members": [],
     }
     return Example(HUMANEVAL.format(question=stub), stub + solution, columns)
 
@@ -172,13 +239,15 @@ def _mbpp_example(row: Row, split: str) -> Example | None:
     setup = optional_column(row, "test_setup_code", str)
     imports = optional_column(row, "test_imports", list)
     text = column(row, "text" if "text" in row.values else "prompt", str)
+    reference = _parsed(code, row)
     declaration = next((line for line in code.splitlines() if line.startswith("def ")), "")
     columns = {
         "tests": tests,
-        "names": _defined(code, row),
+        "names": defined_names(reference),
         "setup": "\n".join([setup, *imports]),
         "stub": "",
-        "before": _imported(code, row),
+        "before": _imported(reference),
+        "members": _members(reference),
     }
     return Example(MBPP.format(question=text, declaration=declaration), code, columns)
 
@@ -192,48 +261,58 @@ def _kodcode_example(row: Row, split: str) -> Example:
         declaration = str(info[0].get("function_declaration") or "").strip()
         if declaration:
             prompt += DECLARED.format(declaration=declaration)
+    reference = _parsed(solution, row)
     columns = {
         "tests": _test_calls(test, row),
-        "names": _defined(solution, row),
+        "names": defined_names(reference),
         "setup": test,
         "stub": "",
-        "before": _imported(solution, row),
+        "before": _imported(reference),
+        "members": _members(reference),
     }
     return Example(prompt, solution, columns)
 
 
 def _parsed(code: str, row: Row) -> ast.Module:
-    try:
-        with warnings.catch_warnings():
-            # references have escapes such as "\\w" in plain strings
-            warnings.simplefilter("ignore")
-            return ast.parse(code)
-    except (SyntaxError, ValueError) as error:
-        raise ValueError(
-            f"{row.where}: the reference code or its tests are no Python: {error}"
-        ) from error
+    tree = parse(code)
+    if tree is None:
+        raise ValueError(f"{row.where}: the reference code or its tests are no Python: {code!r:.80}")
+    return tree
 
 
-def _defined(code: str, row: Row) -> list[str]:
-    """Names that a program defines at its top level, in order: those under which tests may use
-    it."""
-    names = []
-    for node in _parsed(code, row).body:
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-            names.append(node.name)
-        elif isinstance(node, ast.Assign):
-            names += [target.id for target in node.targets if isinstance(target, ast.Name)]
-    return list(dict.fromkeys(names))
-
-
-def _imported(code: str, row: Row) -> str:
+def _imported(reference: ast.Module) -> str:
     """The import statements at the top level of a reference: its tests may use the modules, and
     import them anew, for what a generated program calls `math` may be anything."""
     lines = []
-    for node in _parsed(code, row).body:
+    for node in reference.body:
         if isinstance(node, (ast.Import, ast.ImportFrom)):
             lines.append(ast.unparse(node))
     return "\n".join(lines)
+
+
+def _members(reference: ast.Module) -> list[str]:
+    """What tests may do with objects of a reference's classes: the attributes, methods and
+    operators that their bodies, bases and decorators name. A reference without classes has none."""
+    found: list[str] = []
+    for node in ast.walk(reference):
+        if isinstance(node, ast.ClassDef):
+            found += defined_names(node)
+            for part in [*node.bases, *node.decorator_list]:
+                found += _given(ast.unparse(part))
+        elif isinstance(node, ast.Attribute) and ast.unparse(node.value) in ("self", "cls"):
+            found.append(node.attr)
+    return list(dict.fromkeys(found))
+
+
+def _given(text: str) -> list[str]:
+    """What a base class or a decorator adds to a class."""
+    found = [member for word, members in GIVEN.items() if word in text for member in members]
+    name = text.rpartition(".")[2]
+    base = getattr(builtins, name, None) or getattr(collections, name, None)
+    if isinstance(base, type) and not issubclass(base, BaseException):
+        for kind in base.__mro__[:-1]:
+            found += vars(kind)
+    return found
 
 
 def _test_calls(test: str, row: Row) -> list[str]:
@@ -242,8 +321,17 @@ def _test_calls(test: str, row: Row) -> list[str]:
     for node in _parsed(test, row).body:
         if _is_test(node):
             calls.append(f"{node.name}()")
-        elif isinstance(node, ast.ClassDef) and node.name.startswith("Test"):
-            calls += [f"{node.name}().{item.name}()" for item in node.body if _is_test(item)]
+        elif isinstance(node, ast.ClassDef) and _is_test_class(node):
+            methods = {item.name: item for item in node.body if isinstance(item, ast.FunctionDef)}
+            before = [f"case = {node.name}()"]
+            for name in PREPARING:
+                if name in methods:
+                    # pytest hands the test to a setup_method that asks for it
+                    more = "None" if len(methods[name].args.args) > 1 else ""
+                    before.append(f"case.{name}({more})")
+            for item in node.body:
+                if _is_test(item):
+                    calls.append("\n".join([*before, f"case.{item.name}()"]))
     if not calls:
         raise ValueError(f"{row.where}: the test file has no test function")
     return calls
@@ -251,3 +339,7 @@ def _test_calls(test: str, row: Row) -> list[str]:
 
 def _is_test(node: ast.stmt) -> bool:
     return isinstance(node, ast.FunctionDef) and node.name.startswith("test")
+
+
+def _is_test_class(node: ast.ClassDef) -> bool:
+    return node.name.startswith("Test") or "TestCase" in "".join(map(ast.unparse, node.bases))
