@@ -109,7 +109,7 @@ def _encode(value, keep):
     for name, (view, _) in VIEWS.items():
         if isinstance(value, view):
             return [name, [_encode(v, keep) for v in value]]
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
+    if isinstance(value, tuple) and hasattr(type(value), "_fields"):
         # A named tuple: its class is made again, not the program's methods.
         items = [_encode(v, keep) for v in tuple.__iter__(value)]
         return ["namedtuple", [type(value).__name__, list(value._fields), items]]
