@@ -91,9 +91,10 @@ def _end(child: subprocess.Popen, inside: int | None) -> None:
 def python_files() -> tuple[str, ...]:
     """What a Python process needs to start and to import the standard library: all that it sees
     under bubblewrap. No /proc, no /dev, no home."""
-    folders = sysconfig.get_paths()
+    base = {"base": sys.base_prefix, "platbase": sys.base_exec_prefix}
     machine = sysconfig.get_config_var("MULTIARCH") or ""
-    found = [os.path.realpath(sys.executable), folders["stdlib"], folders["platstdlib"]]
+    found = [os.path.realpath(sys.executable)]
+    found += [sysconfig.get_path(name, vars=base) for name in ("stdlib", "platstdlib")]
     # Shared libraries: Python's own and the system's.
     libraries = sysconfig.get_config_var("LIBDIR") or ""
     found += [str(path) for path in Path(libraries).glob("lib*.so*")]

@@ -1,14 +1,20 @@
 """Run generated code where it can do no harm, and find out whether it is right where it cannot lie.
 
 Two processes per program. The *candidate* runs the generated code and answers calls. The *judge*
-runs the tests: in place of the program's functions it holds names for them, and asks. Values cross
-by value, verdicts are formed in the judge alone, so no program earns anything by ending early,
-patching an assertion, or returning objects that are equal to everything.
+runs the tests: in place of the program's functions it holds names for them, and asks. What comes
+back is data, which the judge builds anew from plain types, so its operators are the judge's own. A
+function or an iterator of the program can be called or iterated and no more. Verdicts are formed in
+the judge alone: no program earns anything by ending early, patching an assertion, or returning
+objects that are equal to everything.
 
-Both processes are walled in. Level "bubblewrap": namespaces of their own (no network, no foreign
-process, a root folder with nothing but Python, 1 MiB files in an empty scratch folder that is
-forgotten), resource limits, a filter of system calls. Level "limits": the resource limits and, on
-Linux, the filter, which then refuses files altogether; root becomes nobody.
+If the tests use a class of the program, `Program.members` lists what they may do with its objects:
+only that is asked of the program, and an operator only if both operands are its own objects, so
+that it never computes with a value that a test expects.
+
+Both processes are walled in, and no file can be opened: what a program may import is imported
+before. Level "limits": resource limits and, on Linux, a filter of system calls; root becomes nobody.
+Level "bubblewrap": the same in namespaces of their own (no network, no foreign process, a root
+folder that is read-only and holds nothing but Python and the libraries that it loads).
 """
 
 from __future__ import annotations
@@ -28,7 +34,7 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 
 from ..names import unknown
-from .children import SOURCE, child_process, pipe
+from .children import SOURCE, child_process, pipe, python_files
 
 LEVELS = ("bubblewrap", "limits")
 # They do something when imported.
@@ -39,7 +45,11 @@ LATER = {
     "datetime": ("_strptime",),
     "time": ("_strptime",),
     "functools": ("typing", "weakref"),
+    "statistics": ("heapq",),
+    "uuid": ("hashlib",),
+    "xml": ("xml.dom.expatbuilder",),
 }
+ENCODINGS = "cp1252 idna punycode rot_13 hex_codec base64_codec".split()
 
 
 @dataclass(frozen=True)
@@ -179,16 +189,26 @@ def gaps(level: str) -> tuple[str, ...]:
     ]
     if sys.platform == "darwin":
         found.append("using more memory than allowed: macOS has no such limit")
+    found.append(
+        "a program whose tests use its own classes (Program.members): what its objects' methods "
+        "answer, and which of its objects are equal, is its word"
+    )
+    found.append(
+        "weak tests: one that compares no item if the program gives none, or calls next() on what "
+        "it gives within a map"
+    )
     if level == "limits":
         also = " and the filter of system calls" if state["filtered"] else ""
         found.append(f"what namespaces would: resource limits{also} stand alone")
     if not state["filtered"]:
         found.append("system calls are not filtered")
-    if level == "limits" and not state["filtered"]:
+        found.append("looking up names, sizes and owners of the files that it can see")
+    if level == "bubblewrap":
         found.append(
-            "looking up names, sizes and owners of files, and removing, renaming or linking what "
-            "its user may"
+            "no file can be opened, but these are there, read-only: " + ", ".join(python_files())
         )
+    if level == "limits" and not state["filtered"]:
+        found.append("removing, renaming or linking what its user may")
         if not state["dropped"]:
             found.append("signals to other processes of the same user, the caller among them")
     if level == "bubblewrap" and not state["filtered"] and os.geteuid() == 0:
@@ -213,7 +233,12 @@ def _run(program: Program, level: str, limits: Limits) -> tuple[Outcome, dict | 
         answers_out, answers_in = pipe(pipes)  # candidate to judge
         candidate = stack.enter_context(child_process("candidate", level, (calls_out, answers_in)))
         judge = stack.enter_context(child_process("judge", level, (answers_out, calls_in)))
-        code = {**common, "code": [program.prelude, program.code], "read": calls_out, "write": answers_in}
+        code = {
+            **common,
+            "code": [program.prelude, program.code],
+            "read": calls_out,
+            "write": answers_in,
+        }
         with suppress(BrokenPipeError):  # it did not start: the judge will hear so
             candidate.stdin.write(json.dumps(code).encode())
             candidate.stdin.close()
@@ -252,6 +277,8 @@ def imports(program: Program) -> list[str]:
     parts = (program.prelude, program.code, program.before, program.setup, *program.tests)
     text = "\n".join(parts)
     found = [] if text.isascii() and "\\N{" not in text else ["unicodedata"]
+    if re.search("encod|decod|codecs", text):
+        found += [f"encodings.{name}" for name in ENCODINGS]
     for line in text.splitlines():
         if "import" not in line:
             continue

@@ -32,6 +32,7 @@ from dllm_rl_lite.sandbox import (
 )
 from dllm_rl_lite.sandbox import runner as sandbox
 from dllm_rl_lite.sandbox.inside import walls, wire
+from dllm_rl_lite.sandbox.inside.judge import BETWEEN
 from dllm_rl_lite.sandbox.runner import imports
 
 PATIENT = Limits(seconds=20, wall=60)  # for honest programs on a busy machine
@@ -418,8 +419,7 @@ SHOWN = [
     "k, v, i = views({'a': 1}); assert k == {'a'} and list(v) == [1] and i == {('a', 1)}",
     "assert list(Down(3)) == [2, 1, 0] and next(Down(2)) == 1 and sum(n for n in Down(4)) == 6",
     "d = Down(1); next(d)\ntry: next(d)\nexcept StopIteration: pass\nelse: assert False",
-    "try: pay(5)\nexcept Mine as e: assert e.need == 5 and str(e) == 'need 5'\n"
-    "else: assert False",
+    "try: pay(5)\nexcept Mine as e: assert e.need == 5 and str(e) == 'need 5'\nelse: assert False",
     "assert issubclass(Short, ValueError) and not issubclass(Mine, Short)",
     "n = naturals(); assert next(n) == 0 and first(2, n) == [1, 2] and next(n) == 3",
     "assert total.__name__ == 'total' and callable(adder(1))",
@@ -598,6 +598,17 @@ def test_no_program_ends_the_iteration_of_a_test(level):
 
 
 @levels
+def test_operators_of_a_class_see_no_expected_value(level):
+    """Where the tests may use every operator of the program's objects, both operands are its
+    own."""
+    operators = [f"__{name}__" for name in BETWEEN]
+    code = FORGERS["object"]
+    got = run(code, *FORGED_TESTS, names=("f", "Forger"), members=tuple(operators), level=level)
+    passed = [test for test, p in zip(FORGED_TESTS, got.passed, strict=True) if p]
+    assert passed == [] and run(code, "assert f(1) == f(2)", members=("__eq__",)).correct
+
+
+@levels
 def test_no_program_silences_a_test(level):
     """A program that ends where an exception is expected, exception classes that catch the test's
     own, objects in places that are rarely looked at."""
@@ -612,9 +623,9 @@ def test_attempts_are_refused(level, tmp_path):
     """Each wall, asked for by a program that then answers whether it stands."""
     target = harmless(tmp_path)
     only_where_contained(level)
-    known = {"{home}": str(Path.home()), "{file}": str(target), "{python}": sys.base_prefix}
+    known = {"{home}": str(Path.home()), "{file}": str(target)}
     programs = {}
-    for name, (expression, where) in ATTEMPTS.items():
+    for name, expression in ATTEMPTS.items():
         for key, value in known.items():
             expression = expression.replace(key, value)
         code = (
@@ -622,15 +633,41 @@ def test_attempts_are_refused(level, tmp_path):
             f"    try: return 'done: ' + str({expression})[:99]\n"
             "    except BaseException as error: return 'refused: ' + repr(error)"
         )
-        if level in where:
-            programs[name] = Program(
-                code, ("got = f(); assert got.startswith('refused'), got",), ("f",)
-            )
+        programs[name] = Program(
+            code, ("got = f(); assert got.startswith('refused'), got",), ("f",)
+        )
     outcomes = dict(
         zip(programs, run_programs(list(programs.values()), level, PATIENT), strict=True)
     )
     assert {name: o.error for name, o in outcomes.items() if not o.correct} == {}
     assert os.listdir(tmp_path) == ["precious"] and target.read_text() == "precious"
+
+
+LATE_IMPORTS = (
+    "a = 1; import bisect\n    return bisect.bisect([1], 2)",
+    "import bisect; return bisect.bisect([1], 2)",
+    "return __import__('bisect').bisect([1], 2)",
+    "import importlib; return importlib.import_module('bisect').bisect([1], 2)",
+    "from xml.dom import minidom as m; return m.parseString('<a/>').toxml()",
+    "größe = 1; return größe",
+    "return '\\N{DEGREE SIGN}'",
+    "return 'é'.encode('cp1252'), 'é'.encode('idna')",
+    "import codecs; return codecs.encode('abc', 'rot13')",
+    "import datetime; return datetime.datetime.strptime('2020', '%Y').year",
+    "import statistics; return statistics.mode([1, 1, 2])",
+    "from collections import Counter; return Counter('aab').most_common(1)",
+    "import uuid; return len(str(uuid.uuid5(uuid.NAMESPACE_DNS, 'a')))",
+)
+
+
+@levels
+def test_what_a_program_imports_is_there_at_each_level(level):
+    """Wherever the import stands, and what the standard library imports only when it is called."""
+    code = "".join(f"def f{i}():\n    {text}\n" for i, text in enumerate(LATE_IMPORTS))
+    calls = [f"f{i}()" for i in range(len(LATE_IMPORTS))]
+    got = run(code, *calls, names=tuple(call[:-2] for call in calls), level=level)
+    missed = [text for text, p in zip(LATE_IMPORTS, got.passed, strict=True) if not p]
+    assert missed == [], got.error
 
 
 @levels

@@ -56,7 +56,9 @@ def defines(code: str, names: Sequence[str]) -> bool:
         return not set(names).isdisjoint(defined_names(tree))
     # What is broken further down still defines what it begins with.
     words = "|".join(map(re.escape, names))
-    return bool(names) and bool(re.search(rf"^(?:(?:async +)?def|class) +(?:{words})\b", code, re.M))
+    return bool(names) and bool(
+        re.search(rf"^(?:(?:async +)?def|class) +(?:{words})\b", code, re.M)
+    )
 
 
 def parse(code: str) -> ast.Module | None:

@@ -276,7 +276,9 @@ def _kodcode_example(row: Row, split: str) -> Example:
 def _parsed(code: str, row: Row) -> ast.Module:
     tree = parse(code)
     if tree is None:
-        raise ValueError(f"{row.where}: the reference code or its tests are no Python: {code!r:.80}")
+        raise ValueError(
+            f"{row.where}: the reference code or its tests are no Python: {code!r:.80}"
+        )
     return tree
 
 
