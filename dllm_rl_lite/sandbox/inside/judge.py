@@ -89,7 +89,7 @@ class Candidate:
         a RuntimeError here.
         """
         standard = None
-        if home in sys.stdlib_module_names:
+        if home.partition(".")[0] in sys.stdlib_module_names:
             standard = getattr(sys.modules.get(home), name, None)
         if not isinstance(standard, type):
             parent = wire.decode(base, self.find)
