@@ -12,9 +12,9 @@ only that is asked of the program, and an operator only if both operands are its
 that it never computes with a value that a test expects.
 
 Both processes are walled in, and no file can be opened: what a program may import is imported
-before. Level "limits": resource limits and, on Linux, a filter of system calls; root becomes nobody.
-Level "bubblewrap": the same in namespaces of their own (no network, no foreign process, a root
-folder that is read-only and holds nothing but Python and the libraries that it loads).
+before. Level "limits": resource limits and, on Linux, a filter of system calls; root becomes
+nobody. Level "bubblewrap": the same in namespaces of their own (no network, no foreign process, a
+root folder that is read-only and holds nothing but Python and the libraries that it loads).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from ..names import unknown
 from .children import SOURCE, child_process, pipe, python_files
 
 LEVELS = ("bubblewrap", "limits")
-# They do something when imported.
+# They do something when imported, as does a package's __main__.
 ASIDE = {"antigravity", "this", "idlelib", "turtle", "turtledemo", "tkinter", "test"}
 # Modules that others import only when a function of theirs is called.
 LATER = {
@@ -291,7 +291,7 @@ def imports(program: Program) -> list[str]:
     for name in found.copy():
         found += LATER.get(_root(name), ())
     wanted = sys.stdlib_module_names - ASIDE
-    return [name for name in dict.fromkeys(found) if _root(name) in wanted]
+    return [n for n in dict.fromkeys(found) if _root(n) in wanted and "__main__" not in n]
 
 
 def _root(module: str) -> str:

@@ -349,7 +349,8 @@ SUPPORTED = {
     "dataclass": (
         "from dataclasses import dataclass, field\n@dataclass(order=True)\nclass D:\n"
         "    a: int\n    b: list = field(default_factory=list)",
-        "def test_a():\n    assert D(1) == D(1, []) and D(1) < D(2) and repr(D(1)) == 'D(a=1, b=[])'\n"
+        "def test_a():\n    assert D(1) == D(1, []) and D(1) < D(2)\n"
+        "    assert repr(D(1)) == 'D(a=1, b=[])'\n"
         "    d = D(1); d.b.append(2); d.a = 7; assert d.a == 7",
     ),
     "namedtuple": (
@@ -371,14 +372,16 @@ SUPPORTED = {
     ),
     "raises with a call": (
         "def f(x, y=1):\n    if x < y: raise ValueError('small')",
-        "def test_a():\n    pytest.raises(ValueError, f, 0)\n    pytest.raises(ValueError, f, 1, y=2)",
+        "def test_a():\n    pytest.raises(ValueError, f, 0)\n"
+        "    pytest.raises(ValueError, f, 1, y=2)",
     ),
     "except its own": (
         "class E(Exception):\n    def __init__(self, need, have):\n"
         "        super().__init__(f'{need} of {have}'); self.need = need\n"
         "    def __str__(self): return 'short: ' + self.args[0]\nclass F(E): pass\n"
         "def f(): raise F(3, 2)",
-        "def test_a():\n    try: f()\n    except E as e: assert e.need == 3\n    else: assert False\n"
+        "def test_a():\n    try: f()\n    except E as e: assert e.need == 3\n"
+        "    else: assert False\n"
         "def test_b():\n    with pytest.raises(E, match='^short: 3 of 2$'): f()",
     ),
     "standard exceptions": (
@@ -441,7 +444,8 @@ SUPPORTED = {
         "class T:\n    count = 0\n    def __init__(self, c): self._c = c; T.count += 1\n"
         "    @property\n    def f(self): return self._c * 9 / 5 + 32\n    @f.setter\n"
         "    def f(self, v): self._c = (v - 32) * 5 / 9\n    @staticmethod\n"
-        "    def zero(): return T(0)\n    @classmethod\n    def of(cls, f): t = cls(0); t.f = f; return t",
+        "    def zero(): return T(0)\n    @classmethod\n"
+        "    def of(cls, f): t = cls(0); t.f = f; return t",
         "def test_a():\n    t = T(100); assert t.f == pytest.approx(212) and T.zero().f == 32\n"
         "    t.f = 32; assert t.f == 32 and T.of(212)._c == 100 and T.count >= 3\n"
         "    assert isinstance(t, T) and hasattr(t, 'f') and not hasattr(t, 'g')",
@@ -461,7 +465,8 @@ SUPPORTED = {
         "    def __setitem__(self, i, v): self.rows[i] = v\n"
         "    def __contains__(self, v): return any(v in r for r in self.rows)\n"
         "    def __iter__(self): return iter(self.rows)\n    def __str__(self): return 'M'",
-        "def test_a():\n    m = M([[1], [2]]); m[0] = [5]; assert m[0] == [5] and 2 in m and 9 not in m\n"
+        "def test_a():\n    m = M([[1], [2]]); m[0] = [5]\n"
+        "    assert m[0] == [5] and 2 in m and 9 not in m\n"
         "    assert list(m) == [[5], [2]] and str(m) == 'M' and f'{m}' == 'M'",
     ),
     "decorator and context": (
@@ -481,11 +486,13 @@ LEFT_OUT = {
         "@pytest.fixture\ndef x(): return 1\ndef test_a(x): assert f(x) == 1",
     ),
     "arithmetic with a plain number": (
-        "class V:\n    def __init__(self, x): self.x = x\n    def __sub__(self, n): return self.x - n",
+        "class V:\n    def __init__(self, x): self.x = x\n"
+        "    def __sub__(self, n): return self.x - n",
         "def test_a(): assert V(3) - 1 == 2",
     ),
     "equality with a plain number": (
-        "class V:\n    def __init__(self, x): self.x = x\n    def __eq__(self, n): return self.x == n",
+        "class V:\n    def __init__(self, x): self.x = x\n"
+        "    def __eq__(self, n): return self.x == n",
         "def test_a(): assert V(3) == 3",
     ),
     "coroutine": (

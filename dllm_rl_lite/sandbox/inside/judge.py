@@ -102,11 +102,11 @@ class Candidate:
     def ask(self, number: int, action: str, *values, **names) -> object:
         """Have the program's process do something with an object; gives data or what stands for
         an object of the program, or raises what it raised."""
-        arguments = wire.encode_call(values, names, self.keep)
         if self.broken:
             raise Broken(self.broken)
+        message = [action, number, *wire.encode_call(values, names, self.keep)]
         try:
-            wire.send(self.write, [action, number, *arguments])
+            wire.send(self.write, message)
             kind, *rest = wire.receive(self.read)
             while kind == "call":
                 wire.send(self.write, self.called(*rest))
@@ -159,39 +159,23 @@ def remote_class(candidate: Candidate, members: list[str]) -> type:
     It can be called, and named; all else that a test may do with it is listed in `members`. Two are
     equal if they are the same, unless "__eq__" is a member.
     """
+    wanted = {"__name__", *members}
+    if "__eq__" in wanted:
+        wanted.add("__hash__")
+    if "__len__" in wanted:
+        wanted.add("__bool__")  # another class of the program may have no length
 
     def ask(remote: object, action: str, *values, **names) -> object:
+        if action in ("getattr", "setattr") and values[0] not in wanted:
+            raise AttributeError(f"tests may not use {values[0]!r} of the program's objects")
         return candidate.ask(candidate.numbers[id(remote)], action, *values, **names)
 
-    def check(name: str) -> None:
-        if name not in members and name != "__name__":
-            raise AttributeError(f"the program's objects have no {name!r} that tests may use")
-
-    class Remote:
-        def __getattr__(self, name: str) -> object:
-            check(name)
-            return ask(self, "getattr", name)
-
-        def __setattr__(self, name: str, value: object) -> None:
-            check(name)
-            ask(self, "setattr", name, value)
-
-        def __delattr__(self, name: str) -> None:
-            check(name)
-            ask(self, "delattr", name)
-
-        def __call__(self, *values, **names) -> object:
-            return ask(self, "call", *values, **names)
-
-        def __instancecheck__(self, other: object) -> bool:
-            return isinstance(other, Remote) and ask(other, "isinstance", self) is True
-
     def own(action: str) -> Callable:
-        return lambda remote, *values: ask(remote, action, *values)
+        return lambda remote, *values, **names: ask(remote, action, *values, **names)
 
     def between(action: str) -> Callable:
         def operate(remote, other):
-            if not isinstance(other, Remote):
+            if not isinstance(other, kind):
                 return NotImplemented
             return ask(remote, action, other)
 
@@ -206,16 +190,17 @@ def remote_class(candidate: Candidate, members: list[str]) -> type:
     def leave(remote, *error) -> None:
         ask(remote, "__exit__", None, None, None)  # nor may it swallow what the test raised
 
+    def check_instance(remote, other) -> bool:
+        return isinstance(other, kind) and ask(other, "isinstance", remote) is True
+
     operators = {f"__{name}__": own(f"__{name}__") for name in OWN}
     operators |= {f"__{name}__": between(f"__{name}__") for name in BETWEEN}
     operators |= {"__next__": advance, "__exit__": leave}
-    for name in operators.keys() & set(members):
-        setattr(Remote, name, operators[name])
-    if "__len__" in members:
-        Remote.__bool__ = operators["__bool__"]  # another class of the program may have no length
-    if "__eq__" in members:
-        Remote.__hash__ = operators["__hash__"]
-    return Remote
+    methods = {name: operators[name] for name in operators.keys() & wanted}
+    methods |= {"__call__": own("call"), "__instancecheck__": check_instance}
+    methods |= {"__getattr__": own("getattr"), "__setattr__": own("setattr")}
+    kind = type("Remote", (), methods)
+    return kind
 
 
 def namespace(job: dict, candidate: Candidate) -> dict:
@@ -265,10 +250,10 @@ def main() -> None:
     def report(line: object) -> None:
         os.write(job["report"], json.dumps(line).encode() + b"\n")
 
+    def run(test: str) -> None:
+        exec(compile(test, "<test>", "exec"), names)
+
     report(state)
     failed = attempt(candidate, lambda: names.update(start(job, candidate)))
     for test in job["tests"]:
-        report(
-            failed
-            or attempt(candidate, lambda test=test: exec(compile(test, "<test>", "exec"), names))
-        )
+        report(failed or attempt(candidate, lambda test=test: run(test)))

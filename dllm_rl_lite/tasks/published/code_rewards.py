@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import ast
 import re
 import textwrap
-import warnings
 from collections.abc import Callable, Sequence
 
 from ... import rewards
 from ...sandbox import Limits, Outcome, Program, run_programs
+from .references import defined_names, parse
 
 LIMITS = Limits(seconds=10, wall=30.0)  # the slowest reference, MBPP 123, takes 3 s of a processor
 COLUMNS = ("tests", "names", "setup", "stub", "before", "members")  # of an Example of programs.py
@@ -52,37 +51,7 @@ def extract_code(completion: str, names: Sequence[str] = ()) -> str:
 def defines(code: str, names: Sequence[str]) -> bool:
     """True if a program gives one of the names a value at its top level."""
     tree = parse(code)
-    if tree is not None:
-        return not set(names).isdisjoint(defined_names(tree))
-    # What is broken further down still defines what it begins with.
-    words = "|".join(map(re.escape, names))
-    return bool(names) and bool(
-        re.search(rf"^(?:(?:async +)?def|class) +(?:{words})\b", code, re.M)
-    )
-
-
-def parse(code: str) -> ast.Module | None:
-    """The syntax tree, or None of what is no Python."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # escapes such as "\\w" in plain strings
-            return ast.parse(code)
-    except (SyntaxError, ValueError, MemoryError, RecursionError):
-        return None
-
-
-def defined_names(block: ast.Module | ast.ClassDef) -> list[str]:
-    """Names that a module or a class defines in its own body, in order."""
-    names = []
-    for node in block.body:
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-            names.append(node.name)
-        elif isinstance(node, (ast.Assign, ast.AnnAssign)):
-            targets = getattr(node, "targets", None) or [node.target]
-            for part in [part for target in targets for part in ast.walk(target)]:
-                if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store):
-                    names.append(part.id)
-    return list(dict.fromkeys(names))
+    return tree is not None and not set(names).isdisjoint(defined_names(tree))
 
 
 def published_code(completion: str, names: Sequence[str] = ()) -> str:

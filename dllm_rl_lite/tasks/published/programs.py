@@ -8,9 +8,6 @@ solved if all of its tests pass.
 
 from __future__ import annotations
 
-import ast
-import builtins
-import collections
 import random
 import warnings
 from collections.abc import Callable
@@ -23,12 +20,11 @@ from .code_rewards import (
     LIMITS,
     ag_grpo_code_reward,
     code_correct,
-    defined_names,
-    parse,
     program,
     published_ag_grpo_code_reward,
     published_correct,
 )
+from .references import class_members, defined_names, import_lines, list_tests, parsed
 from .rows import Row, column, optional_column
 from .splits import held_back, split_reader
 
@@ -59,15 +55,6 @@ IN_WORDS = (
 )
 # The task_ids of MBPP's splits (Austin et al., 2021).
 MBPP_IDS = {"test": range(11, 511), "validation": range(511, 601), "train": range(601, 975)}
-# What tests may do with objects of such classes, beside what their bodies name.
-COMPARED = ("__eq__", "__lt__", "__le__", "__gt__", "__ge__")
-GIVEN = {
-    "dataclass": (*COMPARED, "__repr__"),
-    "total_ordering": COMPARED,
-    "Enum": ("name", "value", "__iter__", "__getitem__"),
-}
-# Functions of a test class that run before each of its tests.
-PREPARING = ("setup_class", "setUpClass", "setup_method", "setUp")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,7 +203,7 @@ def _humaneval_example(row: Row, split: str) -> Example:
     stub = column(row, "prompt", str)
     solution = column(row, "canonical_solution", str)
     name = column(row, "entry_point", str)
-    if name not in defined_names(_parsed(stub + solution, row)):
+    if name not in defined_names(parsed(stub + solution, row)):
         raise ValueError(f"{row.where}: the solution does not define the entry point {name!r}")
     columns = {
         "tests": [f"check({name})"],
@@ -239,15 +226,15 @@ def _mbpp_example(row: Row, split: str) -> Example | None:
     setup = optional_column(row, "test_setup_code", str)
     imports = optional_column(row, "test_imports", list)
     text = column(row, "text" if "text" in row.values else "prompt", str)
-    reference = _parsed(code, row)
+    reference = parsed(code, row)
     declaration = next((line for line in code.splitlines() if line.startswith("def ")), "")
     columns = {
         "tests": tests,
         "names": defined_names(reference),
         "setup": "\n".join([setup, *imports]),
         "stub": "",
-        "before": _imported(reference),
-        "members": _members(reference),
+        "before": import_lines(reference),
+        "members": class_members(reference),
     }
     return Example(MBPP.format(question=text, declaration=declaration), code, columns)
 
@@ -261,87 +248,13 @@ def _kodcode_example(row: Row, split: str) -> Example:
         declaration = str(info[0].get("function_declaration") or "").strip()
         if declaration:
             prompt += DECLARED.format(declaration=declaration)
-    reference = _parsed(solution, row)
+    reference = parsed(solution, row)
     columns = {
-        "tests": _test_calls(test, row),
+        "tests": list_tests(test, row),
         "names": defined_names(reference),
         "setup": test,
         "stub": "",
-        "before": _imported(reference),
-        "members": _members(reference),
+        "before": import_lines(reference),
+        "members": class_members(reference),
     }
     return Example(prompt, solution, columns)
-
-
-def _parsed(code: str, row: Row) -> ast.Module:
-    tree = parse(code)
-    if tree is None:
-        raise ValueError(
-            f"{row.where}: the reference code or its tests are no Python: {code!r:.80}"
-        )
-    return tree
-
-
-def _imported(reference: ast.Module) -> str:
-    """The import statements at the top level of a reference: its tests may use the modules, and
-    import them anew, for what a generated program calls `math` may be anything."""
-    lines = []
-    for node in reference.body:
-        if isinstance(node, (ast.Import, ast.ImportFrom)):
-            lines.append(ast.unparse(node))
-    return "\n".join(lines)
-
-
-def _members(reference: ast.Module) -> list[str]:
-    """What tests may do with objects of a reference's classes: the attributes, methods and
-    operators that their bodies, bases and decorators name. A reference without classes has none."""
-    found: list[str] = []
-    for node in ast.walk(reference):
-        if isinstance(node, ast.ClassDef):
-            found += defined_names(node)
-            for part in [*node.bases, *node.decorator_list]:
-                found += _given(ast.unparse(part))
-        elif isinstance(node, ast.Attribute) and ast.unparse(node.value) in ("self", "cls"):
-            found.append(node.attr)
-    return list(dict.fromkeys(found))
-
-
-def _given(text: str) -> list[str]:
-    """What a base class or a decorator adds to a class."""
-    found = [member for word, members in GIVEN.items() if word in text for member in members]
-    name = text.rpartition(".")[2]
-    base = getattr(builtins, name, None) or getattr(collections, name, None)
-    if isinstance(base, type) and not issubclass(base, BaseException):
-        for kind in base.__mro__[:-1]:
-            found += vars(kind)
-    return found
-
-
-def _test_calls(test: str, row: Row) -> list[str]:
-    """One call for each test function of a pytest file, and for each test method of a class."""
-    calls = []
-    for node in _parsed(test, row).body:
-        if _is_test(node):
-            calls.append(f"{node.name}()")
-        elif isinstance(node, ast.ClassDef) and _is_test_class(node):
-            methods = {item.name: item for item in node.body if isinstance(item, ast.FunctionDef)}
-            before = [f"case = {node.name}()"]
-            for name in PREPARING:
-                if name in methods:
-                    # pytest hands the test to a setup_method that asks for it
-                    more = "None" if len(methods[name].args.args) > 1 else ""
-                    before.append(f"case.{name}({more})")
-            for item in node.body:
-                if _is_test(item):
-                    calls.append("\n".join([*before, f"case.{item.name}()"]))
-    if not calls:
-        raise ValueError(f"{row.where}: the test file has no test function")
-    return calls
-
-
-def _is_test(node: ast.stmt) -> bool:
-    return isinstance(node, ast.FunctionDef) and node.name.startswith("test")
-
-
-def _is_test_class(node: ast.ClassDef) -> bool:
-    return node.name.startswith("Test") or "TestCase" in "".join(map(ast.unparse, node.bases))
