@@ -194,8 +194,8 @@ def gaps(level: str) -> tuple[str, ...]:
         "answer, and which of its objects are equal, is its word"
     )
     found.append(
-        "weak tests: one that compares no item if the program gives none, or calls next() on what "
-        "it gives within a map"
+        "weak tests: one that compares no item if the program gives none, or that takes an error "
+        "of the program for the end (next() within a map, a __getitem__ that it iterates over)"
     )
     if level == "limits":
         also = " and the filter of system calls" if state["filtered"] else ""

@@ -36,7 +36,7 @@ class Candidate:
         self.write = job["write"]
         self.remote = remote_class(self, job["members"])
         # What stands here for an object over there, one per number, so that identity means
-        # identity; and the number of each.
+        # identity over there; and the number of each by its id.
         self.stand_ins: dict[int, object] = {}
         self.numbers: dict[int, int] = {}
         self.passed_on: list[Callable] = []  # functions of the tests that the program may call
@@ -116,7 +116,7 @@ class Candidate:
             else:
                 answer = self.answer(values, *rest)
         except Exception as error:
-            self.broken = str(error)
+            self.broken = str(error) or type(error).__name__
             raise Broken(self.broken) from None
         if kind == "error":
             raise answer

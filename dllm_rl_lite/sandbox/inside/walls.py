@@ -106,15 +106,13 @@ def receive() -> dict:
 
 
 def import_modules(names: list[str]) -> None:
-    """Import the standard library's modules of these names while files can still be read; others
-    are left out."""
+    """Import modules while files can still be read."""
     for name in names:
-        if name.partition(".")[0] in sys.stdlib_module_names:
-            try:
-                __import__(name)
-            # no such submodule, or one that this build of Python lacks: the program will hear of it
-            except Exception:
-                continue
+        try:
+            __import__(name)
+        # no such submodule, or one that this build of Python lacks: the program will hear of it
+        except Exception:
+            continue
 
 
 def lock(limits: dict, namespaces: bool) -> dict[str, bool]:

@@ -15,10 +15,9 @@ COLUMNS = ("tests", "names", "setup", "stub", "before", "members")  # of an Exam
 
 # ---------------------------------------------------------------- from a completion to a program
 
-
-# A fenced block: indentation, fence, what the fence names, text. One that is never closed counts,
-# for a canvas may be too short for it.
-FENCE = re.compile(r"([ \t]*)(```+|~~~+)([^\n`]*)\n(.*?)(?:\2|\Z)", re.S)
+# A fenced block: its indentation, the fence, what the fence names, the text. One that is never
+# closed counts, for a canvas may be too short for it.
+FENCE = re.compile(r"(?:^([ \t]*))?(```+|~~~+)([^\n`]*)\n(.*?)(?:\2|\Z)", re.S | re.M)
 PYTHON = re.compile(r"\W*(?:(?:python|py)3?\b.*)?$", re.I)
 
 

@@ -68,7 +68,8 @@ class CodeBenchmark(Benchmark):
         """`Benchmark.sample`; in the split "train" others take the place of problems whose
         references fail, and a warning says how many failed.
 
-        A reference is run when its problem is first drawn, once.
+        A reference is run when its problem is first drawn, once. What it takes is a program more
+        per problem; the draw is the same wherever the same references pass.
         """
         drawn = super().sample(n, split, seed)
         if split != "train":
