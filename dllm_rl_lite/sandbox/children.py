@@ -93,13 +93,12 @@ def python_files() -> tuple[str, ...]:
     under bubblewrap. No /proc, no /dev, no home."""
     base = {"base": sys.base_prefix, "platbase": sys.base_exec_prefix}
     machine = sysconfig.get_config_var("MULTIARCH") or ""
-    found = [os.path.realpath(sys.executable)]
-    found += [sysconfig.get_path(name, vars=base) for name in ("stdlib", "platstdlib")]
-    # Shared libraries: Python's own and the system's.
+    found = ["/etc/ld.so.cache", "/lib64", "/usr/lib64", f"/lib/{machine}", f"/usr/lib/{machine}"]
     libraries = sysconfig.get_config_var("LIBDIR") or ""
-    found += [str(path) for path in Path(libraries).glob("lib*.so*")]
-    found += ["/etc/ld.so.cache", "/lib64", "/usr/lib64"]
-    found += [f"/lib/{machine}", f"/usr/lib/{machine}"]
+    if libraries not in found:  # Python's own, which may lie beside much else
+        found += [str(path) for path in Path(libraries).glob("lib*.so*")]
+    found.append(os.path.realpath(sys.executable))
+    found += [sysconfig.get_path(name, vars=base) for name in ("stdlib", "platstdlib")]
     return tuple(dict.fromkeys(found))
 
 

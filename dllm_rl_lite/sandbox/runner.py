@@ -224,7 +224,6 @@ def _run(program: Program, level: str, limits: Limits) -> tuple[Outcome, dict | 
     start = time.monotonic()
     common = {
         "limits": asdict(limits),
-        "namespaces": level == "bubblewrap",
         "imports": imports(program),
     }
     with ExitStack() as stack:

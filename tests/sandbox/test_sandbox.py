@@ -741,12 +741,22 @@ def test_levels_that_do_not_work_are_named(monkeypatch):
             cached.cache_clear()
 
 
+def test_bubblewrap_shows_python_and_its_libraries_only():
+    """Not all of /usr, not the environment that the caller runs in, no home."""
+    seen = children.python_files()
+    assert not {"/", "/usr", "/usr/bin", "/etc", "/home", sys.prefix, str(Path.home())} & {*seen}
+    for path in seen:
+        assert ".so" in path or "lib" in path or path == os.path.realpath(sys.executable), path
+
+
 @levels
 def test_gaps_say_what_stands(level):
     """The level's own words follow what the children found."""
     state = sandbox.walls(level)
     text = " ".join(gaps(level))
     assert "kernel" in text and ("not filtered" in text) == (not state["filtered"])
+    assert "Program.members" in text and "weak tests" in text
+    assert ("are there, read-only" in text) == (level == "bubblewrap")
     if sys.platform == "linux" and os.uname().machine in walls.AUDIT_ARCH:
         assert state["filtered"]
     assert state["dropped"] == (os.geteuid() == 0 and level == "limits")

@@ -85,7 +85,7 @@ def enter() -> tuple[dict, dict[str, bool]]:
     """Receive the job, import what it needs, and lock this process in: (job, what `lock` says)."""
     job = receive()
     import_modules(job["imports"])
-    state = lock(job["limits"], job["namespaces"])
+    state = lock(job["limits"])
     if "random" in sys.modules:
         sys.modules["random"].seed(0)  # the same verdict every time
     return job, state
@@ -115,17 +115,16 @@ def import_modules(names: list[str]) -> None:
             continue
 
 
-def lock(limits: dict, namespaces: bool) -> dict[str, bool]:
+def lock(limits: dict) -> dict[str, bool]:
     """Build the walls.
 
     Args:
         limits: "seconds" of processor time, bytes of "memory".
-        namespaces: True if the process has namespaces of its own, in which it is nobody already.
     Returns:
         {"filtered": system calls are filtered, "dropped": root became nobody}.
     """
     libc = _libc()
-    dropped = os.geteuid() == 0 and not namespaces
+    dropped = os.geteuid() == 0  # under bubblewrap it is nobody already
     if dropped:
         os.setgroups([])
         os.setgid(NOBODY)
