@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ..names import lookup
-from ..rewards.published import TIMED
+from ..rewards import published
 from .benchmark import Benchmark
 from .published.programs import humaneval_task, kodcode_task, mbpp_task
 from .published.puzzles import countdown_benchmark, sudoku_benchmark
@@ -58,9 +58,10 @@ def load_task(
             task has no use for.
     """
     lookup("task", name, TASKS | BENCHMARKS)
-    if published_quirks not in (False, True, TIMED):
+    if published_quirks not in (False, True, published.TIMED):
         raise ValueError(
-            f"published_quirks must be false, true or {TIMED!r}, got {published_quirks!r}"
+            f"published_quirks must be false, true or {published.TIMED!r}, "
+            f"got {published_quirks!r}"
         )
     if name not in TASKS or (name in BENCHMARKS and data is not None):
         return BENCHMARKS[name](data, shots, published_quirks)

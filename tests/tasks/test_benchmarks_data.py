@@ -21,6 +21,7 @@ from dllm_rl_lite.tasks.published import puzzles
 from dllm_rl_lite.tasks.published import word_problems as mathematics
 from dllm_rl_lite.tasks.published.puzzles import solve
 from dllm_rl_lite.tasks.published.splits import leave_out
+from dllm_rl_lite.training import TrainConfig
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
 real = pytest.mark.skipif(not DATA.is_dir(), reason="the public benchmark files are not here")
@@ -160,6 +161,17 @@ def test_the_quirks_of_ta_grpo_d_have_its_name(small):
         ValueError, match="published_quirks must be false, true or 'ta-grpo-d', got 'wd1'"
     ):
         load_task("gsm8k", str(small / "gsm8k"), 0, "wd1")
+
+
+def test_a_run_of_ta_grpo_d_with_quirks_scores_as_its_release(small):
+    for method, quirks in (("ta-grpo-d", "ta-grpo-d"), ("diffu-grpo", True)):
+        config = TrainConfig(
+            method=method,
+            task="math500",
+            data=str(small / "math500"),
+            numbers={"published_quirks": True},
+        )
+        assert config.load_task().published_quirks == quirks
 
 
 def test_nested_tags_in_sudokus_training_reward(small):
