@@ -100,12 +100,13 @@ def rational(text: str) -> Fraction | None:
     2\\frac{1}{2}, 0.\\overline{3}; else None."""
     if len(text) > LONGEST:
         return None
-    signed = re.match(r"\s*([+-]?)\s*", plain := _plain(text))
-    found = NUMBER.fullmatch(plain.rstrip(), signed.end())
-    value = found and _value(found)
-    if value is None:
-        return None
-    return -value if signed[1] == "-" else value
+    text = _plain(text).strip()
+    bare = re.sub(r"^[+-]\s*", "", text)
+    found = NUMBER.fullmatch(bare)
+    value = _value(found) if found else None
+    if value is not None and text.startswith("-"):
+        return -value
+    return value
 
 
 # ---------------------------------------------------------------- a number among words
@@ -157,21 +158,26 @@ def number(text: str) -> Fraction | None:
     text = _plain(text)
     for pattern, replacement in SURROUNDINGS:
         text = re.sub(pattern, replacement, text)
-    *sides, stated = text.split("=")
-    if any(re.search(r"[0-9][A-Za-z](?![A-Za-z])|[<>!≠]$", side) for side in sides):
-        return None  # 2x = 10 states no x, and x != 5 no 5
-    if any(re.search(r"[,;]\s|\b(?:or|and)\b", side) for side in sides[1:]):
-        return None  # x = 5 or x = 6
-    found = list(NUMBER.finditer(stated.rstrip("\\ \n")))
-    if len(found) != 1:
+    *sides, stated = text.rstrip("\\ \n").split("=")
+    found = list(NUMBER.finditer(stated))
+    if len(found) != 1 or not _leads_to_a_value(sides):
         return None
     sign, before = _signed(stated[: found[0].start()])
+    after = stated[found[0].end() :]
     value = _value(found[0])
-    after = stated[found[0].end() :].rstrip("\\ \n")
-    open_ended = found[0][6] and "." in found[0][6].rstrip(".") and after.startswith("..")
+    open_ended = re.search(r"\.[0-9]+$", found[0][0]) and after.startswith("..")  # 0.33...
     if value is None or sign == 0 or open_ended or not _only_words(before, after):
         return None
     return sign * value
+
+
+def _leads_to_a_value(sides: list[str]) -> bool:
+    """Does what stands before the last "=" of a text leave one value to state? Not so 2x = 10,
+    x != 5, and x = 5 or x = 6."""
+    if any(re.search(r"[0-9][A-Za-z](?![A-Za-z0-9])|[<>!]$", side) for side in sides):
+        return False
+    several = r"[,;]\s+\S|\n\s*\S|\b(?:or|and)\b|\s[A-Za-z]\s*$"
+    return not any(re.search(several, side) for side in sides[1:])
 
 
 def _signed(before: str) -> tuple[int, str]:
