@@ -204,4 +204,8 @@ def special_id(values: dict, family: Family, role: str) -> int:
     stated = values.get(f"{role}_token_id")
     if isinstance(stated, list):
         stated = next(iter(stated), None)
-    return family.ids[role] if stated is None else stated
+    if stated is None:
+        return family.ids[role]
+    if not isinstance(stated, int):
+        raise ValueError(f"{role}_token_id must be the number of a token, got {stated!r}")
+    return stated

@@ -20,14 +20,12 @@ from transformers import AutoModelForCausalLM
 
 from ..models import MaskedDiffusionLM, build_tokenizer
 from ..models.adapters import count_parameters, lora_targets
-from ..models.checkpoints import read_config, resolve_model
+from ..models.checkpoints import lacks_memory, read_config, resolve_model
 from ..models.families import stock_config
 from ..training import TrainConfig
 
 # Bytes per weight in 4 bits: the weight, an 8-bit scale per 64, a 32-bit scale per 256 scales.
 NF4 = 0.5 + 1 / 64 + 4 / (64 * 256)
-# What errors for lack of memory say, on GPUs and CPUs.
-LACK = ("out of memory", "allocate memory", "not enough memory")
 
 
 @dataclass(frozen=True)
@@ -177,8 +175,7 @@ def memory_advice(config: TrainConfig, phase: str, processes: int = 1) -> Iterat
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        said = str(error).lower()
-        if not isinstance(error, MemoryError) and not any(words in said for words in LACK):
+        if not lacks_memory(error):
             raise
         advice = what_to_lower(config, phase, processes)
         raise RuntimeError(f"out of memory in the {phase}: {advice}") from error

@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from ..models import encode_prompts
+from ..models import prompt_lengths
 from ..models.checkpoints import load_tokenizer, read_config, resolve_model
 from ..tasks import Benchmark, Example, Task
 from ..training import TrainConfig
@@ -33,12 +33,7 @@ def check_prompts(config: TrainConfig) -> Prompts:
     """
     folder = resolve_model(config.model)
     kind, values = read_config(folder)
-    try:
-        tokenizer = load_tokenizer(folder, kind, values)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"the tokenizer in {folder} cannot be read ({error}): restore the folder or delete it"
-        ) from error
+    tokenizer = load_tokenizer(folder, kind, values)
     task = config.load_task()
     room = empty_model(config.model).max_length - task.length
     prompts = measure_prompts(task, tokenizer, room, config.max_prompt)
@@ -99,15 +94,6 @@ def measure_prompts(
         task = keep_only(task, split, kept)
         note = f"{counted} (longest {longest}) and are left out; {note}"
     return Prompts(task, note)
-
-
-def prompt_lengths(tokenizer, prompts: list[str], batch: int = 256) -> list[int]:
-    """Tokens of each prompt, encoded as for rollouts."""
-    lengths = []
-    for i in range(0, len(prompts), batch):
-        _, mask = encode_prompts(tokenizer, prompts[i : i + batch])
-        lengths += mask.sum(1).tolist()
-    return lengths
 
 
 def fit_answers(prompts: Prompts, tokenizer, guide: dict, split: str = "train") -> Prompts:
