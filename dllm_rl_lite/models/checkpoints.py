@@ -6,12 +6,10 @@ is read (`families.py` has the names). No code of a checkpoint is ever run.
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import importlib.util
 import os
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -21,7 +19,6 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import (
     BitsAndBytesConfig,
-    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -29,6 +26,7 @@ from transformers import (
 from ..files import read_object
 from ..names import lookup, unknown
 from .adapters import load_adapters
+from .failures import named_failures
 from .families import FAMILIES, HUB, original_name, special_id, stock_config
 from .lm import MaskedDiffusionLM, no_progress_bars
 
@@ -42,8 +40,6 @@ DTYPES = {
     "float16": torch.float16,
     "float64": torch.float64,
 }
-# What errors for lack of memory say, on GPUs and CPUs.
-LACK = ("out of memory", "allocate memory", "not enough memory")
 
 
 def load_lm(
@@ -92,16 +88,16 @@ def load_lm(
             f"{folder.name} is block-causal (bd3lm), and this package's attention sees everything: "
             "use an mdlm"
         )
-    config = stock_config(kind, values, f"{folder}/config.json")
+    expected = empty_backbone(folder, kind, values)
     tokenizer = load_tokenizer(folder, kind, values)
-    backbone = load_weights(folder, kind, config, device, dtype, quantize)
+    backbone = load_weights(folder, kind, expected, device, dtype, quantize)
     label = [str(name), revision, quantize]
     if adapters is not None:
         label.append(f"with adapters {adapters}")
     lm = MaskedDiffusionLM(
         backbone,
         tokenizer,
-        shifted=bool(getattr(config, "shifted", False)),
+        shifted=bool(getattr(expected.config, "shifted", False)),
         name=" ".join(part for part in label if part),
     ).eval()
     if adapters is not None:
@@ -119,30 +115,6 @@ def usable_device(device: str | torch.device) -> torch.device:
             f"device {str(device)!r} cannot be used here ({reason}): set 'cpu', or an accelerator "
             "of this machine such as 'cuda'"
         ) from error
-
-
-@contextlib.contextmanager
-def named_failures(what: str) -> Iterator[None]:
-    """Say of an error while `what` is read what it really is: lack of memory, or files that are
-    damaged."""
-    try:
-        yield
-    except Exception as error:  # whatever libraries raise on foreign files
-        if lacks_memory(error):
-            raise RuntimeError(
-                f"memory ran out while {what} was loaded, its files are whole: free some memory, "
-                "or load a smaller model, bfloat16 or 4 bits"
-            ) from error
-        reason = str(error).splitlines() or [""]
-        raise ValueError(
-            f"{what} cannot be read ({type(error).__name__}: {reason[0]}): copy or download it "
-            "again"
-        ) from error
-
-
-def lacks_memory(error: BaseException) -> bool:
-    """Does an error say that memory has run out, on a GPU or a CPU?"""
-    return isinstance(error, MemoryError) or any(words in str(error).lower() for words in LACK)
 
 
 def resolve_model(name: str, revision: str | None = None) -> Path:
@@ -197,6 +169,15 @@ def read_config(folder: Path) -> tuple[str, dict]:
     return kind, values
 
 
+def empty_backbone(folder: Path, kind: str, values: dict) -> PreTrainedModel:
+    """The stock module of a checkpoint, its names and shapes without memory. Raises ValueError for
+    a config.json that is not supported."""
+    where = f"{folder}/config.json"
+    config = stock_config(kind, values, where)
+    with named_failures(where), torch.device("meta"):
+        return FAMILIES[kind].module(config)
+
+
 def load_tokenizer(folder: Path, kind: str, values: dict) -> PreTrainedTokenizerBase:
     """A checkpoint's tokenizer and chat template, its mask, end and padding tokens named and
     dropped when decoding."""
@@ -222,7 +203,7 @@ def load_tokenizer(folder: Path, kind: str, values: dict) -> PreTrainedTokenizer
 def load_weights(
     folder: Path,
     kind: str,
-    config: PreTrainedConfig,
+    expected: PreTrainedModel,
     device: torch.device,
     dtype: torch.dtype,
     quantize: str | None = None,
@@ -230,14 +211,12 @@ def load_weights(
     """The stock module of a checkpoint with its weights, which transformers casts, places, ties and
     quantises.
 
-    Raises ValueError if they are not exactly those of the stock module.
+    Raises ValueError if they are not exactly those of `expected`, the empty one.
     """
-    module = FAMILIES[kind].module
-    with torch.device("meta"):  # names and shapes, without memory
-        expected = module(config)
+    config = expected.config
     weights = map_weights(folder, kind, expected)
     with named_failures(f"the model in {folder}"), no_progress_bars():
-        backbone = module.from_pretrained(
+        backbone = type(expected).from_pretrained(
             None,
             config=config,
             state_dict=weights,

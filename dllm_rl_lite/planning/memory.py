@@ -16,12 +16,11 @@ from pathlib import Path
 import psutil
 import torch
 from torch import nn
-from transformers import AutoModelForCausalLM
 
 from ..models import MaskedDiffusionLM, build_tokenizer
 from ..models.adapters import count_parameters, lora_targets
-from ..models.checkpoints import lacks_memory, read_config, resolve_model
-from ..models.families import stock_config
+from ..models.checkpoints import empty_backbone, read_config, resolve_model
+from ..models.failures import lacks_memory
 from ..training import TrainConfig
 
 # Bytes per weight in 4 bits: the weight, an 8-bit scale per 64, a 32-bit scale per 256 scales.
@@ -96,9 +95,7 @@ def empty_model(model: str) -> MaskedDiffusionLM:
     """
     folder = resolve_model(model)
     kind, values = read_config(folder)
-    stock = stock_config(kind, values, f"{folder}/config.json")
-    with torch.device("meta"):
-        backbone = AutoModelForCausalLM.from_config(stock)
+    backbone = empty_backbone(folder, kind, values)
     return MaskedDiffusionLM(backbone, build_tokenizer())  # any tokenizer: it plays no part
 
 
