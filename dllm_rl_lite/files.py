@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,22 +24,24 @@ def write_atomically(path: Path, text: str) -> None:
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Keep a file to this process for a while; a process that dies lets go of it.
+    """Keep a file or a folder to this process for a while; a process that dies lets go of it.
 
-    The lock is of the file, not of its name: whoever holds it must not replace the file. Windows
-    has no such locks; nothing is held there.
+    What is locked is a file beside it, which is there as long as the lock: `path` itself may be
+    missing, or be replaced. Windows has no such locks; nothing is held there.
 
     Args:
-        path: the file; made if it is missing, empty, and its folder too.
+        path: the file or folder; the folder that it is in is made if it is missing.
     Raises:
-        ValueError: if another process holds it, or it cannot be written.
+        ValueError: if another process holds it, or nothing can be written there.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = open(path, "a")  # noqa: SIM115
-    except OSError as error:
-        raise ValueError(f"{path} cannot be written ({error.strerror})") from error
-    with file:
+    lock = path.with_name(path.name + ".lock")
+    busy = f"{path} is in use by another process: wait until it has ended, or name another"
+    with contextlib.ExitStack() as stack:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = stack.enter_context(open(lock, "w"))
+        except OSError as error:
+            raise ValueError(f"{path} cannot be written ({error.strerror})") from error
         try:
             import fcntl
 
@@ -46,9 +49,10 @@ def locked(path: Path) -> Iterator[None]:
         except ImportError:
             pass
         except BlockingIOError as error:
-            raise ValueError(
-                f"{path} is in use by another process: wait for its end, or name another file"
-            ) from error
+            raise ValueError(busy) from error
+        if not os.fstat(file.fileno()).st_nlink:  # its holder has just removed it
+            raise ValueError(busy)
+        stack.callback(lock.unlink, missing_ok=True)
         yield
 
 
