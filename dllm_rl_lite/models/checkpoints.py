@@ -190,7 +190,7 @@ def load_tokenizer(folder: Path, kind: str, values: dict) -> PreTrainedTokenizer
     tokenizer.init_kwargs.pop("auto_map", None)
     tokens = {number: token for token, number in tokenizer.get_vocab().items()}
     for role in family.ids:
-        number = special_id(values, family, role)
+        number = special_id(values, family, role, f"{folder}/config.json")
         token = tokens.get(number)
         if token is None:
             raise ValueError(

@@ -190,8 +190,8 @@ def stock_config(kind: str, values: dict, where: str = "config.json") -> PreTrai
         )
     theta = stock.pop("rope_theta")
     stock.setdefault("tie_word_embeddings", False)
-    eos = special_id(values, family, "eos")
-    pad = special_id(values, family, "pad")
+    eos = special_id(values, family, "eos", where)
+    pad = special_id(values, family, "pad", where)
     with named_failures(where):
         return family.config(
             **stock,
@@ -205,13 +205,14 @@ def stock_config(kind: str, values: dict, where: str = "config.json") -> PreTrai
         )
 
 
-def special_id(values: dict, family: Family, role: str) -> int:
-    """The id of "mask", "eos" or "pad": the one that config.json states, or the family's."""
+def special_id(values: dict, family: Family, role: str, where: str = "config.json") -> int:
+    """The id of "mask", "eos" or "pad": the one that config.json states, or the family's. `where`
+    is what errors call that file."""
     stated = values.get(f"{role}_token_id")
     if isinstance(stated, list):
         stated = next(iter(stated), None)
     if stated is None:
         return family.ids[role]
     if not isinstance(stated, int):
-        raise ValueError(f"{role}_token_id must be the number of a token, got {stated!r}")
+        raise ValueError(f"{where}: {role}_token_id must be the number of a token, got {stated!r}")
     return stated
