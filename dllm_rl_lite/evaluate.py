@@ -165,13 +165,10 @@ def keep_fitting(
     fitting = [e for e, tokens in zip(examples, lengths, strict=True) if tokens <= room]
     if len(fitting) == len(examples) or (fitting and skip_long):
         return fitting
-    fixes = "set a shorter length"
-    if fitting:
-        fixes += ", or skip_long=true to leave them out"
     raise ValueError(
         f"{len(examples) - len(fitting)} of {len(examples)} problems do not fit: a canvas of "
         f"{length} leaves {max(room, 0)} of the model's {lm.max_length} tokens, and the longest "
-        f"prompt has {max(lengths)}; {fixes}"
+        f"prompt has {max(lengths)}; set a shorter length, or skip_long=true to leave them out"
     )
 
 
@@ -247,10 +244,7 @@ def finished_rows(path: Path, made: dict, jobs: list[tuple[int, int]], batch: in
             "choose another file, or delete it to start afresh"
         )
     rows = rows if len(rows) == len(jobs) else rows[: len(rows) // batch * batch]
-    try:
-        write_atomically(path, saved_lines(found, rows))
-    except OSError as error:
-        raise ValueError(f"{path} cannot be written ({error.strerror})") from error
+    write_atomically(path, saved_lines(found, rows))
     return rows
 
 

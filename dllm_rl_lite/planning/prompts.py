@@ -25,7 +25,8 @@ class Prompts:
 
 
 def check_prompts(config: TrainConfig) -> Prompts:
-    """Measure the prompts that a run trains on, and leave out what its configuration says.
+    """Measure the prompts that a run trains on, and leave out what its configuration says; measure
+    those of its evaluations.
 
     Raises:
         ValueError: if the model, its tokenizer or the data cannot be read, or if prompts or
@@ -37,6 +38,8 @@ def check_prompts(config: TrainConfig) -> Prompts:
     task = config.load_task()
     room = empty_model(config.model).max_length - task.length
     prompts = measure_prompts(task, tokenizer, room, config.max_prompt)
+    if isinstance(task, Benchmark) and not config.max_prompt:  # with it, evaluations skip them too
+        measure_prompts(task, tokenizer, room, split=config.eval_split)
     guide = config.resolved().guide
     if guide.get("rows") and isinstance(task, Benchmark):
         prompts = fit_answers(prompts, tokenizer, guide)
@@ -68,7 +71,8 @@ def measure_prompts(
     fixed = isinstance(task, Benchmark)
     rng = random.Random(0)
     examples = task.read(split) if fixed else [task.make(rng) for _ in range(SAMPLE)]
-    lengths = prompt_lengths(tokenizer, [e.prompt for e in examples])
+    prefill = "" if split == "train" else task.prefill  # as evaluations have it
+    lengths = prompt_lengths(tokenizer, [e.prompt for e in examples], prefill)
     limit = min(max_prompt or room, room)
     fitting = [n for n in lengths if n <= limit]
     too_long = len(lengths) - len(fitting)
