@@ -131,10 +131,9 @@ def check_numbers(**numbers: int) -> None:
 
 def check_decoding(decoding: Decoding, samples: int) -> None:
     """Raise ValueError for settings that would be without effect, or not what they say."""
-    hot = decoding.temperature
-    if not 0 <= hot <= HOTTEST:
-        raise ValueError(f"temperature must be 0 (greedy) to {HOTTEST}, got {hot}")
-    if hot == 0 and (decoding.top_p < 1 or decoding.top_k):
+    if not 0 <= decoding.temperature <= HOTTEST:
+        raise ValueError(f"temperature must be 0 (greedy) to {HOTTEST}, got {decoding.temperature}")
+    if decoding.temperature == 0 and (decoding.top_p < 1 or decoding.top_k):
         raise ValueError(
             f"top_p {decoding.top_p} and top_k {decoding.top_k} have no effect at temperature 0: "
             "raise the temperature, or set top_p=1 and top_k=0"
@@ -227,8 +226,8 @@ def solve(
 def finished_rows(path: Path, made: dict, jobs: list[tuple[int, int]], batch: int) -> list[dict]:
     """The finished rows of a locked save file, or a new file that holds the card. A last batch that
     was cut off is dropped."""
-    found, rows = made, []
-    if path.exists() and path.stat().st_size:
+    rows = []
+    if path.exists():
         found, rows = read_run(path, cut_off=True)
     if not rows:  # nothing is lost
         found = made

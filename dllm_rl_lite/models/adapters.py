@@ -9,18 +9,18 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.lora import LoraLayer
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ..files import read_object
 from ..names import lookup
+from .failures import named_failures
 from .families import original_name
 from .lm import MaskedDiffusionLM
 
@@ -90,18 +90,20 @@ def add_adapters(
     Source: r 128, alpha 64, dropout 0.05 in the releases of d1's family; r 64, alpha 64, dropout 0
     in AGRPO's.
     """
-    _inject(lm, _plain_lora(r, alpha, dropout, lora_targets(lm, targets)), seed)
+    config = _plain_lora(r, alpha, dropout)
+    config.target_modules = set(lora_targets(lm, targets))
+    _inject(lm, config, seed)
     return lm
 
 
-def _plain_lora(r: int, alpha: float, dropout: float, modules: Iterable[str]) -> LoraConfig:
+def _plain_lora(r: int, alpha: float, dropout: float) -> LoraConfig:
     if not isinstance(r, int) or r < 1:
         raise ValueError(f"r must be a whole number of at least 1, got {r!r}")
     if not isinstance(alpha, (int, float)) or not 0 < alpha < math.inf:
         raise ValueError(f"alpha must be a finite number above 0, got {alpha!r}")
     if not isinstance(dropout, (int, float)) or not 0 <= dropout < 1:
         raise ValueError(f"dropout must be a number from 0 to below 1, got {dropout!r}")
-    return LoraConfig(r=r, lora_alpha=alpha, lora_dropout=dropout, target_modules=list(modules))
+    return LoraConfig(r=r, lora_alpha=alpha, lora_dropout=dropout)
 
 
 def _inject(lm: MaskedDiffusionLM, config: LoraConfig, seed: int) -> None:
@@ -294,10 +296,10 @@ def load_adapters(lm: MaskedDiffusionLM, folder: str | os.PathLike) -> MaskedDif
     folder = Path(folder)
     settings = read_object(folder / "adapter_config.json")
     _refuse_variants(settings, folder)
-    try:
+    numbers = [settings.get(name) for name in ("r", "lora_alpha", "lora_dropout")]
+    with named_failures(f"the adapter in {folder}"):
+        config = _plain_lora(*numbers)
         tensors = load_file(folder / "adapter_model.safetensors")
-    except (OSError, SafetensorError) as error:
-        raise ValueError(f"no adapters can be read from {folder} ({error})") from error
     base = {}
     if (folder / "base.json").is_file():
         base = read_object(folder / "base.json")
@@ -309,17 +311,13 @@ def load_adapters(lm: MaskedDiffusionLM, folder: str | os.PathLike) -> MaskedDif
                 "started from"
             )
     tensors = _with_stock_names(lm, tensors)
-    modules = sorted({_module_of(key) for key in tensors})
-    strange = sorted(set(modules) - dict(lm.backbone.named_modules()).keys())
+    config.target_modules = {_module_of(key) for key in tensors}
+    strange = sorted(config.target_modules - dict(lm.backbone.named_modules()).keys())
     if strange or not tensors:
         raise ValueError(
             f"the adapters in {folder} do not fit this model: it has no linear layer {strange[:4]}"
         )
-    numbers = [settings.get(name) for name in ("r", "lora_alpha", "lora_dropout")]
-    try:
-        _inject(lm, _plain_lora(*numbers, modules), seed=0)
-    except ValueError as error:
-        raise ValueError(f"{folder}: {error}") from error
+    _inject(lm, config, seed=0)
     restore_adapters(lm, tensors)
     return lm
 

@@ -347,6 +347,16 @@ def test_numbers_of_an_adapter_that_cannot_be_are_named(fresh, tmp_path, change,
     assert not lm.has_adapters
 
 
+def test_a_truncated_adapter_is_named(fresh, tmp_path):
+    save_adapters(add_adapters(fresh(), r=4), tmp_path)
+    file = tmp_path / "adapter_model.safetensors"
+    file.write_bytes(file.read_bytes()[:100])
+    for _ in range(2):  # cut off, and missing
+        with pytest.raises(ValueError, match="the adapter in .* cannot be read"):
+            load_adapters(fresh(), tmp_path)
+        file.unlink(missing_ok=True)
+
+
 @pytest.mark.parametrize("name", ["adapter_config.json", "base.json"])
 @pytest.mark.parametrize("text", ["", "[]", "3", "{", "[" * 100_000, b"\xff\xfe"], ids=repr)
 def test_damaged_files_of_an_adapter_are_named(fresh, tmp_path, name, text):
