@@ -8,6 +8,12 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -35,25 +41,32 @@ def locked(path: Path) -> Iterator[None]:
         ValueError: if another process holds it, or nothing can be written there.
     """
     lock = path.with_name(path.name + ".lock")
-    busy = f"{path} is in use by another process: wait until it has ended, or name another"
-    with contextlib.ExitStack() as stack:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = open(lock, "w")
+    except OSError as error:
+        raise ValueError(f"{path} cannot be written ({error.strerror})") from error
+    with file:
+        if not _hold(file):
+            raise ValueError(
+                f"{path} is in use by another process: wait until it has ended, or name another"
+            )
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            file = stack.enter_context(open(lock, "w"))
-        except OSError as error:
-            raise ValueError(f"{path} cannot be written ({error.strerror})") from error
-        try:
-            import fcntl
+            yield
+        finally:
+            if fcntl:
+                lock.unlink(missing_ok=True)
 
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except ImportError:
-            pass
-        except BlockingIOError as error:
-            raise ValueError(busy) from error
-        if not os.fstat(file.fileno()).st_nlink:  # its holder has just removed it
-            raise ValueError(busy)
-        stack.callback(lock.unlink, missing_ok=True)
-        yield
+
+def _hold(file: TextIO) -> bool:
+    """Lock an open file; False if another process holds it, or has just removed it."""
+    if not fcntl:
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return os.fstat(file.fileno()).st_nlink > 0
 
 
 def read_object(path: Path) -> dict:
