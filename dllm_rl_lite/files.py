@@ -33,7 +33,7 @@ def locked(path: Path) -> Iterator[None]:
     """Keep a file or a folder to this process for a while; a process that dies lets go of it.
 
     What is locked is a file beside it, which is there as long as the lock: `path` itself may be
-    missing, or be replaced. Windows has no such locks; nothing is held there.
+    missing, or be replaced. Windows and some file systems have no such locks: nothing is held there.
 
     Args:
         path: the file or folder; the folder that it is in is made if it is missing.
@@ -66,6 +66,8 @@ def _hold(file: TextIO) -> bool:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    except OSError:  # a file system without locks
+        return True
     return os.fstat(file.fileno()).st_nlink > 0
 
 

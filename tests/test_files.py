@@ -1,11 +1,13 @@
 """A file is replaced whole, or stays what it was; one process holds it; what is read is checked."""
 
+import errno
 import fcntl
 import subprocess
 import sys
 
 import pytest
 
+from dllm_rl_lite import files
 from dllm_rl_lite.files import locked, read_object, write_atomically
 
 
@@ -27,6 +29,7 @@ def test_a_text_that_cannot_be_written_leaves_the_old_one(tmp_path):
 
 HOLD = """
 import sys, time, pathlib
+from dllm_rl_lite import files
 from dllm_rl_lite.files import locked
 with locked(pathlib.Path(sys.argv[1])):
     print("held", flush=True)
@@ -69,6 +72,20 @@ def test_a_lock_that_its_holder_has_just_removed_is_none(tmp_path, monkeypatch):
 
     monkeypatch.setattr(fcntl, "flock", after_removal)
     with pytest.raises(ValueError, match="in use"), locked(path):
+        pass
+
+
+def test_without_locks_work_goes_on(tmp_path, monkeypatch):
+    """On a file system, or a system, that has none."""
+
+    def fail(*_):
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", fail)
+    with locked(tmp_path / "texts.jsonl"):
+        pass
+    monkeypatch.setattr(files, "fcntl", None)
+    with locked(tmp_path / "texts.jsonl"):
         pass
 
 
