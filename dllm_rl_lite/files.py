@@ -33,7 +33,8 @@ def locked(path: Path) -> Iterator[None]:
     """Keep a file or a folder to this process for a while; a process that dies lets go of it.
 
     What is locked is a file beside it, which is there as long as the lock: `path` itself may be
-    missing, or be replaced. Windows and some file systems have no such locks: nothing is held there.
+    missing, or be replaced. Windows and some file systems have no such locks: nothing is held
+    there.
 
     Args:
         path: the file or folder; the folder that it is in is made if it is missing.
