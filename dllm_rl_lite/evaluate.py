@@ -103,7 +103,7 @@ def evaluate(
     with contextlib.ExitStack() as stack:
         rows = []
         if save is not None:
-            stack.enter_context(locked(Path(save)))
+            stack.enter_context(locked(Path(f"{save}.lock"), str(save)))
             rows = finished_rows(Path(save), made, jobs, batch)
         for start in own_part(range(len(rows), len(jobs), batch)):
             picked = jobs[start : start + batch]

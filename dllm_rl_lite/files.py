@@ -29,34 +29,33 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 @contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Keep a file or a folder to this process for a while; a process that dies lets go of it.
+def locked(path: Path, what: str) -> Iterator[None]:
+    """Hold a lock file until the block ends or the process dies, however it dies.
 
-    What is locked is a file beside it, which is there as long as the lock: `path` itself may be
-    missing, or be replaced. Windows and some file systems have no such locks: nothing is held
-    there.
+    Windows and some file systems have no such locks: nothing is held there.
 
     Args:
-        path: the file or folder; the folder that it is in is made if it is missing.
+        path: the lock file; it is made, its folder too, and removed at the end.
+        what: is locked, in words.
     Raises:
-        ValueError: if another process holds it, or nothing can be written there.
+        ValueError: if another process holds it, or another block of this one, or it cannot be made.
     """
-    lock = path.with_name(path.name + ".lock")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = open(lock, "w")
+        file = open(path, "w")
     except OSError as error:
-        raise ValueError(f"{path} cannot be written ({error.strerror})") from error
+        raise ValueError(f"{what} cannot be written ({error.strerror})") from error
     with file:
         if not _hold(file):
             raise ValueError(
-                f"{path} is in use by another process: wait until it has ended, or name another"
+                f"{what} is in use: another process works on it; wait until that has ended, or "
+                "choose another"
             )
         try:
             yield
         finally:
             if fcntl:
-                lock.unlink(missing_ok=True)
+                path.unlink(missing_ok=True)
 
 
 def _hold(file: TextIO) -> bool:

@@ -29,49 +29,47 @@ def test_a_text_that_cannot_be_written_leaves_the_old_one(tmp_path):
 
 HOLD = """
 import sys, time, pathlib
-from dllm_rl_lite import files
 from dllm_rl_lite.files import locked
-with locked(pathlib.Path(sys.argv[1])):
+with locked(pathlib.Path(sys.argv[1]), "it"):
     print("held", flush=True)
     time.sleep(60)
 """
 
 
 def test_a_lock_is_held_until_the_end_or_the_death_of_its_holder(tmp_path):
-    """Between processes and within one; whatever is locked may be missing, replaced or a folder."""
-    path = tmp_path / "runs" / "texts.jsonl"
+    """Between processes and within one."""
+    path = tmp_path / "runs" / "lock"
     holder = subprocess.Popen([sys.executable, "-c", HOLD, path], stdout=subprocess.PIPE, text=True)
     try:
         assert holder.stdout.readline() == "held\n"
-        with pytest.raises(ValueError, match="texts.jsonl is in use by another process"):
-            locked(path).__enter__()
+        with pytest.raises(ValueError, match="the run is in use: another process works on it"):
+            locked(path, "the run").__enter__()
     finally:
         holder.kill()
         holder.communicate()
-    with locked(path):
-        write_atomically(path, "new")
-        with pytest.raises(ValueError, match="in use"), locked(path):
+    with locked(path, "it"):
+        with pytest.raises(ValueError, match="it is in use"), locked(path, "it"):
             pass
-        with locked(path.parent):
+        with locked(path.with_name("other"), "another"):
             pass
-    with pytest.raises(KeyError), locked(path):
+    with pytest.raises(KeyError), locked(path, "it"):
         raise KeyError
-    with locked(path):
+    with locked(path, "it"):
         pass
-    assert list(path.parent.iterdir()) == [path]
+    assert not list(path.parent.iterdir())
 
 
 def test_a_lock_that_its_holder_has_just_removed_is_none(tmp_path, monkeypatch):
     """Opened before, locked after: whoever came later holds a new file of that name."""
-    path = tmp_path / "texts.jsonl"
+    path = tmp_path / "lock"
     real = fcntl.flock
 
     def after_removal(*arguments):
-        path.with_name("texts.jsonl.lock").unlink()
+        path.unlink()
         real(*arguments)
 
     monkeypatch.setattr(fcntl, "flock", after_removal)
-    with pytest.raises(ValueError, match="in use"), locked(path):
+    with pytest.raises(ValueError, match="in use"), locked(path, "it"):
         pass
 
 
@@ -82,17 +80,17 @@ def test_without_locks_work_goes_on(tmp_path, monkeypatch):
         raise OSError(errno.ENOSYS, "Function not implemented")
 
     monkeypatch.setattr(fcntl, "flock", fail)
-    with locked(tmp_path / "texts.jsonl"):
+    with locked(tmp_path / "lock", "it"):
         pass
     monkeypatch.setattr(files, "fcntl", None)
-    with locked(tmp_path / "texts.jsonl"):
+    with locked(tmp_path / "lock", "it"):
         pass
 
 
 def test_what_cannot_be_locked_is_named(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(ValueError, match="texts cannot be written .Not a directory|exists"):
-        locked(tmp_path / "file" / "texts").__enter__()
+    with pytest.raises(ValueError, match="it cannot be written .*(Not a directory|exists)"):
+        locked(tmp_path / "file" / "lock", "it").__enter__()
 
 
 @pytest.mark.parametrize("text", ["", "[1]", "null", "{", "[" * 100_000, "\udcff"])

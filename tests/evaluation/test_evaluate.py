@@ -302,7 +302,7 @@ def test_two_evaluations_cannot_share_a_save_file(lm, tmp_path):
     refused = []
 
     def start_another(line):
-        with pytest.raises(ValueError, match="texts.jsonl is in use by another process"):
+        with pytest.raises(ValueError, match="texts.jsonl is in use: another process works on it"):
             evaluate(lm, "chain2", n=8, batch=4, save=path)
         refused.append(line)
 
