@@ -22,9 +22,9 @@ def call_reward(reward: Reward | Sequence[Reward], arguments: dict[str, list]) -
     Returns:
         N finite numbers.
     Raises:
-        TypeError: for what is no function, or takes a column that is not there.
         RuntimeError: if the function raises; the cause is chained.
-        ValueError: if it returns the wrong number of values, or one that is not a finite number.
+        ValueError: for what is no function, or takes a column that is not there, and if it returns
+            the wrong number of values, or one that is not a finite number.
     """
     if isinstance(reward, Sequence) and reward and not isinstance(reward, str):
         each = [call_reward(function, arguments) for function in reward]
@@ -50,7 +50,7 @@ def call_reward(reward: Reward | Sequence[Reward], arguments: dict[str, list]) -
 def _taken(reward: Reward, label: str, arguments: dict[str, list]) -> dict[str, list]:
     """The arguments that a reward function takes, all of them or those that it names."""
     if not callable(reward):
-        raise TypeError(
+        raise ValueError(
             f"the reward {reward!r} is no function: pass reward(prompts, completions, **columns), "
             "or a list of such functions, which are added up (write weights into a function)"
         )
@@ -65,7 +65,7 @@ def _taken(reward: Reward, label: str, arguments: dict[str, list]) -> dict[str, 
     try:
         signature.bind(**taken)
     except TypeError as error:
-        raise TypeError(
+        raise ValueError(
             f"the reward function {label} cannot be called: {error}; it is given, by keyword, "
             f"what it takes of {', '.join(arguments)}"
         ) from error
