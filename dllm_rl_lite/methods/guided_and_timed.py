@@ -92,7 +92,16 @@ TA_AGRPO = replace(
     source="our combination: the gate and its credit, visited steps",
     token_credit=advantages.timed_credit,
     rewarded="partial",
-    paper=replace(AGRPO.paper, gate=GATE, tokens=TIMED, verify={"fill": False}),
+    # The gate opens by plain confidence, and partial texts of a row are compared with those of its
+    # siblings at every step.
+    paper=replace(
+        AGRPO.paper,
+        confidence="plain",
+        eos="free",
+        gate=GATE,
+        tokens=TIMED,
+        verify={"fill": False},
+    ),
     tiny=replace(AGRPO.tiny, gate=GATE, tokens=TIMED, verify={"fill": False}),
 )
 
