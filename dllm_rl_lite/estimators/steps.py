@@ -50,8 +50,8 @@ def visited_steps(
     Raises:
         ValueError: if k < 1 or the law is unknown.
     Source: AGRPO (arXiv 2510.04019); its objective averages over steps, here the sum over steps is
-    the estimate and the objective divides by T_i. Entropies here are those of the model at
-    temperature 1, without filters.
+    the estimate and the objective divides by T_i. Entropies are the rollout's: of the plain
+    distribution, or of the sampled one, as in the release, if its `Decoding.confidence` says so.
     Error: unbiased for the log-probability of the visited path given its order under both
     distributions (and noise-free under the uniform one for a single row if k is a multiple of T).
     The path's log-probability given its order exceeds log p(text) on average; its gradient, if the

@@ -92,16 +92,8 @@ TA_AGRPO = replace(
     source="our combination: the gate and its credit, visited steps",
     token_credit=advantages.timed_credit,
     rewarded="partial",
-    # The gate opens by plain confidence, and partial texts of a row are compared with those of its
-    # siblings at every step.
-    paper=replace(
-        AGRPO.paper,
-        confidence="plain",
-        eos="free",
-        gate=GATE,
-        tokens=TIMED,
-        verify={"fill": False},
-    ),
+    # The gate's confidence is the plain one, as in TA-GRPO-d.
+    paper=replace(AGRPO.paper, confidence="plain", gate=GATE, tokens=TIMED, verify={"fill": False}),
     tiny=replace(AGRPO.tiny, gate=GATE, tokens=TIMED, verify={"fill": False}),
 )
 

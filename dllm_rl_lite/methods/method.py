@@ -68,7 +68,8 @@ class Method:
                     )
             overrides = {**overrides, part: {**own, **changed}}
         numbers = replace(base, **overrides)
-        lookup("counted", numbers.counted, dict.fromkeys(COUNTED))
+        if numbers.counted not in COUNTED:
+            raise ValueError(unknown("counted", numbers.counted, COUNTED))
         if numbers.counted == "text" and self.objective.level != "text":
             raise ValueError(
                 f"counted 'text' is for losses of whole texts, and {self.name}'s is one of tokens: "

@@ -50,8 +50,8 @@ class Numbers:
     # Which tokens a loss of whole texts counts, and divides by: those that a view "scored", or all
     # of the "text" up to end-of-sequence.
     counted: str = "scored"
-    # Do as the release did where that changed published results: `training.mask_seeds`, and
-    # `training.batch_divisors` for the average.
+    # Do as the release did where that changed published results: `mask_seeds` and `batch_divisors`
+    # of training/update.py.
     published_quirks: bool = False
 
     def __post_init__(self):

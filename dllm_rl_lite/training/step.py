@@ -85,7 +85,7 @@ def prepare(
             "set processes, or shard to false"
         )
     check_canvas(numbers, task.length)
-    numbers.decoding(task.length, config.cache)
+    numbers.decoding(task.length, config.cache)  # what cannot be decoded is named here
     numbers.test_decoding(task.length)
     lm = load_policy(config, device)
     check_agreement("model", fingerprint(lm))
