@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..models import MaskedDiffusionLM, encode_prompts
 from ..models.cache import BlockCache
+from .candidates import Candidates, candidates_of
 from .decoding import Decoding
 from .ranges import check_whole
 from .rollout import Rollout
@@ -273,33 +274,6 @@ def _advance(state: _State, mask_id: int) -> _State:
     return state
 
 
-@dataclass
-class _Candidates:
-    """What one pass says of the positions it looked at: (K,) each, or (n, L) once spread out."""
-
-    token: Tensor  # drawn, or the likeliest at temperature 0
-    # Of the distribution that `Decoding.confidence` names:
-    logprob: Tensor  # nats, of the candidate
-    entropy: Tensor  # nats
-    margin: Tensor  # probability of the likeliest token minus that of the second
-    likeliest: Tensor  # the likeliest token
-    highest: Tensor  # nats, its log-probability
-
-    def spread(self, active: Tensor) -> _Candidates:
-        """The (K,) values at the K active positions of (n, L), zeros elsewhere."""
-        spread = {}
-        for name, value in vars(self).items():
-            zeros = torch.zeros(active.shape, dtype=value.dtype, device=value.device)
-            spread[name] = zeros.masked_scatter(active, value)
-        return _Candidates(**spread)
-
-    def at_record(self, record: bool | str) -> tuple[Tensor, Tensor]:
-        """The tokens that a recorded prediction is filled in with, and their log-probabilities."""
-        if record == "likeliest":
-            return self.likeliest, self.highest
-        return self.token, self.logprob
-
-
 def _step(
     lm: MaskedDiffusionLM,
     state: _State,
@@ -308,7 +282,7 @@ def _step(
     generator: torch.Generator | None,
     cache: BlockCache | None,
     everywhere: bool,
-) -> tuple[Tensor, _Candidates]:
+) -> tuple[Tensor, Candidates]:
     """One forward pass of the rows in `state`, written back into `state` and `out`.
 
     Args: of `fill_canvas`; everywhere: ask also beyond the row's block.
@@ -323,7 +297,7 @@ def _step(
     logits = _ask(lm, state, asked, cache)
     if decoding.eos == "forbid":
         logits[:, lm.eos_id] = float("-inf")
-    found = _candidates(logits, decoding, generator).spread(asked)
+    found = candidates_of(logits, decoding, generator).spread(asked)
     seen = RuleInput(
         active=active,
         logprob=found.logprob,
@@ -403,64 +377,3 @@ def _after_the_end(state: _State, lm: MaskedDiffusionLM, eos: str) -> Tensor:
     else:
         over = torch.where(ends.any(1), ends.long().argmax(1), length) < first_masked
     return masked & over[:, None]
-
-
-def _candidates(
-    logits: Tensor, decoding: Decoding, generator: torch.Generator | None
-) -> _Candidates:
-    """The candidates at K positions, from their (K, V) logits."""
-    best = logits.max(-1).indices
-    token = best
-    if decoding.temperature > 0:
-        sampled = filtered(logits / decoding.temperature, decoding)
-        token = draw(sampled, generator)
-        if decoding.confidence == "sampled":
-            logits = sampled
-        del sampled
-    logp = logits.log_softmax(-1)
-    logprob = logp.gather(-1, token[:, None])[:, 0]
-    highest = logp.gather(-1, best[:, None])[:, 0]
-    p = logp.exp()
-    # If V is large, every pass over (K, V) counts, so the rest is in place. 0 * -inf is no number,
-    # 0 * the least number is 0.
-    entropy = -logp.clamp_(min=torch.finfo(logp.dtype).min).mul_(p).sum(-1)
-    first = p.gather(-1, best[:, None])
-    margin = first[:, 0] - p.scatter_(-1, best[:, None], 0.0).amax(-1)
-    return _Candidates(token, logprob, entropy, margin, best, highest)
-
-
-def filtered(logits: Tensor, decoding: Decoding) -> Tensor:
-    """(K, V) logits with -inf where the decoding's `top_k`, and then its `top_p`, leave a token
-    out."""
-    if decoding.top_k > 0:
-        least = logits.topk(min(decoding.top_k, logits.shape[-1]), -1).values[:, -1:]
-        logits = logits.masked_fill(logits < least, float("-inf"))
-    if decoding.top_p < 1:
-        ordered, index = logits.sort(-1, descending=True)
-        p = ordered.softmax(-1)
-        share = p.cumsum(-1)
-        if decoding.top_p_crossing == "kept":
-            left_out = share - p >= decoding.top_p
-        else:
-            left_out = share > decoding.top_p
-            left_out[:, 0] = False
-        ordered = ordered.masked_fill(left_out, float("-inf"))
-        logits = torch.empty_like(logits).scatter(-1, index, ordered)
-    return logits
-
-
-def draw(logits: Tensor, generator: torch.Generator) -> Tensor:
-    """One token per row, exactly from the softmax of its logits: Gumbel-max.
-
-    The noise is -log E with E exponential, float32, drawn on the generator's own device.
-
-    Args:
-        logits: (K, V) float32.
-        generator: draws the noise.
-    Returns:
-        (K,) int64.
-    """
-    noise = torch.empty(logits.shape, dtype=torch.float32, device=generator.device)
-    noise = noise.exponential_(generator=generator)
-    noise = noise.clamp_(min=torch.finfo(torch.float32).tiny).log_().to(logits.device)
-    return torch.sub(logits, noise).max(-1).indices

@@ -24,7 +24,7 @@ from dllm_rl_lite.sampler import (
     guided_denoise,
     top,
 )
-from dllm_rl_lite.sampler.denoiser import draw, filtered
+from dllm_rl_lite.sampler.candidates import draw, filtered
 
 PROMPTS = ["6-4+7-1", "1+2", "f(1)=3 f(2)=5", "9"]
 GREEDY_RULES = [
