@@ -92,7 +92,8 @@ TA_AGRPO = replace(
     source="our combination: the gate and its credit, visited steps",
     token_credit=advantages.timed_credit,
     rewarded="partial",
-    paper=replace(AGRPO.paper, gate=GATE, tokens=TIMED, verify={"fill": False}),
+    # The gate's confidence is the plain one, as in TA-GRPO-d.
+    paper=replace(AGRPO.paper, confidence="plain", gate=GATE, tokens=TIMED, verify={"fill": False}),
     tiny=replace(AGRPO.tiny, gate=GATE, tokens=TIMED, verify={"fill": False}),
 )
 

@@ -13,6 +13,7 @@ from ..objectives import Objective
 from .numbers import Numbers
 
 REWARDED = ("final", "every step", "partial")
+COUNTED = ("scored", "text")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +37,9 @@ class Method:
     tempered: bool  # score under the rollouts' temperature (True) or at temperature 1 (False)
     # What the verifier sees: one of `REWARDED`; credit by step goes to the views too.
     rewarded: str = "final"
+    # Micro-batches that the release cuts a group into; with `published_quirks` a token mean is
+    # taken over each of them.
+    pieces_of_a_group: int = 1
     paper: Numbers  # what the paper's main experiment ran
     # What the tiny world runs. Each learning rate is the best of 1e-4, 2e-4, 4e-4 by greedy
     # validation accuracy on chain2 at equal forward passes, one seed: `python
@@ -63,4 +67,18 @@ class Method:
                         unknown(f"{part.replace('views', 'view')} number of {self.name}", name, own)
                     )
             overrides = {**overrides, part: {**own, **changed}}
-        return replace(base, **overrides)
+        numbers = replace(base, **overrides)
+        if numbers.counted not in COUNTED:
+            raise ValueError(unknown("counted", numbers.counted, COUNTED))
+        if numbers.counted == "text" and self.objective.level != "text":
+            raise ValueError(
+                f"counted 'text' is for losses of whole texts, and {self.name}'s is one of tokens: "
+                "leave it at 'scored'"
+            )
+        if numbers.published_quirks and numbers.group % self.pieces_of_a_group:
+            raise ValueError(
+                f"group must be a multiple of {self.pieces_of_a_group} with published_quirks, as "
+                f"{self.name}'s release cuts a group into so many micro-batches, "
+                f"got {numbers.group}"
+            )
+        return numbers

@@ -20,11 +20,15 @@ class Numbers:
     kl: float  # beta, weight of the KL penalty towards the starting model
     lr: float  # AdamW learning rate
     weight_decay: float = 0.0
+    adam_beta1: float = 0.9  # memory of AdamW's mean of gradients, in [0, 1)
+    adam_beta2: float = 0.99  # memory of its mean of squares, in [0, 1)
     grad_clip: float = 1.0  # largest gradient norm
     warmup: int = 0  # optimiser steps of linear warm-up
     temperature: float = 1.0  # of the rollouts, as all up to eos: see `Decoding`
     top_k: int = 0
     top_p: float = 1.0
+    top_p_crossing: str = "kept"
+    confidence: str = "plain"
     tokens_per_step: int = 2  # tokens revealed in one forward pass
     block_length: int = 0
     # Unmasking order of the fixed schedule, or "rcr", "rcr-max": running-confidence remasking.
@@ -43,7 +47,11 @@ class Numbers:
     # stage; repredict; importance, cap of the weights of guided texts (0: none).
     guide: dict = field(default_factory=dict)
     loss: dict = field(default_factory=dict)  # keyword arguments of the loss
-    # Do as the release did if a bug of it changed published results: `mask_seeds`.
+    # Which tokens a loss of whole texts counts, and divides by: those that a view "scored", or all
+    # of the "text" up to end-of-sequence.
+    counted: str = "scored"
+    # Do as the release did where that changed published results: `mask_seeds` and `batch_divisors`
+    # of training/update.py.
     published_quirks: bool = False
 
     def __post_init__(self):
@@ -120,6 +128,8 @@ class Numbers:
             temperature=self.temperature,
             top_k=self.top_k,
             top_p=self.top_p,
+            top_p_crossing=self.top_p_crossing,
+            confidence=self.confidence,
             eos=self.eos,
             cache=cache,
         )
