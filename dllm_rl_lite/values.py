@@ -14,6 +14,7 @@ import reprlib
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, field, fields
+from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, get_args, get_type_hints
@@ -32,6 +33,7 @@ PLAIN = {
 }
 
 NO_LIMIT: Mapping = MappingProxyType({})
+types_of = cache(get_type_hints)  # what a dataclass or a signature states, by name
 
 
 def option(
@@ -76,7 +78,7 @@ def check_values(schema: type, given: Mapping, prefix: str = "", kind: str = "pa
         ValueError: in one line, for an unknown name (with the nearest match) or a value that cannot
             be; it says what can.
     """
-    wanted = get_type_hints(schema)
+    wanted = types_of(schema)
     limits = {f.name: f.metadata for f in fields(schema)}
     for name, value in given.items():
         if name not in limits:
@@ -259,7 +261,7 @@ def read_values(schema: type, *sources: Mapping, kind: str = "parameter") -> dic
     given: dict = {}
     for source in sources:
         given = merged(given, source)
-    wanted = get_type_hints(schema)
+    wanted = types_of(schema)
     for name, value in given.items():
         if wanted.get(name) is int and isinstance(value, float) and value.is_integer():
             given[name] = int(value)

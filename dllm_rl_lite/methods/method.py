@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import get_type_hints
 
 from torch import Tensor
 
 from ..estimators import View
 from ..names import lookup, unknown
 from ..objectives import Objective
-from ..values import check_value, check_values
+from ..values import check_value, check_values, types_of
 from .numbers import GateNumbers, Guide, Numbers, Verify
 
 REWARDED = ("final", "every step", "partial")
@@ -62,7 +61,7 @@ class Method:
                         unknown(f"{part.replace('views', 'view')} number of {self.name}", name, own)
                     )
                 # A recipe that hands its numbers on does not say what they may be.
-                wanted = get_type_hints(taker).get(name, type(own[name]))
+                wanted = types_of(taker).get(name, type(own[name]))
                 check_value(f"{part}.{name}", value, wanted)
             overrides = {**overrides, part: {**own, **changed}}
         return replace(base, **overrides)
