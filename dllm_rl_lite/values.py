@@ -149,11 +149,13 @@ def shown(value: Any) -> str:
 
 
 def describe_options(schema: type) -> str:
-    """One line per field of a dataclass: name=default, type, help."""
+    """One line per field of a dataclass: name=default, help, what it may be."""
     lines = []
+    wanted = types_of(schema)
     for f in fields(schema):
         default = {} if f.default is MISSING else f.default
-        lines.append(f"  {f'{f.name}={default}':<30} {f.type:<6} {f.metadata['help']}")
+        allowed = describe(wanted[f.name], f.metadata)
+        lines.append(f"  {f'{f.name}={default}':<30} {f.metadata['help']} ({allowed})")
     return "\n".join(lines)
 
 
