@@ -46,11 +46,12 @@ def parameters_cell(notebook: Path) -> str:
 def declared(notebook: Path) -> dict:
     """The parameters of a notebook: name -> default."""
     found = {}
+    text = parameters_cell(notebook)
     try:
-        for line in ast.parse(parameters_cell(notebook)).body:
+        for line in ast.parse(text).body:
             target = line.target if isinstance(line, ast.AnnAssign) else line.targets[0]
             found[target.id] = ast.literal_eval(line.value)
-    except (SyntaxError, AttributeError) as error:
+    except (SyntaxError, AttributeError, ValueError) as error:
         raise ValueError(f"the parameters of {notebook} must be lines `name = value`") from error
     return found
 
