@@ -15,7 +15,8 @@ import numpy
 import pytest
 import yaml
 
-from dllm_rl_lite.methods import Numbers
+from dllm_rl_lite.evaluate import RunOptions, ScoringOptions
+from dllm_rl_lite.methods import METHODS, Numbers
 from dllm_rl_lite.run import parameters
 from dllm_rl_lite.training import TrainConfig, read_config
 from dllm_rl_lite.training.config import Parameters
@@ -297,3 +298,59 @@ def test_a_run_starts_with_the_value_or_an_error_names_the_field(tmp_path, book,
         value = text if is_text else value_of(text)
         check(partial(from_words, schema, word), name, value, f"word: {where}")
         check(partial(from_notebook, schema, book, word), name, value, f"notebook: {where}")
+
+
+@pytest.mark.parametrize("schema", [RunOptions, ScoringOptions])
+def test_the_command_line_of_evaluate_takes_the_value_or_names_the_field(schema):
+    for name, kind in get_type_hints(schema).items():
+        for value in ODD:
+            if not isinstance(value, (bool, int, float, str, list, dict)):
+                continue
+            text = value if isinstance(value, str) else json.dumps(value)
+            wanted = text if kind is str else value_of(text)
+            words = [f"{name}={text}"]
+            build = partial(lambda words: read_values(schema, read_words(schema, words)), words)
+            check(build, name, wanted, f"{schema.__name__}: {words}")
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_takes_the_value_of_a_nested_number_or_names_it(name):
+    """By the signature of the function that gets it: a text is no flag, 2.5 is no count."""
+    method = METHODS[name]
+    for part in ("views", "credit", "tokens", "loss", "gate", "guide", "verify"):
+        own = getattr(method.tiny, part)
+        assert getattr(method.numbers("tiny", **{part: own}), part) == own
+        for key, kept in own.items():
+            for value in ODD:
+                where = f"{name} {part}.{key} = {value!r:.40}"
+                try:
+                    found = getattr(method.numbers("tiny", **{part: {key: value}}), part)[key]
+                except ValueError as error:
+                    assert key in str(error) and "\n" not in str(error), where
+                    continue
+                assert is_same(found, value), where
+                assert isinstance(value, bool) == isinstance(kept, bool), where
+                assert not isinstance(value, float) or math.isfinite(value), where
+
+
+@pytest.mark.parametrize(
+    "method, numbers, said",
+    [
+        ("agrpo", {"views": {"k": 2.5}}, "views.k must be a whole number, got 2.5"),
+        ("gdpo", {"views": {"nodes": 2.5}}, "views.nodes must be a whole number or a text"),
+        ("ta-grpo-d", {"gate": {"test_tau": 7}}, "gate.test_tau must be a finite number of at"),
+        ("ta-grpo-d", {"gate": {"test_tau": -1}}, "gate.test_tau must be a finite number of at"),
+        ("ta-grpo-d", {"gate": {"n_min": 1.5}}, "gate.n_min must be a whole number, got 1.5"),
+        ("ta-grpo-d", {"tokens": {"clamp": "no"}}, "tokens.clamp must be true or false, got 'no'"),
+        ("ta-grpo-d", {"verify": {"fill": "no"}}, "verify.fill must be true or false, got 'no'"),
+        ("ag-grpo", {"guide": {"repredict": "no"}}, "guide.repredict must be true or false"),
+        ("ag-grpo", {"guide": {"rows": "1"}}, "guide.rows must be a whole number"),
+        ("ag-grpo", {"guide": {"rows": 9}}, "guide.rows must be at most 8 (group), got 9"),
+        ("ag-grpo", {"guide": {"margin": "wide"}}, "guide.margin must be a whole number of at"),
+        ("agrpo", {"views": 3}, "views must be name: value pairs, got 3"),
+        ("agrpo", {1: 2}, "unknown number 1 (known: "),
+    ],
+)
+def test_a_nested_number_is_checked_before_the_run_starts(method, numbers, said):
+    with pytest.raises(ValueError, match=re.escape(said)):
+        TrainConfig(method=method, numbers=numbers)
