@@ -8,6 +8,7 @@ as in a YAML file.
 
 from __future__ import annotations
 
+import operator
 import os
 import re
 import reprlib
@@ -16,7 +17,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, field, fields
 from functools import cache
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, get_args, get_type_hints
 
 import yaml
@@ -32,7 +32,11 @@ PLAIN = {
     "float": r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[-+]?[0-9]+)?|[-+]?\.inf|\.nan",
 }
 
-NO_LIMIT: Mapping = MappingProxyType({})
+BOUNDS = {
+    "least": ("of at least", operator.ge),
+    "above": ("above", operator.gt),
+    "most": ("of at most", operator.le),
+}
 types_of = cache(get_type_hints)  # what a dataclass or a signature states, by name
 
 
@@ -61,6 +65,9 @@ def option(
     return field(default=default, metadata=metadata)
 
 
+NO_LIMIT = option().metadata
+
+
 def check_options(settings: Any) -> None:
     """Raises ValueError for a field of a record that is not what its `option` says."""
     check_values(type(settings), {f.name: getattr(settings, f.name) for f in fields(settings)})
@@ -79,7 +86,7 @@ def check_values(schema: type, given: Mapping, prefix: str = "", kind: str = "pa
             be; it says what can.
     """
     wanted = types_of(schema)
-    limits = {f.name: f.metadata for f in fields(schema)}
+    limits = {f.name: f.metadata or NO_LIMIT for f in fields(schema)}
     for name, value in given.items():
         if name not in limits:
             raise ValueError(unknown(kind, name, limits))
@@ -92,7 +99,7 @@ def check_value(name: str, value: Any, wanted: type, limit: Mapping = NO_LIMIT) 
     kinds = get_args(wanted) or (wanted,)
     if not fits(value, kinds, limit):
         allowed = " or ".join(describe(kind, limit) for kind in kinds)
-        near = hint(value, limit.get("choices", ()))
+        near = hint(value, limit["choices"])
         raise ValueError(f"{name} must be {allowed}, got {shown(value)}{near}")
 
 
@@ -105,22 +112,16 @@ def fits(value: Any, kinds: Sequence[type], limit: Mapping) -> bool:
     if isinstance(value, float) and float in kinds:
         return abs(value) <= sys.float_info.max and in_range(value, limit)  # not nan, not inf
     if isinstance(value, str) and str in kinds:
-        if limit.get("choices"):
+        if limit["choices"]:
             return value in limit["choices"]
-        return value.isprintable() and (value != "" or not limit.get("needed"))
+        return value.isprintable() and (value != "" or not limit["needed"])
     return isinstance(value, (dict, list)) and type(value) in kinds
 
 
 def in_range(value: float, limit: Mapping) -> bool:
     """Is a number within the limits of its `option`?"""
-    least = limit.get("least")
-    above = limit.get("above")
-    most = limit.get("most")
-    if least is not None and value < least:
-        return False
-    if above is not None and value <= above:
-        return False
-    return most is None or value <= most
+    bounds = [(holds, limit[name]) for name, (_, holds) in BOUNDS.items()]
+    return all(bound is None or holds(value, bound) for holds, bound in bounds)
 
 
 def describe(kind: type, limit: Mapping) -> str:
@@ -128,15 +129,15 @@ def describe(kind: type, limit: Mapping) -> str:
     if kind is bool:
         return "true or false"
     if kind is str:
-        if limit.get("choices"):
+        if limit["choices"]:
             *others, last = map(repr, limit["choices"])
             return f"{', '.join(others)} or {last}" if others else last
-        return "a text of one line" + (", not empty" if limit.get("needed") else "")
+        return "a text of one line" + (", not empty" if limit["needed"] else "")
     if kind in (dict, list):
         return "name: value pairs" if kind is dict else "a list"
     words = ["a whole number" if kind is int else "a finite number"]
-    for name, phrase in (("least", "of at least"), ("above", "above"), ("most", "of at most")):
-        if limit.get(name) is not None:
+    for name, (phrase, _) in BOUNDS.items():
+        if limit[name] is not None:
             words.append(f"{phrase} {limit[name]}")
     return " ".join(words[:2]) + "".join(f" and {more}" for more in words[2:])
 
@@ -212,7 +213,9 @@ def read_file(path: str | Path | None) -> dict:
         text = Path(path).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} cannot be read as a UTF-8 text: {error}") from error
-    found = read_yaml(text, str(path)) or {}
+    found = read_yaml(text, str(path))
+    if found is None:
+        return {}
     if not isinstance(found, dict):
         raise ValueError(f"{path} must hold `name: value` lines, got {shown(found)}")
     return found

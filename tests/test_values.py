@@ -97,6 +97,7 @@ def test_a_number_in_yaml_is_what_it_looks_like(tmp_path, text, wanted):
     "content, said",
     [
         (b"- 1\n", "must hold `name: value` lines, got [1]"),
+        (b"0\n", "must hold `name: value` lines, got 0"),
         (b"steps\n", "must hold `name: value` lines, got 'steps'"),
         (b"steps: 1\nsteps: 2\n", "'steps' is given twice"),
         (b"numbers: {lr: 1, lr: 2}\n", "'lr' is given twice"),
