@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
 from ..estimators import View
 from ..names import lookup, unknown
 from ..objectives import Objective
-from .numbers import Numbers
+from ..values import check_value, check_values, types_of
+from .numbers import GateNumbers, Guide, Numbers, Verify
 
 REWARDED = ("final", "every step", "partial")
-COUNTED = ("scored", "text")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,25 +51,23 @@ class Method:
             raise ValueError(f"{self.name}: {unknown('rewarded', self.rewarded, REWARDED)}")
 
     def numbers(self, preset: str, **overrides) -> Numbers:
-        """The "tiny" or the "paper" numbers, some of them overridden; unknown names are errors with
-        the nearest match."""
+        """The "tiny" or the "paper" numbers, some of them overridden; unknown names
+        (with the nearest match) and values of another type are errors."""
         base = lookup("preset", preset, {"tiny": self.tiny, "paper": self.paper})
-        known = [f.name for f in fields(Numbers)]
-        for name in overrides:
-            if name not in known:
-                raise ValueError(unknown("number", name, known))
-        for part in ("views", "credit", "loss", "tokens", "verify", "gate", "guide"):
+        check_values(Numbers, overrides, kind="number")
+        for part, taker in self.takers().items():
             own = getattr(base, part)
             changed = overrides.get(part, {})
-            for name in changed:
+            for name, value in changed.items():
                 if name not in own:
                     raise ValueError(
                         unknown(f"{part.replace('views', 'view')} number of {self.name}", name, own)
                     )
+                # A recipe that hands its numbers on does not say what they may be.
+                wanted = types_of(taker).get(name, type(own[name]))
+                check_value(f"{part}.{name}", value, wanted)
             overrides = {**overrides, part: {**own, **changed}}
         numbers = replace(base, **overrides)
-        if numbers.counted not in COUNTED:
-            raise ValueError(unknown("counted", numbers.counted, COUNTED))
         if numbers.counted == "text" and self.objective.level != "text":
             raise ValueError(
                 f"counted 'text' is for losses of whole texts, and {self.name}'s is one of tokens: "
@@ -82,3 +80,15 @@ class Method:
                 f"got {numbers.group}"
             )
         return numbers
+
+    def takers(self) -> dict[str, Callable | None]:
+        """Who takes which dictionary of the numbers, and so says what its values may be."""
+        return {
+            "views": self.views,
+            "credit": self.advantage,
+            "tokens": self.token_credit,
+            "loss": self.objective.surrogate,
+            "gate": GateNumbers,
+            "guide": Guide,
+            "verify": Verify,
+        }

@@ -60,8 +60,7 @@ def load_task(
     lookup("task", name, TASKS | BENCHMARKS)
     if published_quirks not in (False, True, published.TIMED):
         raise ValueError(
-            f"published_quirks must be false, true or {published.TIMED!r}, "
-            f"got {published_quirks!r}"
+            f"published_quirks must be false, true or {published.TIMED!r}, got {published_quirks!r}"
         )
     if name not in TASKS or (name in BENCHMARKS and data is not None):
         return BENCHMARKS[name](data, shots, published_quirks)

@@ -588,11 +588,11 @@ def test_records_are_complete_and_consistent():
         ValueError, match="unknown loss number of gdpo 'per_tokn'; did you mean 'per_token'"
     ):
         METHODS["gdpo"].numbers("tiny", loss={"per_tokn": "inside"})
-    with pytest.raises(ValueError, match="unknown order 'rcrr'"):
+    with pytest.raises(ValueError, match="got 'rcrr'; did you mean 'rcr'"):
         Numbers(prompts=1, group=2, inner_updates=1, clip=0.2, kl=0.0, lr=1.0, order="rcrr")
     assert METHODS["mdpo"].numbers("tiny", order="rcr-max").rule(8) == RunningConfidence(4, "max")
     for name, overrides, message in (
-        ("gdpo", {"counted": "all"}, "unknown counted 'all'"),
+        ("gdpo", {"counted": "all"}, "counted must be 'scored' or 'text', got 'all'"),
         ("agrpo", {"counted": "text"}, "counted 'text' is for losses of whole texts"),
         (
             "coupled-grpo",
