@@ -15,13 +15,13 @@ import ast
 import json
 import logging
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import make_dataclass
 from pathlib import Path
 
 from yaml import YAMLError
 
+from .files import locked, new_folder
 from .values import option, read_file, read_values, read_words, split_arguments
 
 
@@ -70,19 +70,27 @@ def run(notebook: str | Path, config: str | Path | None = None, words: Sequence[
     Returns:
         its results.json, plus "notebook", the path of the executed copy.
     Raises:
-        ValueError: for bad parameters.
+        ValueError: for bad parameters, or a `run_dir` that another process works in.
         RuntimeError: if the run did not finish.
     """
+    notebook = Path(notebook)
+    values = parameters(notebook, config, words)
+    if values.get("run_dir"):
+        folder = Path(values["run_dir"])
+        folder.mkdir(parents=True, exist_ok=True)
+    else:
+        folder = new_folder(Path("runs") / notebook.stem)
+    if "run_dir" in declared(notebook):
+        values["run_dir"] = str(folder.resolve())
+    with locked(folder / "notebook.lock", f"run_dir {str(folder)!r}"):
+        return execute(notebook, folder, values)
+
+
+def execute(notebook: Path, folder: Path, values: dict) -> dict:
+    """Execute a notebook in a folder that is this process's own; see `run`."""
     import papermill
     from papermill.exceptions import PapermillExecutionError
 
-    notebook = Path(notebook)
-    values = parameters(notebook, config, words)
-    folder = Path("runs") / notebook.stem / time.strftime("%Y%m%d-%H%M%S")
-    if "run_dir" in declared(notebook):
-        folder = Path(values.get("run_dir") or folder)
-        values["run_dir"] = str(folder.resolve())
-    folder.mkdir(parents=True, exist_ok=True)
     results = folder / "results.json"
     copy = folder / notebook.name
     results.unlink(missing_ok=True)

@@ -259,7 +259,9 @@ def save_adapters(lm: MaskedDiffusionLM, folder: str | os.PathLike) -> None:
         raise ValueError("the model has no adapters to save: add_adapters(lm) first")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    lm.backbone.peft_config["default"].save_pretrained(folder)
+    config = copy.copy(lm.backbone.peft_config["default"])
+    config.target_modules = sorted(config.target_modules)  # a set has another order in each process
+    config.save_pretrained(folder)
     tensors = {key: p.detach().cpu().contiguous() for key, p in adapter_parameters(lm).items()}
     save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
     (folder / "base.json").write_text(json.dumps(base_fingerprint(lm), indent=1) + "\n")
