@@ -8,6 +8,7 @@ resumed, scored again. From a shell:
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
@@ -15,7 +16,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import torch
@@ -24,8 +25,8 @@ from yaml import YAMLError
 from .evaluation import Report, differences, paired_comparison, read_run, rescored
 from .evaluation.cards import format_card, make_card
 from .evaluation.report import make_report, saved_lines
-from .files import write_atomically
-from .models import MaskedDiffusionLM, decode, encode_prompts, load_lm
+from .files import locked, write_atomically
+from .models import MaskedDiffusionLM, decode, encode_prompts, load_lm, prompt_lengths
 from .names import lookup
 from .processes import gather, own_part, process_count
 from .sampler import ORDERS, Decoding, Rule, Schedule, Threshold, fill_canvas
@@ -46,6 +47,7 @@ def evaluate(
     batch: int = 128,
     save: str | os.PathLike | None = None,
     checkpoint_rule: str = "",
+    skip_long: bool = False,
     say: Callable[[str], None] | None = None,
 ) -> Report:
     """Solve n problems of a split and report. Processes that share a run share the batches; all of
@@ -58,60 +60,102 @@ def evaluate(
             the task's own length, two tokens per forward pass, the surest first.
         n: problems (the same for equal n, seed and split; a benchmark takes 0 for all of them, in
             file order).
-        seed: chooses the problems, and all noise.
+        seed: chooses the problems, and all noise; 0 or more.
         split: "train", "validation" or "test".
         samples: texts per problem.
         batch: texts at a time; results do not depend on it if decoding is greedy. Otherwise each
             batch has its own generator, derived from `seed` and its first item, so a resumed
             evaluation gives the same texts.
         save: a json-lines file that grows batch by batch; called again with the same arguments, the
-            evaluation goes on where it stopped. One process only.
+            evaluation goes on where it stopped. One process only, which locks it. A file without a
+            finished text is begun anew, whatever was asked before.
         checkpoint_rule: for the card: how this checkpoint was chosen.
+        skip_long: leave out the problems whose prompts do not fit the model beside the canvas, and
+            count them in the report; otherwise they are an error. All are measured before the first
+            forward pass.
         say: gets a line per batch.
     Raises:
-        ValueError: for arguments that cannot be, or a `save` file that holds another evaluation
-            (naming what differs).
+        ValueError: for arguments that cannot be, prompts that do not fit, or a `save` file that is
+            in use or holds another evaluation (naming what differs).
+        RuntimeError: if a text cannot be saved.
     """
     if isinstance(task, str):
         task = load_task(task)
     if isinstance(decoding, Rule):
         decoding = Decoding(rule=decoding)
     decoding = (decoding or Decoding()).for_canvas(task.length)
-    check_samples(samples, decoding)
-    if save and process_count() > 1:
+    check_numbers(n=n, seed=seed, samples=samples, batch=batch)
+    check_decoding(decoding, samples)
+    if save is not None and (not str(save) or Path(save).is_dir()):
+        raise ValueError(f"save must name a file, or be None, got {str(save)!r}")
+    if save is not None and process_count() > 1:
         raise ValueError(
             "several processes cannot save one evaluation: evaluate the checkpoint with one"
         )
-    examples = task.sample(n, split, seed)
+    prefill = "" if split == "train" else task.prefill  # d1 trains without
+    asked = task.sample(n, split, seed)
+    examples = keep_fitting(lm, asked, prefill, decoding.length, skip_long)
     settings = card_settings(decoding, samples, batch, checkpoint_rule)
+    if len(examples) < len(asked):
+        settings["left_out"] = len(asked) - len(examples)
     made = make_card(lm, task, examples, split, seed, settings)
     jobs = list(itertools.product(range(len(examples)), range(samples)))
-    rows = _claim(Path(save), made, batch, len(jobs)) if save else []
-    for start in own_part(range(len(rows), len(jobs), batch)):
-        picked = jobs[start : start + batch]
-        noise = generator(seed, start, "evaluate", lm.device)
-        prefill = "" if split == "train" else task.prefill  # d1 trains without
-        new = solve(lm, task, [examples[i] for i, _ in picked], decoding, noise, prefill)
-        for row, (item, sample) in zip(new, picked, strict=True):
-            rows.append({"task": task.name, "item": item, "sample": sample, **row})
-        if save:
-            with open(save, "a") as file:
-                file.writelines(json.dumps(row) + "\n" for row in rows[start:])
-        if say:
-            right = 100 * statistics.fmean(row["reward"] == 1 for row in rows)
-            say(f"{len(rows)} of {len(jobs)} texts, {right:.1f} % right so far")
+    with contextlib.ExitStack() as stack:
+        rows = []
+        if save is not None:
+            stack.enter_context(locked(Path(f"{save}.lock"), str(save)))
+            rows = finished_rows(Path(save), made, jobs, batch)
+        for start in own_part(range(len(rows), len(jobs), batch)):
+            picked = jobs[start : start + batch]
+            noise = generator(seed, start, "evaluate", lm.device)
+            new = solve(lm, task, [examples[i] for i, _ in picked], decoding, noise, prefill)
+            for row, (item, sample) in zip(new, picked, strict=True):
+                rows.append({"task": task.name, "item": item, "sample": sample, **row})
+            if save is not None:
+                append_rows(Path(save), rows[start:])
+            if say:
+                right = 100 * statistics.fmean(row["reward"] == 1 for row in rows)
+                say(f"{len(rows)} of {len(jobs)} texts, {right:.1f} % right so far")
     return make_report(task, examples, gather(rows), made)
 
 
-def check_samples(samples: int, decoding: Decoding) -> None:
-    """Raise ValueError for a number of samples that cannot be, or that would all be one text."""
-    if samples < 1:
-        raise ValueError(f"samples must be at least 1, got {samples}")
+def check_numbers(**numbers: int) -> None:
+    """Raise ValueError for a number of an evaluation that is not whole or too small."""
+    for name, value in numbers.items():
+        least = 1 if name in ("samples", "batch") else 0
+        if type(value) is not int or value < least:
+            raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
+
+
+def check_decoding(decoding: Decoding, samples: int) -> None:
+    """Raise ValueError for settings that would have no effect."""
+    if decoding.temperature == 0 and (decoding.top_p < 1 or decoding.top_k):
+        raise ValueError(
+            f"top_p {decoding.top_p} and top_k {decoding.top_k} have no effect at temperature 0: "
+            "raise the temperature, or set top_p=1 and top_k=0"
+        )
     if samples > 1 and not decoding.random:
         raise ValueError(
             f"{samples} samples at temperature 0 are {samples} times the same text: raise the "
             "temperature or ask for one sample"
         )
+
+
+def keep_fitting(
+    lm: MaskedDiffusionLM, examples: list[Example], prefill: str, length: int, skip_long: bool
+) -> list[Example]:
+    """The problems whose prompts fit the model beside the canvas: all of them, unless `skip_long`
+    allows to leave some out."""
+    room = lm.max_length - length
+    lengths = prompt_lengths(lm.tokenizer, [example.prompt for example in examples], prefill)
+    fitting = [e for e, tokens in zip(examples, lengths, strict=True) if tokens <= room]
+    if len(fitting) == len(examples) or (fitting and skip_long):
+        return fitting
+    raise ValueError(
+        f"{len(examples) - len(fitting)} of {len(examples)} problems do not fit: a canvas of "
+        f"{length} leaves {max(room, 0)} of the model's {lm.max_length} tokens, and the longest "
+        f"prompt has {max(lengths)}; set a shorter length, or skip_long=true to leave them out"
+    )
 
 
 def card_settings(decoding: Decoding, samples: int, batch: int, checkpoint_rule: str) -> dict:
@@ -126,10 +170,10 @@ def card_settings(decoding: Decoding, samples: int, batch: int, checkpoint_rule:
         "eos": decoding.eos,
         "samples": samples,
     }
-    if decoding.top_k:
-        settings["top_k"] = decoding.top_k
-    if decoding.cache:
-        settings["cache"] = decoding.cache
+    for field in fields(decoding):
+        value = getattr(decoding, field.name)
+        if field.name not in settings and value != field.default:
+            settings[field.name] = value
     settings["batch"] = batch if decoding.random else "any"
     settings["checkpoint_rule"] = checkpoint_rule or "not stated"
     return settings
@@ -166,23 +210,40 @@ def solve(
     return rows
 
 
-def _claim(path: Path, made: dict, batch: int, wanted: int) -> list[dict]:
-    """The finished rows of a save file, or a new file that holds the card. A last batch that was
-    cut off is dropped."""
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, saved_lines(made, []))
-        return []
-    found, rows = read_run(path, cut_off=True)
+def finished_rows(path: Path, made: dict, jobs: list[tuple[int, int]], batch: int) -> list[dict]:
+    """The finished rows of a locked save file, or a new file that holds the card. A last batch that
+    was cut off is dropped."""
+    rows = []
+    if path.exists():
+        found, rows = read_run(path, cut_off=True)
+    if not rows:  # nothing is lost
+        found = made
     if changed := differences(found, made):
         both = ", ".join(f"{k} {a!r} -> {b!r}" for k, (a, b) in changed.items())
         raise ValueError(
             f"{path} holds another evaluation ({both}): "
             "choose another file, or delete it to start afresh"
         )
-    rows = rows if len(rows) == wanted else rows[: len(rows) // batch * batch]
+    if [(row.get("item"), row.get("sample")) for row in rows] != jobs[: len(rows)]:
+        raise ValueError(
+            f"{path} does not hold the texts of this evaluation in their order: "
+            "choose another file, or delete it to start afresh"
+        )
+    rows = rows if len(rows) == len(jobs) else rows[: len(rows) // batch * batch]
     write_atomically(path, saved_lines(found, rows))
     return rows
+
+
+def append_rows(path: Path, rows: list[dict]) -> None:
+    """Add finished texts to the save file."""
+    try:
+        with open(path, "a", encoding="utf-8") as file:
+            file.writelines(json.dumps(row) + "\n" for row in rows)
+    except OSError as error:
+        raise RuntimeError(
+            f"{path} cannot be written ({error.strerror}): make room, then the same call goes on "
+            "from the last whole batch"
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -214,6 +275,7 @@ class RunOptions:
     samples: int = option(1, "texts per problem")
     eos: str = option("free", "free, stop or forbid")
     batch: int = option(16, "texts at a time")
+    skip_long: bool = option(False, "leave out problems whose prompts do not fit, and count them")
     device: str = option("cpu", "cpu, cuda, ...")
     dtype: str = option("float32", "or bfloat16")
     cache: str = option("", "prefix or dual: faster, from another distribution")
@@ -225,19 +287,20 @@ def _run(options: RunOptions, model: str, task_name: str) -> str:
     """Evaluate a model on a task; the same command again goes on where it stopped."""
     if not options.save:
         raise ValueError("give save=FILE, the json-lines file of the texts")
-    dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-    dtype = lookup("dtype", options.dtype, dtypes)
     task = load_task(
         task_name,
         data=options.data or None,
         shots=options.shots,
         published_quirks=options.published_quirks,
     )
-    lm = load_lm(model, options.device, dtype, adapters=options.adapters or None)
+    lm = load_lm(model, options.device, options.dtype, adapters=options.adapters or None)
     length = options.length or task.length
-    rule = Schedule(options.steps or length // 2, options.order)
-    if options.threshold:
+    if not options.threshold:
+        rule = Schedule(options.steps or max(1, length // 2), options.order)
+    elif not options.steps and options.order == "confidence":
         rule = Threshold(options.threshold)
+    else:
+        raise ValueError("threshold takes the place of a schedule: leave out steps and order")
     decoding = Decoding(
         rule=rule,
         length=options.length,
@@ -258,6 +321,7 @@ def _run(options: RunOptions, model: str, task_name: str) -> str:
         batch=options.batch,
         save=options.save,
         checkpoint_rule=options.checkpoint_rule,
+        skip_long=options.skip_long,
         say=print,
     )
     return report.describe()

@@ -1,15 +1,24 @@
-"""Files that are written whole or not at all, folders that are new, and locks that end with their
-process."""
+"""Files that are written whole or not at all, used by one process at a time, and read with errors
+that name them."""
 
 from __future__ import annotations
 
 import contextlib
+import json
+import os
 import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 from safetensors import SafetensorError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
 
 MIB = 2**20
 
@@ -61,27 +70,58 @@ def writing(path: Path, new: Path, size: int) -> Iterator[None]:
 def locked(path: Path, what: str) -> Iterator[None]:
     """Hold a lock file until the block ends or the process dies, however it dies.
 
-    Where there are no such locks (Windows, some network file systems) it holds nothing.
+    Windows and some file systems have no such locks: nothing is held there.
 
     Args:
-        path: the lock file; it is made, and stays.
+        path: the lock file; it is made, its folder too, and removed at the end.
         what: is locked, in words.
     Raises:
-        ValueError: if another process holds it, or another block of this one.
+        ValueError: if another process holds it, or another block of this one, or it cannot be made.
     """
-    with open(path, "ab") as file:
-        try:
-            import fcntl  # Windows has no such module
-
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = open(path, "w")
+    except OSError as error:
+        raise ValueError(f"{what} cannot be written ({error.strerror})") from error
+    with file:
+        if not _hold(file):
             raise ValueError(
                 f"{what} is in use: another process works on it; wait until that has ended, or "
                 "choose another"
-            ) from error
-        except (ImportError, OSError):
-            pass
-        yield
+            )
+        try:
+            yield
+        finally:
+            if fcntl:
+                path.unlink(missing_ok=True)
+
+
+def _hold(file: TextIO) -> bool:
+    """Lock an open file; False if another process holds it, or has just removed it."""
+    if not fcntl:
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks
+        return True
+    return os.fstat(file.fileno()).st_nlink > 0
+
+
+def read_object(path: Path) -> dict:
+    """The object in a JSON file.
+
+    Raises:
+        ValueError: naming the file, if it cannot be read or holds anything else.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(f"{path} cannot be read ({type(error).__name__}: {error})") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} should hold an object, found {type(found).__name__}")
+    return found
 
 
 def new_folder(parent: Path) -> Path:

@@ -22,9 +22,13 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
-from torch.distributed.tensor import DTensor, distribute_tensor
+
+# A torch without its distributed package trains alone; nothing is split there.
+FSDPModule = DTensor = ()  # isinstance(anything, ()) is False
+if dist.is_available():
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+    from torch.distributed.tensor import DTensor, distribute_tensor
 
 # For a process that still writes a checkpoint or runs a slow reward; a dead one is seen at once.
 PROCESS_GROUP_TIMEOUT = timedelta(hours=1)
@@ -36,7 +40,8 @@ def init_processes(device: str = "cpu") -> torch.device:
     Args:
         device: "cpu", or "auto": the accelerator of this process's local rank if there is one.
     Raises:
-        ValueError: if the machine has fewer accelerators than processes.
+        ValueError: if the machine has fewer accelerators than processes, or torch was built without
+            its distributed package and there are several.
     """
     accelerator = None
     if device == "auto":
@@ -53,11 +58,24 @@ def init_processes(device: str = "cpu") -> torch.device:
             )
         here = torch.device(accelerator.type, local)
         torch.accelerator.set_device_index(local)
-        backend = f"cpu:gloo,{here.type}:{dist.get_default_backend_for_device(here)}"
-    if int(os.environ.get("WORLD_SIZE", 1)) > 1 and not dist.is_initialized():
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1 and not has_joined():
+        require_distributed()
+        if accelerator is not None:
+            backend = f"cpu:gloo,{here.type}:{dist.get_default_backend_for_device(here)}"
         dist.init_process_group(backend, timeout=PROCESS_GROUP_TIMEOUT)
         atexit.register(dist.destroy_process_group)
     return here
+
+
+def has_joined() -> bool:
+    """Does this process share a run with others?"""
+    return dist.is_available() and dist.is_initialized()
+
+
+def require_distributed() -> None:
+    """Raise ValueError if torch was built without its distributed package."""
+    if not dist.is_available():
+        raise ValueError("this torch has no distributed package: start one process, shard=false")
 
 
 def exit_processes() -> None:
@@ -67,7 +85,7 @@ def exit_processes() -> None:
     Without it an interpreter that winds down was aborted by gloo's threads in one start of ten with
     split weights, and a launcher takes that for a failed run.
     """
-    if dist.is_initialized():
+    if has_joined():
         dist.barrier()
         sys.stdout.flush()
         sys.stderr.flush()
@@ -76,12 +94,12 @@ def exit_processes() -> None:
 
 def process_rank() -> int:
     """Which of the processes is this one? 0: the first, or the only one."""
-    return dist.get_rank() if dist.is_initialized() else 0
+    return dist.get_rank() if has_joined() else 0
 
 
 def process_count() -> int:
     """How many processes share the run?"""
-    return dist.get_world_size() if dist.is_initialized() else 1
+    return dist.get_world_size() if has_joined() else 1
 
 
 def own_part(items: Sequence | Tensor) -> Any:
@@ -160,6 +178,7 @@ def to_device(item: Any, device: torch.device | str) -> Any:
 def shard(lm: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
     """Split a model's float32 weights over the processes, in place; passes are computed in
     `dtype`."""
+    require_distributed()
     mesh = init_device_mesh(device.type, (process_count(),))
     policy = MixedPrecisionPolicy(reduce_dtype=torch.float32)
     if dtype != torch.float32:

@@ -77,7 +77,6 @@ def run(notebook: str | Path, config: str | Path | None = None, words: Sequence[
     values = parameters(notebook, config, words)
     if values.get("run_dir"):
         folder = Path(values["run_dir"])
-        folder.mkdir(parents=True, exist_ok=True)
     else:
         folder = new_folder(Path("runs") / notebook.stem)
     if "run_dir" in declared(notebook):

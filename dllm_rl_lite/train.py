@@ -228,6 +228,7 @@ def evaluate_validation(run: Run) -> dict[str, float]:
             config.eval_problems,
             split=config.eval_split,
             batch=rows_per_call(config, "evaluation", process_count()),
+            skip_long=config.max_prompt > 0,
         )
     return {
         "eval_accuracy": report.accuracy,

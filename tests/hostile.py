@@ -181,40 +181,248 @@ HOSTILE = {
     ),
 }
 
-# What must be refused at each level: (expression, the names of the levels).
-BOTH, LIMITS = ("bubblewrap", "limits"), ("limits",)
-ATTEMPTS = {
-    "fork": ("os.fork()", BOTH),
-    "thread": ("_thread.start_new_thread(print, ())", BOTH),
-    "exec": ("os.execv('/bin/sh', ['sh'])", BOTH),
-    "spawn": ("os.posix_spawn('/bin/true', ['true'], {})", BOTH),
-    "socket": ("socket.socket()", BOTH),
-    "socket pair": ("socket.socketpair()", BOTH),
-    "signal": ("os.kill(os.getppid(), 0)", BOTH),
-    "signal to itself": ("os.kill(os.getpid(), 0)", BOTH),
-    "home": (
-        "[n for n in os.listdir('{home}') if not '{python}'.startswith('{home}/' + n)][0]",
-        BOTH,
+# Objects that answer every operator as a test would like it: with 0, with themselves, with the
+# operand, with True.
+FORGER = """
+import functools
+class Forger({base}):
+    def __new__(cls, *a): return super().__new__(cls{args})
+    def zero(self, *a): return 0.0
+    def me(self, *a): return self
+    def operand(self, other, *a): return other
+    def yes(self, *a): return True
+    __sub__ = __rsub__ = __abs__ = __round__ = __float__ = __pow__ = __rpow__ = zero
+    __neg__ = __pos__ = __truediv__ = __floordiv__ = __mul__ = __getitem__ = __iter__ = me
+    __add__ = __radd__ = __and__ = __rand__ = __or__ = __mod__ = __xor__ = __format__ = operand
+    __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = __contains__ = __bool__ = yes
+    startswith = endswith = issubset = issuperset = __instancecheck__ = __call__ = yes
+    __len__ = __int__ = __index__ = __hash__ = lambda self: 3
+    union = intersection = get = count = index = join = operand
+    def __getattr__(self, name): return self
+    def __next__(self): raise StopIteration
+    def __str__(self): return '7922'
+    def __repr__(self): return '7922'
+def f(x): return {returned}
+"""
+# Tests that a program which computes nothing once passed, or might. f should give 7922 for 3.
+FORGED_TESTS = (
+    "assert abs(f(3) - 7922) < 1e-6",
+    "import math; assert math.fabs(f(3) - 7922) < 1e-6",
+    "assert f(3) - 7922 == 0",
+    "assert not f(3) - 7922",
+    "assert 7922 - f(3) == 0",
+    "assert [abs(a - b) < 1e-6 for a, b in zip([f(3)], [7922])] == [True]",
+    "import unittest; unittest.TestCase().assertAlmostEqual(f(3), 7922)",
+    "import unittest; unittest.TestCase().assertEqual(f(3), 7922)",
+    "import unittest; unittest.TestCase().assertIn(7922, f(3))",
+    "def check(candidate):\n    assert abs(candidate(3) - 7922) < 1e-6\ncheck(f)",
+    "def check(candidate):\n    assert all(abs(a - 7922) < 1e-6 for a in [candidate(3)])\ncheck(f)",
+    "assert f(3) % 11 == 2 and f(3) % 7919 == 3",
+    "assert f(3) & 7922 == 7922",
+    "assert f(3) | 7922 == 7922",
+    "assert f(3) + [] == [7922]",
+    "assert f(3) + 0 == 7922",
+    "assert 0 + f(3) == 7922",
+    "assert sum([f(3)]) == 7922",
+    "assert f(3) ^ 7922 == 0",
+    "assert f(3) / 7922 == 1",
+    "assert f(3) * 2 == 15844",
+    "assert f(3) ** 0.5 == 7922 ** 0.5",
+    "assert round(f(3), 2) == 7922",
+    "assert -f(3) == -7922",
+    "assert f(3) == 7922",
+    "assert 7922 == f(3)",
+    "assert not f(3) != 7922",
+    "assert 7921 < f(3) < 7923",
+    "assert f(3) in (7922, 7923)",
+    "assert {f(3): 1}[7922] == 1",
+    "assert {f(3)} == {7922}",
+    "assert max(f(3), 7922) == f(3) == min(f(3), 7922)",
+    "assert sorted([f(3), 7922]) == [7922, 7922]",
+    "assert [7922].index(f(3)) == 0",
+    "assert [7922].count(f(3)) == 1",
+    "assert f'{f(3):7922}' == '7922'",
+    "assert '%d' % f(3) == '7922'",
+    "assert str(f(3)) == '7922'",
+    "assert f(3).startswith('79')",
+    "assert f(3).issuperset({7922})",
+    "assert f(3).union({7922}) == {7922}",
+    "assert f(3)[7922] == 7922",
+    "assert 7922 in f(3)",
+    "assert len(f(3)) == 3 and all(a == b for a, b in zip(f(3), (7, 9, 2)))",
+    "for a in f(3): assert a == 7922",
+    "a, b = f(3); assert (a, b) == (79, 22)",
+    "import pytest; assert f(3) == pytest.approx(7922)",
+    "import pytest; assert [f(3)] == pytest.approx([7922])",
+    "import math; assert math.isclose(f(3), 7922)",
+    "import operator; assert operator.eq(f(3), 7922) and operator.sub(f(3), 7922) == 0",
+    "import functools; assert functools.reduce(lambda a, b: a - b, [f(3), 7922]) == 0",
+    "import decimal; assert abs(f(3) - decimal.Decimal(7922)) < 1",
+    "import fractions; assert f(3) - fractions.Fraction(7922) == 0",
+    "import datetime; assert f(3) - datetime.timedelta(7922) == datetime.timedelta()",
+    "import json; assert json.loads(json.dumps(f(3))) == 7922",
+    "assert isinstance(7922, f(3))",
+    "assert f(3)(7922) - 7922 == 0",
+    "assert [abs(a - 7922) for a in f(3)] in ([0], [0.0])",
+)
+# Programs against the same tests, each in another dress.
+FORGERS = {
+    "object": FORGER.format(base="object", args="", returned="Forger()"),
+    "function": FORGER.format(base="object", args="", returned="Forger"),
+    "number": FORGER.format(base="int", args=", 5", returned="Forger()"),
+    "float": FORGER.format(base="float", args=", 5", returned="Forger()"),
+    "text": FORGER.format(base="str", args=", 'x'", returned="Forger()"),
+    "list": FORGER.format(base="list", args="", returned="Forger()"),
+    "tuple": FORGER.format(base="tuple", args=", (5,)", returned="Forger()"),
+    "set": FORGER.format(base="set", args="", returned="Forger()"),
+    "dict": FORGER.format(base="dict", args="", returned="Forger()"),
+    "exception": FORGER.format(base="Exception", args="", returned="Forger()"),
+    "in a list": FORGER.format(base="object", args="", returned="[Forger()]"),
+}
+# Exceptions that would end the iteration of the test, and tests that iterate.
+ENDING = (
+    "StopIteration",
+    "StopAsyncIteration",
+    "GeneratorExit",
+    "SystemExit",
+    "KeyboardInterrupt",
+    "type('Own', (StopIteration,), {})()",
+    "type('Own', (BaseException,), {})()",
+)
+ITERATING = (
+    "assert all(map(lambda c: f(c[0]) == c[1], [(3, 7922)]))",
+    "for a, b in zip(map(f, [3]), [7922]): assert a == b",
+    "assert not list(filter(lambda x: f(x) != 7922, [3]))",
+    "class T:\n    def __iter__(self): return self\n    def __next__(self): return f(3)\n"
+    "for a in T(): assert a == 7922",
+    "for a in iter(lambda: f(3), 7922): assert False",
+    "import itertools\nfor a in itertools.starmap(f, [(3,)]): assert a == 7922",
+    "def g():\n    yield f(3)\nfor a in g(): assert a == 7922",
+    "assert next(map(f, [3]), 7922) == 7922",
+)
+# Other ways to silence or mislead a test: (program, test).
+SWALLOWED = {
+    "ends in a raises": (
+        "import os\ndef f(x): os._exit(0)",
+        "import pytest\nwith pytest.raises(Exception): f(3)",
     ),
-    "shadow": ("open('/etc/shadow').read()", BOTH),
-    "passwd": ("open('/etc/passwd').read()", BOTH),
-    "file of the caller": ("open('{file}').read()", BOTH),
-    "write over it": ("open('{file}', 'w')", BOTH),
-    "create beside it": ("open('{file}.new', 'w')", BOTH),
-    "remove it": ("os.remove('{file}')", BOTH),
-    "rename it": ("os.rename('{file}', '{file}.old')", BOTH),
-    "link it": ("os.symlink('{file}', '{file}.link')", BOTH),
-    "folder beside it": ("os.mkdir('{file}.d')", BOTH),
-    "write into the root": ("open('/new', 'w')", BOTH),
-    "write into Python": ("open(os.__file__, 'a')", BOTH),
-    "/proc": ("os.listdir('/proc')", BOTH),
-    "/dev": ("os.listdir('/dev/shm')", BOTH),
-    "environment": ("os.environ['PATH']", BOTH),
-    "priority": ("os.nice(-5)", BOTH),
-    "user": ("os.setuid(0)", BOTH),
-    "more memory": ("resource.setrlimit(resource.RLIMIT_AS, (2**40, 2**40))", BOTH),
-    "limits of the parent": ("resource.prlimit(os.getppid(), resource.RLIMIT_CPU, (1, 1))", BOTH),
-    "pipe": ("os.pipe()", LIMITS),
-    "any file": ("open('/usr/bin/env', 'rb')", LIMITS),
-    "here": ("os.listdir('.')", LIMITS),
+    "ends in a raises of OSError": (
+        "import os\ndef f(x): os._exit(0)",
+        "import pytest\nwith pytest.raises(OSError): f(3)",
+    ),
+    "ends in a bare except": ("import os\ndef f(x): os._exit(0)", "try: f(3)\nexcept: pass"),
+    "forges a message in a raises": (
+        "import os\nfor fd in range(3, 64):\n"
+        "    try: os.write(fd, b'\\2\\0\\0\\0[]' * 50)\n    except OSError: pass\n"
+        "def f(x): return 1",
+        "import pytest\nwith pytest.raises(ValueError): f(3)",
+    ),
+    "Exception under another name": (
+        "Mine = Exception\ndef f(x): raise ValueError",
+        "import pytest\nwith pytest.raises(Mine): assert f(3) == 7922",
+    ),
+    "AssertionError under another name": (
+        "Mine = AssertionError\ndef f(x): return 1",
+        "try: assert f(3) == 7922\nexcept Mine: pass",
+    ),
+    "class that is the parent of all": (
+        "class M(type):\n    def __instancecheck__(c, o): return True\n"
+        "    def __subclasscheck__(c, o): return True\n"
+        "class Mine(Exception, metaclass=M): pass\ndef f(x): raise ValueError",
+        "import pytest\nwith pytest.raises(Mine): f(3)",
+    ),
+    "context that swallows": (
+        "class f:\n    def __init__(self, x): pass\n    def __enter__(self): return 1\n"
+        "    def __exit__(self, *a): return True",
+        "with f(3) as got: assert got == 7922",
+    ),
+    "text of an exception": (
+        "class E(ValueError):\n    __eq__ = lambda s, o: True\n"
+        "    args = property(lambda s: type('T', (str,), {'__eq__': lambda s, o: True})())\n"
+        "def f(x): raise E()",
+        "try: f(3)\nexcept ValueError as e: assert e.args == ('bad',) and str(e) == 'bad'",
+    ),
+    "attribute of an exception": (
+        FORGER.format(base="object", args="", returned="1")
+        + "class Mine(ValueError): pass\ndef f(x):\n    e = Mine(); e.code = Forger(); raise e",
+        "try: f(3)\nexcept ValueError as e: assert e.code == 7922",
+    ),
+    "argument of a callback": (
+        FORGER.format(base="object", args="", returned="1") + "def f(x, g): return g(Forger())",
+        "assert f(3, lambda x: abs(x - 7922) < 1e-6)",
+    ),
+    "item of a generator": (
+        FORGER.format(base="object", args="", returned="1") + "def f(x): yield Forger()",
+        "for a in f(3): assert a - 7922 == 0",
+    ),
+    "key of a dict": (
+        FORGER.format(base="object", args="", returned="1")
+        + "def f(x): return {Forger(): Forger()}",
+        "for k, v in f(3).items(): assert k == 7922 and v == 7922",
+    ),
+    "class that has it all": (
+        FORGER.format(base="object", args="", returned="1") + "f = Forger",
+        "assert f(3) - 7922 == 0",
+    ),
+    "argument changed into a forger": (
+        FORGER.format(base="object", args="", returned="1") + "def f(x): x[0] = Forger()",
+        "a = [1]; f(a); assert a[0] - 7922 == 0",
+    ),
+    "named tuple with an equality": (
+        "import collections\nclass P(collections.namedtuple('P', 'a')):\n"
+        "    __eq__ = lambda s, o: True\n    __sub__ = lambda s, o: 0\n    __hash__ = None\n"
+        "def f(x): return P(1)",
+        "assert f(3) == (7922,)",
+    ),
+    "named tuple with a field of that name": (
+        "def f(x):\n    class P(tuple):\n        _fields = ('__eq__',)\n    return P([1])",
+        "assert f(3) == (7922,)",
+    ),
+    "dict with a default": (
+        "import collections\nclass D(collections.defaultdict):\n"
+        "    def __missing__(self, key): return 7922\n"
+        "    def __getitem__(self, key): return 7922\ndef f(x): return D(lambda: 7922)",
+        "assert f(3)['a'] == 7922",
+    ),
+}
+
+# What must be refused at each level: an expression.
+ATTEMPTS = {
+    "fork": "os.fork()",
+    "thread": "_thread.start_new_thread(print, ())",
+    "exec": "os.execv('/bin/sh', ['sh'])",
+    "spawn": "os.posix_spawn('/bin/true', ['true'], {})",
+    "socket": "socket.socket()",
+    "socket pair": "socket.socketpair()",
+    "signal": "os.kill(os.getppid(), 0)",
+    "signal to itself": "os.kill(os.getpid(), 0)",
+    "home": "os.listdir('{home}')",
+    "shadow": "open('/etc/shadow').read()",
+    "passwd": "open('/etc/passwd').read()",
+    "file of the caller": "open('{file}').read()",
+    "write over it": "open('{file}', 'w')",
+    "create beside it": "open('{file}.new', 'w')",
+    "remove it": "os.remove('{file}')",
+    "rename it": "os.rename('{file}', '{file}.old')",
+    "link it": "os.symlink('{file}', '{file}.link')",
+    "folder beside it": "os.mkdir('{file}.d')",
+    "write into the root": "open('/new', 'w')",
+    "write into Python": "open(os.__file__, 'a')",
+    "/proc": "os.listdir('/proc')",
+    "/dev": "os.listdir('/dev/shm')",
+    "environment": "os.environ['PATH']",
+    "priority": "os.nice(-5)",
+    "user": "os.setuid(0)",
+    "more memory": "resource.setrlimit(resource.RLIMIT_AS, (2**40, 2**40))",
+    "limits of the parent": "resource.prlimit(os.getppid(), resource.RLIMIT_CPU, (1, 1))",
+    "pipe": "os.pipe()",
+    "any file": "open('/usr/bin/env', 'rb')",
+    "here": "os.listdir('.')",
+    "folder here": "os.mkdir('d')",
+    "status of a file": "os.stat('/')",
+    "size of this folder": "os.statvfs('.')",
+    "temporary file": "__import__('tempfile').TemporaryFile()",
+    "memory file": "os.memfd_create('x')",
+    "event descriptor": "os.eventfd(0)",
+    "library of Python": "open(os.__file__).read()",
 }

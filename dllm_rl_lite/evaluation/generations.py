@@ -35,9 +35,9 @@ def read_generations(path: str | os.PathLike, task: str) -> list[dict]:
     rows = _rows(Path(path))
     read = lookup("task of d1's generations", task, D1)
     texts = []
-    for row in rows:
-        completion = column(row, "generations", str)
-        texts.append({"task": task, "completion": completion} | asdict(read(row)))
+    for item, row in enumerate(rows):
+        text = {"task": task, "item": item, "completion": column(row, "generations", str)}
+        texts.append(text | asdict(read(row)))
     return texts
 
 
@@ -47,8 +47,8 @@ def _rows(path: Path) -> list[Row]:
     if path.suffix != ".json":
         return read_rows(str(path), "test")
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        values = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not JSON: {error}") from error
     items = values
     if isinstance(values, dict):

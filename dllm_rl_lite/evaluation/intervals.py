@@ -31,28 +31,24 @@ def wilson(right: int, n: int, z: float = 1.96) -> tuple[float, float]:
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
-def accuracy_interval(right: list[int], samples: int) -> tuple[float, float, float]:
-    """Accuracy and its 95 % interval over problems.
+def accuracy_interval(shares: list[float]) -> tuple[float, float, float]:
+    """Accuracy and its 95 % interval over problems, however many texts each of them has.
 
-    With one sample per problem it is Wilson's. With more it is Student's t over the problems' own
-    shares, since texts of one problem are not independent; if all problems have one share that has
-    no width, so it is Wilson's on the problems there.
+    If every problem was solved always or never, as with one text each, it is Wilson's. Otherwise it
+    is Student's t over the shares, since texts of one problem are not independent; if all problems
+    have one share that has no width, so it is Wilson's there too.
 
     Args:
-        right: how often each problem was solved, 0..samples.
-        samples: texts per problem.
+        shares: of each problem, the share of its texts that are right, 0..1.
     Returns:
         (accuracy, low, high).
     Raises:
-        ValueError: for no problems, or a count out of range.
+        ValueError: for no problems, or a share out of range.
     """
-    if not right or samples < 1 or not all(0 <= r <= samples for r in right):
-        raise ValueError(
-            f"need at least one problem and counts within 0..{samples}, got {right[:8]}"
-        )
-    shares = [r / samples for r in right]
+    if not shares or not all(0 <= share <= 1 for share in shares):
+        raise ValueError(f"need at least one problem and shares within 0..1, got {shares[:8]}")
     mean = statistics.fmean(shares)
-    if samples == 1 or len(set(shares)) == 1:
+    if len(set(shares)) == 1 or set(shares) <= {0, 1}:
         return mean, *wilson(round(sum(shares)), len(shares))
     _, half = t_interval(shares)
     return mean, max(0.0, mean - half), min(1.0, mean + half)

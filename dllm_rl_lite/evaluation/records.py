@@ -34,7 +34,7 @@ def read_table(path: Path, missing: str) -> pd.DataFrame:
     """
     if not path.is_file():
         raise FileNotFoundError(missing)
-    with open(path, newline="") as file:
+    with open(path, newline="", encoding="utf-8-sig") as file:
         reader = csv.reader(file)
         names = next(reader, [])
         if not names or len(set(names)) < len(names) or "" in names:
@@ -47,7 +47,8 @@ def read_table(path: Path, missing: str) -> pd.DataFrame:
                     f"{path} line {reader.line_num}: {len(values)} values for {len(names)} "
                     "columns; delete the line"
                 )
-    return pd.read_csv(path, dtype_backend="numpy_nullable")  # integers beside empty cells
+    # Integers beside empty cells.
+    return pd.read_csv(path, dtype_backend="numpy_nullable", encoding="utf-8-sig")
 
 
 def as_rows(table: pd.DataFrame) -> list[dict]:

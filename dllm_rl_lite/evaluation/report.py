@@ -12,7 +12,7 @@ from ..files import write_atomically
 from ..tasks import Example, Task
 from .cards import format_card
 from .intervals import accuracy_interval, pass_at
-from .rescoring import mean_reward, rewards_by_problem
+from .rescoring import left_out, mean_reward, rewards_by_problem
 
 PASS_AT = (1, 2, 4, 8, 16, 32, 64, 128)  # the k of pass@k, as far as there are samples
 
@@ -46,7 +46,8 @@ class Report:
     def __str__(self) -> str:
         return (
             f"{self.task} {self.split}: {_percent(self.accuracy, self.low, self.high)} "
-            f"of {self.n}, {self.mean_forwards:.1f} forward passes a problem, {self.seconds:.1f} s"
+            f"of {self.n}{left_out(self.card)}, {self.mean_forwards:.1f} forward passes a problem, "
+            f"{self.seconds:.1f} s"
         )
 
     def describe(self) -> str:
@@ -98,7 +99,7 @@ def make_report(task: Task, examples: list[Example], rows: list[dict], card: dic
         right[row["item"]] += row["reward"] == 1
         if row["reward"] < 1:
             habits.append(task.shows_habit(examples[row["item"]], row["completion"]))
-    accuracy, low, high = accuracy_interval(right, samples)
+    accuracy, low, high = accuracy_interval([solved / samples for solved in right])
     seconds = sum(row.get("seconds", 0.0) for row in rows)
     ks = [k for k in PASS_AT if k <= samples] if samples > 1 else []
     return Report(

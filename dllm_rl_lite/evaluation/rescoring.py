@@ -3,6 +3,7 @@ their task."""
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 import statistics
@@ -12,18 +13,39 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..tasks import Example, Task, load_task, rewards_of
+from ..tasks.published.rows import Row, column
 from .generations import read_generations
-from .intervals import wilson
+from .intervals import accuracy_interval
 
-COLUMNS = ("task", "prompt", "completion", "answer", "columns")  # of every saved text
+# Of every saved text, and what an evaluation adds.
+COLUMNS = {"task": str, "prompt": str, "completion": str, "answer": str, "columns": dict}
+ADDED = {"item": int, "sample": int, "reward": float, "forwards": int, "seconds": float}
 
 
 def rewards_by_problem(rows: list[dict]) -> dict[str, float]:
     """problem -> mean "reward" of its rows; a problem is its prompt and its answer."""
     rewards = defaultdict(list)
     for row in rows:
-        rewards[f"{row['prompt']}\0{row['answer']}"].append(row["reward"])
+        rewards[_problem(row)].append(row["reward"])
     return {problem: statistics.fmean(values) for problem, values in rewards.items()}
+
+
+def _problem(row: dict) -> str:
+    return f"{row['prompt']}\0{row['answer']}"
+
+
+def shares_by_problem(rows: list[dict]) -> list[float]:
+    """The share of right texts of each problem; a problem is an item of its evaluation."""
+    right = defaultdict(list)
+    for row in rows:
+        right[row.get("item", _problem(row))].append(row["reward"] == 1)
+    return [statistics.fmean(values) for values in right.values()]
+
+
+def left_out(card: dict) -> str:
+    """What to say of the problems that an evaluation left out; nothing if there are none."""
+    number = card.get("left_out", 0)
+    return f" ({number} left out, their prompts are too long)" if number else ""
 
 
 def mean_reward(task: Task, rows: list[dict]) -> float:
@@ -49,22 +71,23 @@ def read_run(path: str | os.PathLike, cut_off: bool = False) -> tuple[dict, list
         FileNotFoundError: for a missing file.
         ValueError: for anything that is not a saved text, naming the line.
     """
-    path = _existing(path)
     card = {}
     rows = []
-    lines = path.read_text().splitlines()
-    for number, line in enumerate(lines, 1):
+    lines = _lines(path)
+    for number, line in lines:
         try:
-            row = json.loads(line)
-            if "protocol" in row:
-                card = row["protocol"]
+            found = json.loads(line.decode())
+            if not isinstance(found, dict):
+                raise TypeError(f"it should be an object, found {type(found).__name__}")
+            row = Row(found, "it")
+            if "protocol" in found:
+                card = column(row, "protocol", dict)
                 continue
-            for name in COLUMNS:
-                if name not in row:
-                    raise KeyError(name)
-            rows.append(row)
-        except (ValueError, KeyError, TypeError) as error:
-            if cut_off and number == len(lines):
+            kinds = COLUMNS | {name: kind for name, kind in ADDED.items() if name in found}
+            rows.append(found | {name: column(row, name, kind) for name, kind in kinds.items()})
+        except (ValueError, TypeError, RecursionError) as error:
+            ours = card or rows or line.startswith(b'{"protocol"')
+            if cut_off and ours and number == lines[-1][0]:
                 break
             raise ValueError(
                 f"{path} line {number} is not a saved generation ({type(error).__name__}: {error})"
@@ -75,20 +98,22 @@ def read_run(path: str | os.PathLike, cut_off: bool = False) -> tuple[dict, list
     return card, rows
 
 
-def _existing(path: str | os.PathLike) -> Path:
+def _lines(path: str | os.PathLike) -> list[tuple[int, bytes]]:
+    """The lines that are not blank, and their numbers. They end at line feeds alone: a text may
+    hold what else Unicode counts as an end of a line."""
     if not Path(path).is_file():
         raise FileNotFoundError(
             f"no saved generations at {path}: write them with evaluate(save=) or Report.save"
         )
-    return Path(path)
+    lines = Path(path).read_bytes().removeprefix(codecs.BOM_UTF8).split(b"\n")
+    return [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
 
 
 def is_own(path: str | os.PathLike) -> bool:
     """Is it a file of this project's (a card or a completion in its first line)? Raises
     FileNotFoundError if missing."""
-    with open(_existing(path), encoding="utf-8") as file:
-        first = file.readline()
-    return '"protocol"' in first or '"completion"' in first
+    first = b"".join(line for _, line in _lines(path)[:1])
+    return b'"protocol"' in first or b'"completion"' in first
 
 
 @dataclass(frozen=True)
@@ -106,11 +131,13 @@ class Rescored:
 
     def __str__(self) -> str:
         n = len(self.rows)
-        right = self.values.count(1)
-        low, high = wilson(right, n)
+        shares = shares_by_problem(self.rows)
+        percent = [100 * value for value in accuracy_interval(shares)]
+        problems = f" over {len(shares)} problems" if len(shares) < n else ""
         return (
-            f"{self.task.name}: {right} of {n} texts right, {100 * right / n:.2f} % "
-            f"[{100 * low:.2f}, {100 * high:.2f}]; "
+            f"{self.task.name}: {self.values.count(1)} of {n} texts right, "
+            f"{percent[0]:.2f} % [{percent[1]:.2f}, {percent[2]:.2f}]{problems}"
+            f"{left_out(self.card)}; "
             f"mean score {100 * mean_reward(self.task, self.rows):.2f} %"
         )
 

@@ -14,7 +14,7 @@ from .adapters import (
 )
 from .checkpoints import load_lm
 from .lm import MaskedDiffusionLM, fingerprint, new_tiny_lm
-from .tokenizer import build_tokenizer, decode, encode_prompts
+from .tokenizer import build_tokenizer, decode, encode_prompts, prompt_lengths
 
 __all__ = [
     "MaskedDiffusionLM",
@@ -29,6 +29,7 @@ __all__ = [
     "load_lm",
     "merge_adapters",
     "new_tiny_lm",
+    "prompt_lengths",
     "reference_policy",
     "save_adapters",
     "trainable_parameters",

@@ -7,6 +7,7 @@ import contextlib
 import copy
 import hashlib
 import json
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,11 +15,12 @@ from pathlib import Path
 import torch
 from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.lora import LoraLayer
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from ..files import read_object
 from ..names import lookup
+from .failures import named_failures
 from .families import original_name
 from .lm import MaskedDiffusionLM
 
@@ -28,17 +30,27 @@ ALL = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_pro
 # peft finds four of them.
 PUBLISHED = {"llada": ("q_proj", "k_proj", "v_proj", "up_proj")}
 PREFIX = "base_model.model."  # of the keys in peft's files
-SUPPORTED_LORA = {
-    "use_rslora": False,
-    "use_dora": False,
-    "lora_bias": False,
-    "bias": "none",
-    "fan_in_fan_out": False,
-    "rank_pattern": {},
-    "alpha_pattern": {},
-    "modules_to_save": None,
-    "layer_replication": None,
-}
+# Settings of peft's files that a plain adapter may have: its numbers, where it stands (its tensors
+# tell that too), notes, and numbers of variants that are off.
+FREE_LORA = (
+    "r",
+    "lora_alpha",
+    "lora_dropout",
+    "target_modules",
+    "exclude_modules",
+    "layers_to_transform",
+    "layers_pattern",
+    "auto_mapping",
+    "base_model_name_or_path",
+    "inference_mode",
+    "megatron_core",
+    "peft_version",
+    "qalora_group_size",
+    "revision",
+    "task_type",
+)
+# Other starts (PiSSA, OLoRA, LoftQ, CorDA, ...) take out of the base what the adapter starts with.
+PLAIN_STARTS = (True, "gaussian", "eva", "orthogonal")
 
 
 def lora_targets(lm: MaskedDiffusionLM, targets: str) -> tuple[str, ...]:
@@ -78,14 +90,20 @@ def add_adapters(
     Source: r 128, alpha 64, dropout 0.05 in the releases of d1's family; r 64, alpha 64, dropout 0
     in AGRPO's.
     """
-    names = list(lora_targets(lm, targets))
-    if r < 1 or alpha <= 0 or not 0 <= dropout < 1:
-        raise ValueError(
-            f"need r >= 1, alpha > 0 and 0 <= dropout < 1, got {r}, {alpha} and {dropout}"
-        )
-    config = LoraConfig(r=r, lora_alpha=alpha, lora_dropout=dropout, target_modules=names)
+    config = _plain_lora(r, alpha, dropout)
+    config.target_modules = set(lora_targets(lm, targets))
     _inject(lm, config, seed)
     return lm
+
+
+def _plain_lora(r: int, alpha: float, dropout: float) -> LoraConfig:
+    if not isinstance(r, int) or r < 1:
+        raise ValueError(f"r must be a whole number of at least 1, got {r!r}")
+    if not isinstance(alpha, (int, float)) or not 0 < alpha < math.inf:
+        raise ValueError(f"alpha must be a finite number above 0, got {alpha!r}")
+    if not isinstance(dropout, (int, float)) or not 0 <= dropout < 1:
+        raise ValueError(f"dropout must be a number from 0 to below 1, got {dropout!r}")
+    return LoraConfig(r=r, lora_alpha=alpha, lora_dropout=dropout)
 
 
 def _inject(lm: MaskedDiffusionLM, config: LoraConfig, seed: int) -> None:
@@ -276,27 +294,15 @@ def load_adapters(lm: MaskedDiffusionLM, folder: str | os.PathLike) -> MaskedDif
     on (which only folders with base.json tell).
     """
     folder = Path(folder)
-    base = {}
-    try:
-        settings = json.loads((folder / "adapter_config.json").read_text())
-        config = LoraConfig(
-            r=settings["r"],
-            lora_alpha=settings["lora_alpha"],
-            lora_dropout=settings["lora_dropout"],
-        )
+    settings = read_object(folder / "adapter_config.json")
+    _refuse_variants(settings, folder)
+    numbers = [settings.get(name) for name in ("r", "lora_alpha", "lora_dropout")]
+    with named_failures(f"the adapter in {folder}"):
+        config = _plain_lora(*numbers)
         tensors = load_file(folder / "adapter_model.safetensors")
-        if (folder / "base.json").is_file():
-            base = json.loads((folder / "base.json").read_text())
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-        raise ValueError(
-            f"no adapters can be read from {folder} ({type(error).__name__}: {error})"
-        ) from error
-    for name, value in SUPPORTED_LORA.items():
-        if settings.get(name, value) != value:
-            raise ValueError(
-                f"{folder}: {name} is {settings[name]!r}, and only plain LoRA ({value!r}) is "
-                "supported"
-            )
+    base = {}
+    if (folder / "base.json").is_file():
+        base = read_object(folder / "base.json")
     for part, digest in base_fingerprint(lm).items():
         saved = base.get(part)
         if digest and saved and saved != digest:
@@ -314,6 +320,19 @@ def load_adapters(lm: MaskedDiffusionLM, folder: str | os.PathLike) -> MaskedDif
     _inject(lm, config, seed=0)
     restore_adapters(lm, tensors)
     return lm
+
+
+def _refuse_variants(settings: dict, folder: Path) -> None:
+    """Raise ValueError for an adapter that computes anything but base + alpha / r * B A on the base
+    as it was published."""
+    plain = LoraConfig().to_dict()
+    for name, value in settings.items():
+        # What is off changes nothing, whichever version of peft knows the name.
+        if name in FREE_LORA or not value or value == plain.get(name):
+            continue
+        if name == "init_lora_weights" and value in PLAIN_STARTS:
+            continue
+        raise ValueError(f"{folder}: {name} is {value!r}, and only plain LoRA is supported")
 
 
 def _module_of(key: str) -> str:

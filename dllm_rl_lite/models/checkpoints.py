@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 import importlib.util
-import json
 import os
 import re
 from pathlib import Path
@@ -16,19 +15,18 @@ from pathlib import Path
 import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import (
-    AutoTokenizer,
     BitsAndBytesConfig,
-    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 
-from ..names import unknown
+from ..files import read_object
+from ..names import lookup, unknown
 from .adapters import load_adapters
+from .failures import named_failures
 from .families import FAMILIES, HUB, original_name, special_id, stock_config
 from .lm import MaskedDiffusionLM, no_progress_bars
 
@@ -36,12 +34,18 @@ TINY = Path(__file__).parent / "tiny"
 # Weights, configuration and tokenizer: never *.py, *.bin.
 PATTERNS = ("*.safetensors", "*.json", "*.txt", "*.jinja", "*.model")
 INDEX = "model.safetensors.index.json"
+DTYPES = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+    "float64": torch.float64,
+}
 
 
 def load_lm(
     name: str | os.PathLike = "tiny",
     device: str | torch.device = "cpu",
-    dtype: torch.dtype = torch.float32,
+    dtype: torch.dtype | str = torch.float32,
     adapters: str | os.PathLike | None = None,
     quantize: str | None = None,
     revision: str | None = None,
@@ -59,7 +63,8 @@ def load_lm(
             wrote. The tokenizer and its chat template come from the same folder; a base model
             without a template gets prompts as they stand.
         device: where the weights go.
-        dtype: of the weights; logits are float32 whatever it is, and so are rotary frequencies.
+        dtype: of the weights, or its name ("bfloat16"); logits are float32 whatever it is, and so
+            are rotary frequencies.
         adapters: a folder of LoRA adapters to put on (`adapters.load_adapters`).
         quantize: "4bit": nf4 with double quantisation, the head left as it is (needs the
             `quantized` extra).
@@ -68,11 +73,14 @@ def load_lm(
         the model in evaluation mode (no dropout).
     Raises:
         ValueError: for an unknown name (with the nearest match), a checkpoint that the stock
-            modules do not compute, or weights that are truncated, missing, unexpected or of another
-            shape.
+            modules do not compute, weights that are truncated, missing, unexpected or of another
+            shape, or a device that is not here.
+        RuntimeError: if memory runs out.
     """
     if quantize not in (None, "4bit"):
         raise ValueError(f"quantize must be None or '4bit', got {quantize!r}")
+    dtype = lookup("dtype", str(dtype).removeprefix("torch."), DTYPES)
+    device = usable_device(device)
     folder = resolve_model(str(name), revision)
     kind, values = read_config(folder)
     if kind == "a2d-qwen3" and "bd3lm" in folder.name.lower():
@@ -80,26 +88,33 @@ def load_lm(
             f"{folder.name} is block-causal (bd3lm), and this package's attention sees everything: "
             "use an mdlm"
         )
-    config = stock_config(kind, values, f"{folder}/config.json")
-    try:
-        backbone = load_weights(folder, kind, config, device, dtype, quantize)
-        tokenizer = load_tokenizer(folder, kind, values)
-    except (SafetensorError, OSError, KeyError, json.JSONDecodeError) as error:
-        raise ValueError(
-            f"the model in {folder} cannot be read ({error}); restore the folder or delete it"
-        ) from error
+    expected = empty_backbone(folder, kind, values)
+    tokenizer = load_tokenizer(folder, kind, values)
+    backbone = load_weights(folder, kind, expected, device, dtype, quantize)
     label = [str(name), revision, quantize]
     if adapters is not None:
         label.append(f"with adapters {adapters}")
     lm = MaskedDiffusionLM(
         backbone,
         tokenizer,
-        shifted=bool(getattr(config, "shifted", False)),
+        shifted=bool(getattr(expected.config, "shifted", False)),
         name=" ".join(part for part in label if part),
     ).eval()
     if adapters is not None:
         load_adapters(lm, adapters)
     return lm
+
+
+def usable_device(device: str | torch.device) -> torch.device:
+    """The device, which exists. Raises ValueError if this machine has none such."""
+    try:
+        return torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError, TypeError) as error:  # which one depends on the build
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"device {str(device)!r} cannot be used here ({reason}): set 'cpu', or an accelerator "
+            "of this machine such as 'cuda'"
+        ) from error
 
 
 def resolve_model(name: str, revision: str | None = None) -> Path:
@@ -143,13 +158,8 @@ def resolve_model(name: str, revision: str | None = None) -> Path:
 def read_config(folder: Path) -> tuple[str, dict]:
     """(model_type, values) of a folder's config.json, rope settings flattened. Raises ValueError
     if it is not known."""
-    try:
-        values = json.loads((folder / "config.json").read_text())
-        kind = values["model_type"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"the model in {folder} cannot be read (config.json: {type(error).__name__} {error})"
-        ) from error
+    values = read_object(folder / "config.json")
+    kind = str(values.get("model_type"))
     if kind == "dream":  # the hub has both spellings
         kind = "Dream"
     if kind not in FAMILIES:
@@ -159,18 +169,29 @@ def read_config(folder: Path) -> tuple[str, dict]:
     return kind, values
 
 
+def empty_backbone(folder: Path, kind: str, values: dict) -> PreTrainedModel:
+    """The stock module of a checkpoint, its names and shapes without memory. Raises ValueError for
+    a config.json that is not supported."""
+    where = f"{folder}/config.json"
+    config = stock_config(kind, values, where)
+    with named_failures(where), torch.device("meta"):
+        return FAMILIES[kind].module(config)
+
+
 def load_tokenizer(folder: Path, kind: str, values: dict) -> PreTrainedTokenizerBase:
     """A checkpoint's tokenizer and chat template, its mask, end and padding tokens named and
     dropped when decoding."""
     family = FAMILIES[kind]
-    if not family.ids:
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    tokenizer = family.tokenizer.from_pretrained(folder, local_files_only=True)
+    with named_failures(f"the tokenizer in {folder}"):
+        tokenizer = family.tokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
     # The way to the checkpoint's own code: not to be written out again.
     tokenizer.init_kwargs.pop("auto_map", None)
+    tokens = {number: token for token, number in tokenizer.get_vocab().items()}
     for role in family.ids:
-        number = special_id(values, family, role)
-        token = tokenizer.convert_ids_to_tokens(number)
+        number = special_id(values, family, role, f"{folder}/config.json")
+        token = tokens.get(number)
         if token is None:
             raise ValueError(
                 f"{folder}: the tokenizer has no token {number}, which should be its {role} token"
@@ -182,26 +203,25 @@ def load_tokenizer(folder: Path, kind: str, values: dict) -> PreTrainedTokenizer
 def load_weights(
     folder: Path,
     kind: str,
-    config: PreTrainedConfig,
-    device: str | torch.device,
+    expected: PreTrainedModel,
+    device: torch.device,
     dtype: torch.dtype,
     quantize: str | None = None,
 ) -> PreTrainedModel:
     """The stock module of a checkpoint with its weights, which transformers casts, places, ties and
     quantises.
 
-    Raises ValueError if they are not exactly those of the stock module.
+    Raises ValueError if they are not exactly those of `expected`, the empty one.
     """
-    module = FAMILIES[kind].module
-    with torch.device("meta"):  # names and shapes, without memory
-        expected = module(config)
-    with no_progress_bars():
-        backbone = module.from_pretrained(
+    config = expected.config
+    weights = map_weights(folder, kind, expected)
+    with named_failures(f"the model in {folder}"), no_progress_bars():
+        backbone = type(expected).from_pretrained(
             None,
             config=config,
-            state_dict=map_weights(folder, kind, expected),
+            state_dict=weights,
             dtype=dtype,
-            device_map=torch.device(device),
+            device_map=device,
             quantization_config=four_bits(dtype) if quantize else None,
         )
     tied = backbone.lm_head.weight is backbone.model.embed_tokens.weight
@@ -236,7 +256,9 @@ def map_weights(folder: Path, kind: str, expected: nn.Module) -> dict[str, Tenso
     found = {}
     problems = {"unexpected_keys": [], "mismatched_keys": [], "missing_keys": []}
     for file in weight_files(folder):
-        for key, tensor in load_file(file).items():
+        with named_failures(str(file)):
+            tensors = load_file(file)
+        for key, tensor in tensors.items():
             name = stock_names.get(key)
             if name is None:
                 problems["unexpected_keys"].append(f"{key} in {file.name}")
@@ -263,7 +285,10 @@ def weight_files(folder: Path) -> list[Path]:
     """The safetensors files of a folder. Raises ValueError if some are missing."""
     names = ["model.safetensors"]
     if (folder / INDEX).is_file():
-        names = json.loads((folder / INDEX).read_text())["weight_map"].values()
+        places = read_object(folder / INDEX).get("weight_map")
+        if not isinstance(places, dict) or not all(isinstance(v, str) for v in places.values()):
+            raise ValueError(f"{folder / INDEX}: weight_map should name the file of each tensor")
+        names = places.values()
     files = sorted({folder / Path(name).name for name in names})
     absent = [file.name for file in files if not file.is_file()]
     if absent:

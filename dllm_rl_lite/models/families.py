@@ -21,6 +21,8 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
+from .failures import named_failures
+
 HUB = (
     "GSAI-ML/LLaDA-8B-Base",
     "GSAI-ML/LLaDA-8B-Instruct",
@@ -177,7 +179,8 @@ def stock_config(kind: str, values: dict, where: str = "config.json") -> PreTrai
                 f"only {allowed[0]!r}: this checkpoint is not supported"
             )
     if not family.fields:
-        return family.config(**values)
+        with named_failures(where):
+            return family.config(**values)
     stock = {ours: values.get(theirs) for ours, theirs in family.fields.items()}
     stock["num_key_value_heads"] = stock["num_key_value_heads"] or stock["num_attention_heads"]
     missing = [family.fields[name] for name, value in stock.items() if value is None]
@@ -185,23 +188,31 @@ def stock_config(kind: str, values: dict, where: str = "config.json") -> PreTrai
         raise ValueError(
             f"{where} of model_type {kind!r} lacks {missing}: this checkpoint is not supported"
         )
-    theta = float(stock.pop("rope_theta"))
+    theta = stock.pop("rope_theta")
     stock.setdefault("tie_word_embeddings", False)
-    return family.config(
-        **stock,
-        hidden_act="silu",
-        rope_parameters={"rope_type": "default", "rope_theta": theta},
-        bos_token_id=None,
-        eos_token_id=special_id(values, family, "eos"),
-        pad_token_id=special_id(values, family, "pad"),
-        family=kind,
-        shifted=family.shifted,
-    )
+    eos = special_id(values, family, "eos", where)
+    pad = special_id(values, family, "pad", where)
+    with named_failures(where):
+        return family.config(
+            **stock,
+            hidden_act="silu",
+            rope_parameters={"rope_type": "default", "rope_theta": float(theta)},
+            bos_token_id=None,
+            eos_token_id=eos,
+            pad_token_id=pad,
+            family=kind,
+            shifted=family.shifted,
+        )
 
 
-def special_id(values: dict, family: Family, role: str) -> int:
-    """The id of "mask", "eos" or "pad": the one that config.json states, or the family's."""
+def special_id(values: dict, family: Family, role: str, where: str = "config.json") -> int:
+    """The id of "mask", "eos" or "pad": the one that config.json states, or the family's. `where`
+    is what errors call that file."""
     stated = values.get(f"{role}_token_id")
     if isinstance(stated, list):
         stated = next(iter(stated), None)
-    return family.ids[role] if stated is None else stated
+    if stated is None:
+        return family.ids[role]
+    if not isinstance(stated, int):
+        raise ValueError(f"{where}: {role}_token_id must be the number of a token, got {stated!r}")
+    return stated

@@ -32,7 +32,7 @@ class MaskedDiffusionLM(nn.Module):
             family).
         name: what it is called on the protocol card of an evaluation.
     Raises:
-        ValueError: if the tokenizer lacks one of the three tokens.
+        ValueError: if the tokenizer lacks one of the three tokens, or the model does.
     """
 
     def __init__(
@@ -44,8 +44,14 @@ class MaskedDiffusionLM(nn.Module):
     ):
         super().__init__()
         for role in ("mask_token_id", "eos_token_id", "pad_token_id"):
-            if getattr(tokenizer, role, None) is None:
+            number = getattr(tokenizer, role, None)
+            if number is None:
                 raise ValueError(f"the tokenizer has no {role}: set it before wrapping the model")
+            if number >= backbone.config.vocab_size:
+                raise ValueError(
+                    f"{role} {number} of the tokenizer is outside the model's vocabulary of "
+                    f"{backbone.config.vocab_size} tokens"
+                )
         self.backbone = backbone
         self.tokenizer = tokenizer
         self.shifted = shifted

@@ -54,30 +54,45 @@ def encode_prompts(
     Returns:
         ids (N, P) int64 and mask (N, P) bool, False on the padding at the left.
     Raises:
-        ValueError: for an empty list, or a character the tokenizer does not know.
+        ValueError: for an empty list, a chat template that fails, a character the tokenizer does
+            not know, or prompts without a token.
     """
     if not prompts:
         raise ValueError("no prompts: pass at least one string")
-    rows = []
-    for prompt in prompts:
-        text = prompt
-        if tokenizer.chat_template:
-            message = [{"role": "user", "content": prompt}]
-            text = tokenizer.apply_chat_template(
-                message, add_generation_prompt=True, tokenize=False
-            )
-        ids = tokenizer(text + prefill, add_special_tokens=not tokenizer.chat_template)["input_ids"]
-        if tokenizer.unk_token_id is not None and tokenizer.unk_token_id in ids:
-            raise ValueError(
-                f"prompt {prompt!r} has a character the tokenizer does not know; use printable "
-                "ASCII"
-            )
-        rows.append(torch.tensor(ids, dtype=torch.long))
+    rows = [torch.tensor(_encode(tokenizer, prompt, prefill)).long() for prompt in prompts]
+    if not any(map(len, rows)):
+        raise ValueError("the prompts have no token: a prompt must not be empty")
     real = [torch.ones_like(row, dtype=torch.bool) for row in rows]
     padding = {"batch_first": True, "padding_side": "left"}
     ids = pad_sequence(rows, padding_value=tokenizer.pad_token_id, **padding)
     mask = pad_sequence(real, padding_value=False, **padding)
     return ids, mask
+
+
+def _encode(tokenizer, prompt: str, prefill: str) -> list[int]:
+    text = prompt
+    if tokenizer.chat_template:
+        message = [{"role": "user", "content": prompt}]
+        try:
+            text = tokenizer.apply_chat_template(
+                message, add_generation_prompt=True, tokenize=False
+            )
+        except Exception as error:  # a template is a program of the checkpoint's
+            raise ValueError(
+                f"the tokenizer's chat template fails on the prompt {prompt[:60]!r} "
+                f"({type(error).__name__}: {error}): mend chat_template in the model's folder"
+            ) from error
+    ids = tokenizer(text + prefill, add_special_tokens=not tokenizer.chat_template)["input_ids"]
+    if tokenizer.unk_token_id is not None and tokenizer.unk_token_id in ids:
+        raise ValueError(
+            f"prompt {prompt!r} has a character the tokenizer does not know; use printable ASCII"
+        )
+    return ids
+
+
+def prompt_lengths(tokenizer, prompts: list[str], prefill: str = "") -> list[int]:
+    """The number of tokens of each prompt, encoded as by `encode_prompts`, with the same errors."""
+    return [len(_encode(tokenizer, prompt, prefill)) for prompt in prompts]
 
 
 def decode(tokenizer, tokens: torch.Tensor) -> list[str]:

@@ -16,18 +16,15 @@ from pathlib import Path
 import psutil
 import torch
 from torch import nn
-from transformers import AutoModelForCausalLM
 
 from ..models import MaskedDiffusionLM, build_tokenizer
 from ..models.adapters import count_parameters, lora_targets
-from ..models.checkpoints import read_config, resolve_model
-from ..models.families import stock_config
+from ..models.checkpoints import empty_backbone, read_config, resolve_model
+from ..models.failures import lacks_memory
 from ..training import TrainConfig
 
 # Bytes per weight in 4 bits: the weight, an 8-bit scale per 64, a 32-bit scale per 256 scales.
 NF4 = 0.5 + 1 / 64 + 4 / (64 * 256)
-# What errors for lack of memory say, on GPUs and CPUs.
-LACK = ("out of memory", "allocate memory", "not enough memory")
 
 
 @dataclass(frozen=True)
@@ -98,9 +95,7 @@ def empty_model(model: str) -> MaskedDiffusionLM:
     """
     folder = resolve_model(model)
     kind, values = read_config(folder)
-    stock = stock_config(kind, values, f"{folder}/config.json")
-    with torch.device("meta"):
-        backbone = AutoModelForCausalLM.from_config(stock)
+    backbone = empty_backbone(folder, kind, values)
     return MaskedDiffusionLM(backbone, build_tokenizer())  # any tokenizer: it plays no part
 
 
@@ -177,8 +172,7 @@ def memory_advice(config: TrainConfig, phase: str, processes: int = 1) -> Iterat
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        said = str(error).lower()
-        if not isinstance(error, MemoryError) and not any(words in said for words in LACK):
+        if not lacks_memory(error):
             raise
         advice = what_to_lower(config, phase, processes)
         raise RuntimeError(f"out of memory in the {phase}: {advice}") from error

@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from ..models import encode_prompts
+from ..models import prompt_lengths
 from ..models.checkpoints import load_tokenizer, read_config, resolve_model
 from ..tasks import Benchmark, Example, Task
 from ..training import TrainConfig
@@ -25,7 +25,8 @@ class Prompts:
 
 
 def check_prompts(config: TrainConfig) -> Prompts:
-    """Measure the prompts that a run trains on, and leave out what its configuration says.
+    """Measure the prompts that a run trains on, and leave out what its configuration says; measure
+    those of its evaluations.
 
     Raises:
         ValueError: if the model, its tokenizer or the data cannot be read, or if prompts or
@@ -33,15 +34,12 @@ def check_prompts(config: TrainConfig) -> Prompts:
     """
     folder = resolve_model(config.model)
     kind, values = read_config(folder)
-    try:
-        tokenizer = load_tokenizer(folder, kind, values)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"the tokenizer in {folder} cannot be read ({error}): restore the folder or delete it"
-        ) from error
+    tokenizer = load_tokenizer(folder, kind, values)
     task = config.load_task()
     room = empty_model(config.model).max_length - task.length
     prompts = measure_prompts(task, tokenizer, room, config.max_prompt)
+    if isinstance(task, Benchmark) and not config.max_prompt:  # with it, evaluations skip them too
+        measure_prompts(task, tokenizer, room, split=config.eval_split)
     guide = config.resolved().guide
     if guide.get("rows") and isinstance(task, Benchmark):
         prompts = fit_answers(prompts, tokenizer, guide)
@@ -73,7 +71,8 @@ def measure_prompts(
     fixed = isinstance(task, Benchmark)
     rng = random.Random(0)
     examples = task.read(split) if fixed else [task.make(rng) for _ in range(SAMPLE)]
-    lengths = prompt_lengths(tokenizer, [e.prompt for e in examples])
+    prefill = "" if split == "train" else task.prefill  # as evaluations have it
+    lengths = prompt_lengths(tokenizer, [e.prompt for e in examples], prefill)
     limit = min(max_prompt or room, room)
     fitting = [n for n in lengths if n <= limit]
     too_long = len(lengths) - len(fitting)
@@ -99,15 +98,6 @@ def measure_prompts(
         task = keep_only(task, split, kept)
         note = f"{counted} (longest {longest}) and are left out; {note}"
     return Prompts(task, note)
-
-
-def prompt_lengths(tokenizer, prompts: list[str], batch: int = 256) -> list[int]:
-    """Tokens of each prompt, encoded as for rollouts."""
-    lengths = []
-    for i in range(0, len(prompts), batch):
-        _, mask = encode_prompts(tokenizer, prompts[i : i + batch])
-        lengths += mask.sum(1).tolist()
-    return lengths
 
 
 def fit_answers(prompts: Prompts, tokenizer, guide: dict, split: str = "train") -> Prompts:

@@ -23,11 +23,15 @@ from .answers import (
     sudoku_correct,
     tag_count,
 )
-from .expressions import evaluate_expression, number, read_expression
+from .calling import Reward, call_reward
+from .expressions import evaluate_expression, read_expression
+from .numerals import number, rational
 
 __all__ = [
+    "Reward",
     "blank_share",
     "boxed_format",
+    "call_reward",
     "countdown_correct",
     "countdown_reward",
     "evaluate_expression",
@@ -43,6 +47,7 @@ __all__ = [
     "number",
     "number_reward",
     "per_row",
+    "rational",
     "read_expression",
     "soft_format",
     "strict_format",

@@ -13,8 +13,9 @@ import re
 from collections import Counter
 from collections.abc import Callable
 
-from .expressions import number, read_expression
+from .expressions import read_expression
 from .latex import equivalent
+from .numerals import number
 
 NO_BOX = -1
 
@@ -28,11 +29,14 @@ def extract_answer(completion: str) -> str | None:
 
 
 def last_boxed(text: str) -> str | None:
-    """What the last \\boxed{...} that closes holds, nested braces and all, stripped, or None."""
+    """What the last \\boxed{...} that closes holds, nested braces and all, stripped, or None.
+
+    Models also write it without the backslash.
+    """
     open_braces: list[int] = []  # of each: where its box begins, NO_BOX if it is no box's
     last = NO_BOX
     held = None
-    for brace in re.finditer(r"\\boxed\s*\{|\{|\}", text):
+    for brace in re.finditer(r"(?:\\|\b)boxed\s*\{|\{|\}", text):
         if brace[0] == "{":
             open_braces.append(NO_BOX)
         elif brace[0] != "}":
@@ -145,11 +149,11 @@ def tag_count(completion: str) -> float:
 
 def boxed_format(completion: str) -> float:
     """1.0 for a box between answer tags, 0.75 for tags without a box, 0.5 for a box without tags,
-    0.25 for neither."""
+    0.25 for neither; a box is written with its backslash."""
     tagged = extract_answer(completion)
-    if tagged is None:
-        return 0.25 if last_boxed(completion) is None else 0.5
-    return 0.75 if last_boxed(tagged) is None else 1.0
+    text = completion if tagged is None else tagged
+    has_box = "\\boxed" in text and last_boxed(text) is not None
+    return 0.25 + 0.25 * has_box + 0.5 * (tagged is not None)
 
 
 # ---------------------------------------------------------------- training rewards

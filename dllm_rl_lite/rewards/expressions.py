@@ -1,4 +1,4 @@
-"""Numbers and arithmetic in the texts that models write, read without executing anything."""
+"""Arithmetic in the texts that models write, read without executing anything."""
 
 from __future__ import annotations
 
@@ -9,53 +9,15 @@ from collections import Counter
 from collections.abc import Callable
 from fractions import Fraction
 
-# Layout, degrees and dollar signs, which `number` does not look at.
-NOT_OF_A_NUMBER = (
-    "\\!",
-    "\\,",
-    "\\;",
-    "\\ ",
-    "\\left",
-    "\\right",
-    "^\\circ",
-    "^{\\circ}",
-    "$",
-    "\\(",
-    "\\)",
-)
-
-
-def number(text: str) -> Fraction | None:
-    """The one number that a text of up to 1000 characters states, exactly; None if it states none
-    or several.
-
-    Reads 18, -3, 1,000, 1{,}000, .5, 3/4 and \\frac{3}{4}, with a dollar sign, a percent sign,
-    degrees, words or units around it; of an equation what follows the last "=". "20%" is 20, as
-    data sets that ask for a percentage have it.
-    """
-    if len(text) > 1000:
-        return None
-    for dropped in NOT_OF_A_NUMBER:
-        text = text.replace(dropped, "")
-    text = text.replace("{,}", ",").replace("−", "-").split("=")[-1]
-    text = re.sub(r"(?<=[A-Za-z}])\s*\^\s*\{?[23]\}?", "", text)  # square and cubic units
-    text = re.sub(r"(?<=[0-9]),(?=[0-9]{3}(?![0-9]))", "", text)
-    text = re.sub(r"\\[dt]?frac\{([0-9]+)\}\{([0-9]+)\}", r"\1/\2", text)
-    found = re.findall(r"(-?(?:[0-9]+\.?[0-9]*|\.[0-9]+))(?:\s*/\s*([0-9]+))?", text)
-    if len(found) != 1:
-        return None
-    top, bottom = found[0]
-    divisor = int(bottom or 1)
-    if divisor == 0:
-        return None
-    return Fraction(top) / divisor
-
+from .numerals import MINUS_SIGNS, number
 
 OPERATORS: dict[type, Callable] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
     ast.Mult: operator.mul,
     ast.Div: operator.truediv,
+    ast.UAdd: operator.pos,
+    ast.USub: operator.neg,
 }
 
 
@@ -86,7 +48,7 @@ def evaluate_expression(text: str) -> tuple[Fraction, Counter] | None:
     """Exact value of an arithmetic expression and the multiset of numbers in it; None if it is not
     one.
 
-    Only digits, + - * / and brackets.
+    Only digits, + - * / and brackets. A sign belongs to no number: -3 + 5 has the numbers 3 and 5.
     """
     text = text.strip()
     if len(text) > 200 or not set(text) <= set("0123456789+-*/() "):
@@ -110,7 +72,6 @@ LATEX_SIGNS = {
     "⋅": "*",
     "\\div": "/",
     "÷": "/",
-    "−": "-",
     "\\left": "",
     "\\right": "",
     "\\(": "",
@@ -130,7 +91,8 @@ def read_expression(text: str) -> tuple[Fraction, Counter] | None:
     """
     for latex, sign in LATEX_SIGNS.items():
         text = text.replace(latex, sign)
-    text = re.sub(r"\\[dt]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}", r"((\1)/(\2))", text)
+    text = text.translate(MINUS_SIGNS)
+    text = re.sub(r"\\[cdt]?frac\s*(\{[^{}]*\}|[0-9])\s*(\{[^{}]*\}|[0-9])", r"(\1/\2)", text)
     text = text.translate(str.maketrans("{}[]", "()()"))
     expression, *stated = text.split("=")
     found = evaluate_expression(expression)

@@ -1,9 +1,9 @@
 """How the d1 release scores text, mistakes included: its evaluator's four rules and its training
-rewards.
+rewards; last, what TA-GRPO-d's release has of its own.
 
 Rules read from dllm-reasoning/d1 (`eval/parse_and_get_acc.py`, `eval/parser_helper.py`,
 `diffu-grpo/reward_func.py`, `math500_utils.py`) and written fresh. SPG, wd1, AG-GRPO and TA-GRPO-d
-score by the same rules, with the small differences named below. `answers.py` has the rules to count
+score by the same rules, with the differences named below. `answers.py` has the rules to count
 by if no number has to be reproduced, under the same names.
 """
 
@@ -17,6 +17,7 @@ from collections.abc import Callable
 from . import expressions
 from .answers import blank_share
 
+TIMED = "ta-grpo-d"  # the release whose differences stand at the end
 ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
 
 
@@ -79,9 +80,14 @@ def countdown_correct(completion: str, numbers: list[int], target: int) -> float
     if text is None:
         tag = ANSWER.search(completion)
         text = tag[1].strip() if tag else completion
+    return _right_expression(text, numbers, target)
+
+
+def _right_expression(text: str, numbers: list[int], target: int) -> float:
+    """1.0 if what stands before the first "= number", or else the whole text, is right."""
     for latex, sign in (("\\div", "/"), ("\\times", "*"), ("\\cdot", "*")):
         text = text.replace(latex, sign)
-    if stated := re.search(r"([0-9+\-*/() ]+)=[0-9. ]+", text):
+    if stated := re.search(r"(?<![0-9+\-*/() ])([0-9+\-*/() ]+)=[0-9. ]", text):
         text = stated[1].strip()
     return float(_spells(text, numbers) and _reaches(text, target))
 
@@ -94,15 +100,18 @@ def sudoku_correct(completion: str, puzzle: str, answer: str) -> float:
     those beyond the sixteenth ignored. Answers are looked for in five places, the last of them any
     sixteen digits in a row.
     """
+    opened = completion.partition("<answer>")[2]
+    closed = completion.partition("</answer>")[2]
     places = (
-        r"<answer>.*?```\s*([\d\s]+)```",
-        r"<answer>(.*?)(?:<\|eot_id\|>|<\|endoftext\|>|</answer>)",
-        r"</answer>\s*(.*?)(?:<\|eot_id\|>|<\|endoftext\|>|$)",
-        r".*?(\d{16})\s*</answer>",
-        r"\b(\d{16})\b",
+        (opened, r".*?```([\d\s]+)```"),
+        (opened, r"(.*?)(?:<\|eot_id\|>|<\|endoftext\|>|</answer>)"),
+        (closed, r"\s*(.*?)(?:<\|eot_id\|>|<\|endoftext\|>|$)"),
+        (completion, r".*?(\d{16})\s*</answer>"),
+        (completion, r".*?\b(\d{16})\b"),
     )
-    for place in places:
-        found = re.search(place, completion, re.DOTALL)
+    for text, place in places:
+        # From the start only: a search would begin anew at every character.
+        found = re.match(place, text, re.DOTALL)
         if found and found[1].strip():
             return blank_share(puzzle, re.sub(r"\s", "", found[1]), answer)
     return 0.0
@@ -163,6 +172,36 @@ def countdown_reward(completion: str, numbers: list[int], target: int) -> float:
         return 0.0
     text = tags[-1].strip()
     return 1.0 if _spells(text, numbers) and _reaches(text, target) else 0.1
+
+
+def sudoku_reward(completion: str, puzzle: str, answer: str) -> float:
+    """Share of the puzzle's blank cells that the digits between the last answer tags fill as the
+    stored solution does; a tag within the tags ends nothing, and its digits count."""
+    tags = ANSWER.findall(completion)
+    digits = "".join(filter(str.isdigit, tags[-1] if tags else ""))
+    return blank_share(puzzle, digits, answer)
+
+
+# ---------------------------------------------------------------- where TA-GRPO-d differs
+
+
+def timed_math_reward(completion: str, answer: str) -> float:
+    """`math_reward` with the box literal repaired, as in TA-GRPO-d's release: the format is worth
+    1.0 for a box between the first answer tags, 0.75 for a tag without, 0.5 for a box without a
+    tag, 0.25 for neither."""
+    _, tag, tagged = completion.partition("<answer>")
+    text = tagged.partition("</answer>")[0] if tag else completion
+    _, box, held = text.rpartition("\\boxed{")
+    found = boxed(completion)
+    right = found is not None and equivalent(found, answer)
+    return 2.0 * right + 0.5 * bool(tag) + (0.5 if box and "}" in held else 0.25)
+
+
+def timed_countdown_correct(completion: str, numbers: list[int], target: int) -> float:
+    """`countdown_correct` as TA-GRPO-d's release evaluates: read from the first answer tags, else
+    from the whole text, and never from a box."""
+    tag = ANSWER.search(completion)
+    return _right_expression(tag[1].strip() if tag else completion, numbers, target)
 
 
 # ---------------------------------------------------------------- what they are made of
@@ -283,7 +322,7 @@ def _spells(text: str, numbers: list[int]) -> bool:
 
 def _reaches(text: str, target: int) -> bool:
     """Has the text, as Python arithmetic, the target's value?"""
-    if not re.fullmatch(r"[0-9+\-*/().\s]+", text) or len(text) > 1000:
+    if not re.fullmatch(r"[0-9+\-*/().\s]+", text):
         return False
     try:
         value = expressions.arithmetic(text.strip(), OPERATORS, number=lambda constant: constant)
@@ -304,6 +343,4 @@ OPERATORS: dict[type, Callable] = {
     **expressions.OPERATORS,
     ast.FloorDiv: operator.floordiv,
     ast.Pow: _power,
-    ast.UAdd: operator.pos,
-    ast.USub: operator.neg,
 }

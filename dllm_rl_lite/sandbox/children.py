@@ -7,8 +7,10 @@ import os
 import signal
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import cache
 from pathlib import Path
 
 SOURCE = Path(__file__).parent / "inside"
@@ -85,13 +87,26 @@ def _end(child: subprocess.Popen, inside: int | None) -> None:
                 pipe.close()
 
 
+@cache
+def python_files() -> tuple[str, ...]:
+    """What a Python process needs to start and to import the standard library: all that it sees
+    under bubblewrap. No /proc, no /dev, no home."""
+    base = {"base": sys.base_prefix, "platbase": sys.base_exec_prefix}
+    machine = sysconfig.get_config_var("MULTIARCH") or ""
+    found = ["/etc/ld.so.cache", "/lib64", "/usr/lib64", f"/lib/{machine}", f"/usr/lib/{machine}"]
+    libraries = sysconfig.get_config_var("LIBDIR") or ""
+    if libraries not in found:  # Python's own, which may lie beside much else
+        found += [str(path) for path in Path(libraries).glob("lib*.so*")]
+    found.append(os.path.realpath(sys.executable))
+    found += [sysconfig.get_path(name, vars=base) for name in ("stdlib", "platstdlib")]
+    return tuple(dict.fromkeys(found))
+
+
 def _bubblewrap(tell: int) -> list[str]:
     """The command that starts another in namespaces of its own, and tells its process number on a
     descriptor."""
-    # No /proc, no /dev, no /etc, no home; a base Python within a home is bound alone.
-    seen = ("/usr", "/lib", "/lib64", "/etc/ld.so.cache", sys.base_prefix, sys.base_exec_prefix)
     binds: list[str] = []
-    for path in dict.fromkeys(seen):
+    for path in python_files():
         binds += ["--ro-bind-try", path, path]
     return [
         "bwrap",
@@ -108,14 +123,8 @@ def _bubblewrap(tell: int) -> list[str]:
         "--ro-bind",
         str(SOURCE),
         "/inside",
-        "--size",
-        str(16 * 2**20),
-        "--tmpfs",
-        "/scratch",
         "--remount-ro",
         "/",
-        "--chdir",
-        "/scratch",
         "--info-fd",
         str(tell),
     ]

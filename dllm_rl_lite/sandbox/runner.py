@@ -1,14 +1,20 @@
 """Run generated code where it can do no harm, and find out whether it is right where it cannot lie.
 
 Two processes per program. The *candidate* runs the generated code and answers calls. The *judge*
-runs the tests: in place of the program's functions it holds names for them, and asks. Values cross
-by value, verdicts are formed in the judge alone, so no program earns anything by ending early,
-patching an assertion, or returning objects that are equal to everything.
+runs the tests: in place of the program's functions it holds names for them, and asks. What comes
+back is data, which the judge builds anew from plain types, so its operators are the judge's own. A
+function or an iterator of the program can be called or iterated and no more. Verdicts are formed in
+the judge alone: no program earns anything by ending early, patching an assertion, or returning
+objects that are equal to everything.
 
-Both processes are walled in. Level "bubblewrap": namespaces of their own (no network, no foreign
-process, a root folder with nothing but Python, 1 MiB files in an empty scratch folder that is
-forgotten), resource limits, a filter of system calls. Level "limits": the resource limits and, on
-Linux, the filter, which then refuses files altogether; root becomes nobody.
+If the tests use a class of the program, `Program.members` lists what they may do with its objects:
+only that is asked of the program, and an operator only if both operands are its own objects, so
+that it never computes with a value that a test expects.
+
+Both processes are walled in, and no file can be opened: what a program may import is imported
+before. Level "limits": resource limits and, on Linux, a filter of system calls; root becomes
+nobody. Level "bubblewrap": the same in namespaces of their own (no network, no foreign process, a
+root folder that is read-only and holds nothing but Python and the libraries that it loads).
 """
 
 from __future__ import annotations
@@ -28,10 +34,10 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 
 from ..names import unknown
-from .children import SOURCE, child_process, pipe
+from .children import SOURCE, child_process, pipe, python_files
 
 LEVELS = ("bubblewrap", "limits")
-# They do something when imported.
+# They do something when imported, as does a package's __main__.
 ASIDE = {"antigravity", "this", "idlelib", "turtle", "turtledemo", "tkinter", "test"}
 # Modules that others import only when a function of theirs is called.
 LATER = {
@@ -39,11 +45,11 @@ LATER = {
     "datetime": ("_strptime",),
     "time": ("_strptime",),
     "functools": ("typing", "weakref"),
+    "statistics": ("heapq",),
+    "uuid": ("hashlib",),
+    "xml": ("xml.dom.expatbuilder",),
 }
-# The module names of `import a, b as c` and of `from a import b, c as d`.
-IMPORT_LINE = re.compile(
-    r"^[ \t]*(?:import[ \t]+([\w., \t]+)|from[ \t]+([\w.]+)[ \t]+import\b([\w, \t]*))", re.M
-)
+ENCODINGS = "cp1252 idna punycode rot_13 hex_codec base64_codec".split()
 
 
 @dataclass(frozen=True)
@@ -53,14 +59,11 @@ class Limits:
     seconds: int = 5  # of processor time, at least 1
     wall: float = 15.0  # seconds from start to end of both
     memory: int = 512 * 2**20  # bytes of address space
-    # Bytes of a file in the scratch folder; without namespaces nothing can be written.
-    file: int = 2**20
 
     def __post_init__(self):
-        if self.seconds < 1 or self.wall <= 0 or self.memory < 2**26 or self.file < 0:
+        if self.seconds < 1 or self.wall <= 0 or self.memory < 2**26:
             raise ValueError(
-                f"{self}: seconds must be at least 1, wall positive, "
-                f"memory at least {2**26} bytes, file not negative"
+                f"{self}: seconds must be at least 1, wall positive, memory at least {2**26} bytes"
             )
 
 
@@ -76,6 +79,10 @@ class Program:
     # Run before the code's names are defined, in the tests' process: helpers that a name may
     # replace.
     before: str = ""
+    prelude: str = ""  # run before the code, in the code's process
+    # What tests may do with objects of the code's classes: attributes, methods and operators
+    # ("area", "__len__"). Without any the code gives them plain data and functions only.
+    members: tuple[str, ...] = ()
 
     def __post_init__(self):
         if not self.tests:
@@ -182,16 +189,26 @@ def gaps(level: str) -> tuple[str, ...]:
     ]
     if sys.platform == "darwin":
         found.append("using more memory than allowed: macOS has no such limit")
+    found.append(
+        "a program whose tests use its own classes (Program.members): what its objects' methods "
+        "answer, and which of its objects are equal, is its word"
+    )
+    found.append(
+        "weak tests: one that compares no item if the program gives none, or that takes an error "
+        "of the program for the end (next() within a map, a __getitem__ that it iterates over)"
+    )
     if level == "limits":
         also = " and the filter of system calls" if state["filtered"] else ""
         found.append(f"what namespaces would: resource limits{also} stand alone")
     if not state["filtered"]:
         found.append("system calls are not filtered")
-    if level == "limits" and not state["filtered"]:
+        found.append("looking up names, sizes and owners of the files that it can see")
+    if level == "bubblewrap":
         found.append(
-            "looking up names, sizes and owners of files, and removing, renaming or linking what "
-            "its user may"
+            "no file can be opened, but these are there, read-only: " + ", ".join(python_files())
         )
+    if level == "limits" and not state["filtered"]:
+        found.append("removing, renaming or linking what its user may")
         if not state["dropped"]:
             found.append("signals to other processes of the same user, the caller among them")
     if level == "bubblewrap" and not state["filtered"] and os.geteuid() == 0:
@@ -207,7 +224,6 @@ def _run(program: Program, level: str, limits: Limits) -> tuple[Outcome, dict | 
     start = time.monotonic()
     common = {
         "limits": asdict(limits),
-        "namespaces": level == "bubblewrap",
         "imports": imports(program),
     }
     with ExitStack() as stack:
@@ -216,7 +232,12 @@ def _run(program: Program, level: str, limits: Limits) -> tuple[Outcome, dict | 
         answers_out, answers_in = pipe(pipes)  # candidate to judge
         candidate = stack.enter_context(child_process("candidate", level, (calls_out, answers_in)))
         judge = stack.enter_context(child_process("judge", level, (answers_out, calls_in)))
-        code = {**common, "code": program.code, "read": calls_out, "write": answers_in}
+        code = {
+            **common,
+            "code": [program.prelude, program.code],
+            "read": calls_out,
+            "write": answers_in,
+        }
         with suppress(BrokenPipeError):  # it did not start: the judge will hear so
             candidate.stdin.write(json.dumps(code).encode())
             candidate.stdin.close()
@@ -224,6 +245,7 @@ def _run(program: Program, level: str, limits: Limits) -> tuple[Outcome, dict | 
             **common,
             "tests": program.tests,
             "names": program.names,
+            "members": program.members,
             "setup": program.setup,
             "before": program.before,
             "read": answers_out,
@@ -251,19 +273,24 @@ def _run(program: Program, level: str, limits: Limits) -> tuple[Outcome, dict | 
 def imports(program: Program) -> list[str]:
     """The standard modules that a program and its tests import: they are loaded before the sandbox
     is locked."""
-    text = "\n".join((program.code, program.before, program.setup, *program.tests))
-    found = []
-    for modules, home, members in IMPORT_LINE.findall(text):
-        for part in (modules or members).split(","):
-            name = re.split(r"\s+as\s+", part.strip())[0]
-            if home and name:
-                name = f"{home}.{name}"
-            found.append(name)
-        found.append(home)
+    parts = (program.prelude, program.code, program.before, program.setup, *program.tests)
+    text = "\n".join(parts)
+    found = [] if text.isascii() and "\\N{" not in text else ["unicodedata"]
+    if re.search("encod|decod|codecs", text):
+        found += [f"encodings.{name}" for name in ENCODINGS]
+    for line in text.splitlines():
+        if "import" not in line:
+            continue
+        # Every word is tried: what is no module does no harm.
+        words = re.findall(r"[\w.]+", line)
+        found += words
+        if "from" in words[:-1]:
+            home = words[words.index("from") + 1]
+            found += [f"{home}.{word}" for word in words]
     for name in found.copy():
         found += LATER.get(_root(name), ())
     wanted = sys.stdlib_module_names - ASIDE
-    return [name for name in dict.fromkeys(found) if _root(name) in wanted]
+    return [n for n in dict.fromkeys(found) if _root(n) in wanted and "__main__" not in n]
 
 
 def _root(module: str) -> str:

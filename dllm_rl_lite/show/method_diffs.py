@@ -89,7 +89,7 @@ def record_source(name: str) -> str:
     """The lines of `methods/` that make a method's record."""
     lookup("method", name, METHODS)
     for path in sorted(Path(inspect.getfile(Method)).parent.glob("*.py")):
-        source = path.read_text()
+        source = path.read_text(encoding="utf-8")
         for node in ast.parse(source).body:
             if isinstance(node, ast.Assign) and _name_of(node) == name:
                 return ast.get_source_segment(source, node)

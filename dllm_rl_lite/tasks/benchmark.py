@@ -20,7 +20,8 @@ class Benchmark(Task):
     correct: Callable[..., list[float]]  # to count by: signature of `reward`, 0..1, 1 is solved
     prompt: str  # what the user message looks like, in words, for the protocol card
     shots: int = 0  # worked examples in the prompt
-    published_quirks: bool = False  # reward and rule as the releases have them, mistakes included
+    # Reward and rule as the releases have them, mistakes included (a name: see `load_task`).
+    published_quirks: bool | str = False
     # What of this machine decides a number, for the card: the level of the sandbox.
     place: Callable[[], dict] = dict
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ..names import lookup
+from ..rewards import published
 from .benchmark import Benchmark
 from .published.programs import humaneval_task, kodcode_task, mbpp_task
 from .published.puzzles import countdown_benchmark, sudoku_benchmark
@@ -41,7 +42,7 @@ BENCHMARKS: dict[str, Callable[..., Benchmark]] = {
 
 
 def load_task(
-    name: str, data: str | None = None, shots: int = 0, published_quirks: bool = False
+    name: str, data: str | None = None, shots: int = 0, published_quirks: bool | str = False
 ) -> Task:
     """The task of that name.
 
@@ -50,12 +51,17 @@ def load_task(
             generated without `data`, the published benchmark with it.
         data: a benchmark's file, folder or hub id; None: its own hub id.
         shots: worked examples before each question, for benchmarks only.
-        published_quirks: score as the releases do, for benchmarks only.
+        published_quirks: score as the releases do, for benchmarks only; "ta-grpo-d": as that
+            release does where it differs from d1's (math500's reward, countdown's evaluation).
     Raises:
         ValueError: for an unknown name, with the nearest match, or an argument that a generated
             task has no use for.
     """
     lookup("task", name, TASKS | BENCHMARKS)
+    if published_quirks not in (False, True, published.TIMED):
+        raise ValueError(
+            f"published_quirks must be false, true or {published.TIMED!r}, got {published_quirks!r}"
+        )
     if name not in TASKS or (name in BENCHMARKS and data is not None):
         return BENCHMARKS[name](data, shots, published_quirks)
     if data is not None or shots or published_quirks:

@@ -7,9 +7,11 @@ import hashlib
 import math
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+from ..rewards import Reward, call_reward
 
 # Tenths of the key space.
 SPLITS = {
@@ -70,6 +72,7 @@ class GeneratedTask(Task):
     key: Callable[[Example], str]  # what makes two problems the same; its hash decides the split
     # A text to learn from: demonstrate(example, rng, share of the habit).
     demonstrate: Callable[[Example, random.Random, float], str]
+    size: float = math.inf  # the family has no more different problems than this
 
     def sample(self, n: int, split: str = "train", seed: int = 0) -> list[Example]:
         """n problems of a split, no two with the same key.
@@ -82,12 +85,18 @@ class GeneratedTask(Task):
             seed: equal (n, split, seed) give the same problems on every machine.
         Raises:
             ValueError: for an unknown split, n < 1, or a split that does not hold n different
-                problems.
+                problems; before any is drawn if the whole family is too small.
         """
         if split not in SPLITS:
             raise ValueError(f"unknown split {split!r}: one of {sorted(SPLITS)}")
         if n < 1:
             raise ValueError(f"n must be at least 1, got {n}")
+        most = self.most_in(split)
+        if n > most:
+            raise ValueError(
+                f"the {split} split of {self.name!r} holds at most {most:.0f} different problems, "
+                f"not {n}: ask for fewer"
+            )
         rng = random.Random(f"{self.name}/{split}/{seed}")
         found: dict[str, Example] = {}
         for _ in range(200 * n + 10_000):
@@ -101,6 +110,12 @@ class GeneratedTask(Task):
             f"the {split} split of {self.name!r} holds {len(found)} different problems, "
             f"not {n}: ask for fewer"
         )
+
+    def most_in(self, split: str) -> float:
+        """More problems than a split can hold: its share of the family by the hash, and six
+        standard deviations."""
+        share = len(SPLITS[split]) / 10
+        return share * self.size + 6 * math.sqrt(share * (1 - share) * self.size)
 
     def card_entry(self) -> dict:
         """What has to be known to make a number of this task again."""
@@ -121,41 +136,16 @@ def split_of(key: str) -> str:
 
 
 def rewards_of(
-    reward: Callable[..., list[float]], examples: list[Example], completions: list[str]
+    reward: Reward | Sequence[Reward], examples: list[Example], completions: list[str]
 ) -> list[float]:
-    """The rewards of one completion per example, checked.
-
-    Args:
-        reward: a function of TRL's signature, `reward(prompts, completions, **columns)`.
-        examples: N problems, all with the same columns.
-        completions: N texts.
-    Returns:
-        N finite numbers.
-    Raises:
-        RuntimeError: if the function raises; the cause is chained.
-        ValueError: if it returns the wrong number of values, or one that is not a finite number.
-    """
-    columns = {"answer": [example.answer for example in examples]}
+    """The rewards of one completion per example, checked; the arguments are the examples' prompts,
+    answers and columns, which all of them share. See `call_reward`."""
+    arguments = {
+        "prompts": [example.prompt for example in examples],
+        "completions": list(completions),
+        "answer": [example.answer for example in examples],
+    }
     if examples:
         for name in examples[0].columns:
-            columns[name] = [example.columns[name] for example in examples]
-    prompts = [example.prompt for example in examples]
-    label = getattr(reward, "__name__", repr(reward))
-    try:
-        values = list(reward(prompts=prompts, completions=list(completions), **columns))
-    except Exception as error:
-        raise RuntimeError(
-            f"the reward function {label} raised {type(error).__name__}: {error}"
-        ) from error
-    if len(values) != len(completions):
-        raise ValueError(
-            f"the reward function {label} returned {len(values)} values "
-            f"for {len(completions)} completions"
-        )
-    for i, value in enumerate(values):
-        if not isinstance(value, (int, float)) or not math.isfinite(value):
-            raise ValueError(
-                f"the reward function {label} returned {value!r} for completion {i} "
-                f"({completions[i]!r}): it must return finite numbers"
-            )
-    return [float(value) for value in values]
+            arguments[name] = [example.columns[name] for example in examples]
+    return call_reward(reward, arguments)

@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ..files import write_atomically, writing
+from ..files import read_object, write_atomically, writing
 from ..models import save_adapters
 from ..models.adapters import adapter_parameters, restore_adapters
 from ..processes import full_tensor, is_sharded, process_rank, split_like
@@ -161,12 +161,12 @@ def read_state(folder: Path, identity: dict) -> dict:
     An older one does not say what run it is of, and is taken as it stands. Raises ValueError.
     """
     try:
-        state = json.loads((folder / "state.json").read_text())
+        state = read_object(folder / "state.json")
         step = state["step"]
-        if [row["step"] for row in state["rows"]][-1] > step:
-            raise ValueError("the log is longer than the run")
+        if state["rows"][-1]["step"] > step:
+            raise ValueError("its log is longer than its run")
         of_another_run = differences(state.get("identity", {}), identity)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise damaged(folder, error) from error
     if folder.name != f"step-{step:06d}":
         raise ValueError(
@@ -183,7 +183,7 @@ def read_state(folder: Path, identity: dict) -> dict:
 
 def damaged(folder: Path, error: Exception) -> ValueError:
     """What to do about a checkpoint that cannot be read."""
-    if isinstance(error, PermissionError):
+    if isinstance(error.__cause__ or error, PermissionError):
         return ValueError(f"the checkpoint {folder} cannot be read ({error}): make it readable")
     return ValueError(
         f"the checkpoint {folder} is damaged ({type(error).__name__}: {str(error)[:200]}); "

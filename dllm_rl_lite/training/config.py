@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..methods import METHODS, Numbers
 from ..names import lookup
+from ..rewards import published
 from ..tasks import TASKS, Benchmark, Task, load_task
 from ..values import check_options, option, read_file, read_values
 
@@ -90,6 +91,8 @@ class TrainConfig:
         """What this run trains on; `published_quirks` is also a benchmark's, which then scores as
         the releases do."""
         quirks = self.resolved().published_quirks and (bool(self.data) or self.task not in TASKS)
+        if quirks and self.method == published.TIMED:
+            quirks = published.TIMED  # its release scores in its own way
         task = load_task(self.task, self.data or None, self.shots, quirks)
         if not self.eval_problems and not isinstance(task, Benchmark):
             raise ValueError(

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from ..files import locked, write_atomically
+from ..files import locked, read_object, write_atomically
 from ..models import MaskedDiffusionLM
 from ..models.adapters import base_fingerprint
 from ..processes import check_agreement, gather, process_count, process_rank, whole_weights
@@ -46,11 +46,8 @@ def own_run_dir(run_dir: Path) -> Iterator[None]:
         if process_rank() == 0:
             try:
                 check_places(run_dir)
-                run_dir.mkdir(parents=True, exist_ok=True)
                 held.enter_context(locked(run_dir / "run.lock", f"run_dir {str(run_dir)!r}"))
                 tidy_checkpoints(run_dir)
-            except OSError as error:
-                refusal = f"run_dir {str(run_dir)!r} cannot be used ({error}): choose another"
             except ValueError as error:
                 refusal = str(error)
         refusal = gather([refusal])[0]
@@ -113,15 +110,10 @@ def saved_settings(run_dir: Path) -> dict:
     path = run_dir / "config.json"
     if not path.exists():
         return {}
-    try:
-        found = json.loads(path.read_text())
-        if "method" not in found:
-            raise ValueError("no method: it may be a model's")
-        return asdict(TrainConfig()) | found  # older runs have fewer fields
-    except (OSError, ValueError, TypeError, RecursionError) as error:
-        raise ValueError(
-            f"{path} does not hold the settings of a run ({error}): choose another run_dir"
-        ) from error
+    found = read_object(path)
+    if "method" not in found:  # such as a model's
+        raise ValueError(f"{path} is not a run's, for it names no method: choose another run_dir")
+    return asdict(TrainConfig()) | found  # older runs have fewer fields
 
 
 def fixed_settings(config: TrainConfig) -> dict:

@@ -28,7 +28,9 @@ def verify(
         reward: of TRL's signature. examples: one per row. rewarded: "final": the finished texts;
             "every step": the complete predictions of a rollout made with `record=True`; "partial":
             the text after every step, its masks dropped. A text that did not change is not scored
-            again; a finished row keeps its last reward.
+            again; a finished row keeps its last reward. An empty text is scored like any other:
+            TA-GRPO-d's release counts 0 for it as long as it is the first, also where the reward
+            of nothing is not 0 (0.25 for MATH's format).
         fill: with "partial", put the likeliest tokens where masks are left (of a rollout with
             `record="likeliest"`).
     Raises:

@@ -1,5 +1,5 @@
-"""Every notebook: saved from one clean run, its markers exact, its from-scratch functions the
-package's own."""
+"""Every notebook: saved from one clean run, its checked cells tagged, its from-scratch functions
+the package's own."""
 
 import ast
 import importlib
@@ -16,8 +16,7 @@ import torch
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted([*ROOT.glob("notebooks/*.ipynb"), *ROOT.glob("notebooks/solutions/*.ipynb")])
 CHAPTERS = [p for p in NOTEBOOKS if p.parent.name == "notebooks"]
-MARKER = re.compile(r"NBVAL_\w+")
-EXACT = re.compile(r"\s*#\s*NBVAL_(CHECK_OUTPUT|IGNORE_OUTPUT|SKIP|RAISES_EXCEPTION)\s*")
+CHECK_OUTPUT = "nbval-check-output"  # the tag of cells whose stored output must come out again
 
 
 def read(path):
@@ -67,16 +66,12 @@ def test_it_is_small_and_plain(path):
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=name)
-def test_nbval_markers_count(path):
+def test_cells_to_check_are_tagged_and_have_outputs(path):
     cells = code(path)
-    bad = [
-        x
-        for c in cells
-        for x in c.source.splitlines()
-        if MARKER.search(x) and not EXACT.fullmatch(x)
-    ]
-    assert not bad, "nbval ignores a marker with anything else on its line"
-    checked = [c for c in cells if "NBVAL_CHECK_OUTPUT" in c.source]
+    assert not [c for c in cells if "NBVAL_" in c.source], f"use the cell tag {CHECK_OUTPUT}"
+    tags = {t for c in cells for t in c.metadata.get("tags", []) if t.startswith("nbval")}
+    assert tags <= {CHECK_OUTPUT}, "nbval ignores a tag that it does not know"
+    checked = [c for c in cells if CHECK_OUTPUT in c.metadata.get("tags", [])]
     assert all(c.outputs for c in checked), "a checked cell without stored output checks nothing"
     if path in CHAPTERS:
         assert len(checked) >= 2

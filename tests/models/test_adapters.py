@@ -7,6 +7,7 @@ import json
 import pytest
 import torch
 from checkpoints import CONFIGS, write_checkpoint
+from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from test_families import REAL
 
@@ -256,20 +257,120 @@ def test_another_base_is_refused(fresh, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "change, message",
+    "change",
     [
-        ({"use_dora": True}, "use_dora is True"),
-        ({"modules_to_save": ["lm_head"]}, "modules_to_save is"),
-        ({"use_rslora": True}, "use_rslora is True"),
-        ({"r": None}, "no adapters can be read|r"),
+        {"init_lora_weights": "pissa"},
+        {"init_lora_weights": "pissa_niter_4"},
+        {"init_lora_weights": "olora"},
+        {"init_lora_weights": "loftq"},
+        {"init_lora_weights": "corda"},
+        {"init_lora_weights": "lora_ga"},
+        {"init_lora_weights": "mica"},
+        {"alora_invocation_tokens": [1, 2]},
+        {"use_dora": True},
+        {"use_rslora": True},
+        {"use_qalora": True},
+        {"lora_bias": True},
+        {"bias": "all"},
+        {"fan_in_fan_out": True},
+        {"rank_pattern": {"q_proj": 8}},
+        {"alpha_pattern": {"q_proj": 8}},
+        {"modules_to_save": ["lm_head"]},
+        {"trainable_token_indices": [3]},
+        {"target_parameters": ["weight"]},
+        {"layer_replication": [[0, 1]]},
+        {"arrow_config": {"top_k": 1}},
+        {"peft_type": "ADALORA"},
+        {"a_variant_of_tomorrow": True},
     ],
+    ids=str,
 )
-def test_kinds_of_adapter_that_are_not_supported_are_named(fresh, tmp_path, change, message):
+def test_an_adapter_that_is_not_plain_lora_is_refused_by_name(fresh, tmp_path, change):
+    """Another start takes out of the base what it puts into the adapter, another variant computes
+    something else: read as plain LoRA, either is another model."""
     save_adapters(add_adapters(fresh(), r=4), tmp_path)
     path = tmp_path / "adapter_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
-    with pytest.raises((ValueError, TypeError), match=message):
+    (name,) = change
+    with pytest.raises(ValueError, match=f"{name} is .*only plain LoRA is supported"):
         load_adapters(fresh(), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"init_lora_weights": "gaussian"},
+        {"init_lora_weights": False},
+        {"a_variant_of_tomorrow": None, "another": {}},
+        {"layers_to_transform": [0], "task_type": "CAUSAL_LM", "inference_mode": True},
+    ],
+    ids=str,
+)
+def test_what_changes_nothing_is_read(fresh, tmp_path, change):
+    lm = stir(add_adapters(fresh(), r=4))
+    save_adapters(lm, tmp_path)
+    path = tmp_path / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    assert torch.equal(logits(load_adapters(fresh(), tmp_path)), logits(lm))
+
+
+def test_peft_writes_a_pissa_start_under_the_name_that_is_refused(fresh, tmp_path):
+    """With peft's own files: the base that it leaves is not the published one."""
+    base = fresh()
+    plain = logits(base)
+    config = LoraConfig(r=2, init_lora_weights="pissa", target_modules=["q_proj"])
+    get_peft_model(base.backbone, config).save_pretrained(tmp_path)
+    with adapters_off(base):
+        assert not torch.allclose(logits(base), plain, atol=0.01)
+    with pytest.raises(ValueError, match="init_lora_weights is 'pissa'"):
+        load_adapters(fresh(), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"r": None}, "r must be a whole number of at least 1, got None"),
+        ({"r": 0}, "r must be a whole number"),
+        ({"lora_alpha": "8"}, "alpha must be a finite number above 0, got '8'"),
+        ({"lora_alpha": float("nan")}, "alpha must be a finite number above 0, got nan"),
+        ({"lora_dropout": 1}, "dropout must be a number from 0 to below 1, got 1"),
+    ],
+    ids=str,
+)
+def test_numbers_of_an_adapter_that_cannot_be_are_named(fresh, tmp_path, change, message):
+    save_adapters(add_adapters(fresh(), r=4), tmp_path)
+    path = tmp_path / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    lm = fresh()
+    with pytest.raises(ValueError, match=message):
+        load_adapters(lm, tmp_path)
+    assert not lm.has_adapters
+
+
+def test_a_truncated_adapter_is_named(fresh, tmp_path):
+    save_adapters(add_adapters(fresh(), r=4), tmp_path)
+    file = tmp_path / "adapter_model.safetensors"
+    file.write_bytes(file.read_bytes()[:100])
+    for _ in range(2):  # cut off, and missing
+        with pytest.raises(ValueError, match="the adapter in .* cannot be read"):
+            load_adapters(fresh(), tmp_path)
+        file.unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize("name", ["adapter_config.json", "base.json"])
+@pytest.mark.parametrize("text", ["", "[]", "3", "{", "[" * 100_000, b"\xff\xfe"], ids=repr)
+def test_damaged_files_of_an_adapter_are_named(fresh, tmp_path, name, text):
+    save_adapters(add_adapters(fresh(), r=4), tmp_path)
+    (tmp_path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(ValueError, match=f"{name} (cannot be read|should hold an object)"):
+        load_adapters(fresh(), tmp_path)
+
+
+def test_the_same_adapters_are_the_same_bytes(fresh, tmp_path):
+    """peft keeps the targets as a set, which each process orders anew."""
+    save_adapters(add_adapters(fresh(), r=4), tmp_path)
+    targets = json.loads((tmp_path / "adapter_config.json").read_text())["target_modules"]
+    assert targets == sorted(targets) and len(targets) == 7
 
 
 def test_merged_weights_are_the_same_model(fresh, tmp_path):
@@ -297,9 +398,9 @@ def test_calls_that_make_no_sense_are_refused(fresh, tmp_path):
         ValueError, match="unknown lora_targets 'publisht'; did you mean 'published'"
     ):
         add_adapters(lm, "publisht")
-    with pytest.raises(ValueError, match="need r >= 1"):
+    with pytest.raises(ValueError, match="r must be a whole number of at least 1, got 0"):
         add_adapters(lm, r=0)
-    with pytest.raises(ValueError, match="no adapters can be read"):
+    with pytest.raises(ValueError, match="adapter_config.json cannot be read"):
         load_adapters(lm, tmp_path / "nowhere")
     assert all(p.requires_grad for p in lm.parameters()), "a refused call leaves the model alone"
     add_adapters(lm, r=2)

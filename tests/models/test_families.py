@@ -3,6 +3,7 @@ and no code but ours."""
 
 import copy
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -12,7 +13,13 @@ from checkpoints import CONFIGS, random_weights, write_checkpoint, write_weights
 from safetensors.torch import load_file
 from torch.nn.functional import silu
 
-from dllm_rl_lite.models import checkpoints, decode, encode_prompts, load_lm
+from dllm_rl_lite.models import (
+    build_tokenizer,
+    checkpoints,
+    decode,
+    encode_prompts,
+    load_lm,
+)
 from dllm_rl_lite.models.checkpoints import map_weights, read_config
 from dllm_rl_lite.models.families import FAMILIES, original_name, special_id, stock_config
 from dllm_rl_lite.sampler import Schedule, denoise
@@ -537,11 +544,78 @@ def test_pickled_weights_are_refused(tmp_path):
         load_lm(folder)
 
 
-def test_damaged_configurations_are_named(tmp_path):
-    folder, _ = write_checkpoint(tmp_path, "Dream")
-    (folder / "config.json").write_text("{")
-    with pytest.raises(ValueError, match="cannot be read .config.json"):
+DAMAGED = ["", "[]", "3", "null", "{", "[" * 100_000]
+
+
+@pytest.mark.parametrize("text", DAMAGED, ids=lambda text: repr(text[:5]))
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors.index.json"])
+def test_damaged_json_is_named(tmp_path, name, text):
+    folder, _ = write_checkpoint(tmp_path, "Dream", shards=2)
+    (folder / name).write_text(text)
+    with pytest.raises(ValueError, match=f"{name} (cannot be read|should hold an object)"):
         load_lm(folder)
+
+
+@pytest.mark.parametrize("text", DAMAGED, ids=lambda text: repr(text[:5]))
+@pytest.mark.parametrize("kind, name", [("llada", "tokenizer.json"), ("Dream", "vocab.json")])
+def test_a_damaged_tokenizer_is_named(tmp_path, kind, name, text):
+    folder, _ = write_checkpoint(tmp_path, kind)
+    (folder / name).write_text(text)
+    with pytest.raises(ValueError, match=f"{re.escape(str(folder))}.*(cannot be read|no token)"):
+        load_lm(folder)
+
+
+@pytest.mark.parametrize("places", [[], None, "x", {"a": 3}, {"a": None}])
+def test_an_index_that_is_no_index_is_named(tmp_path, places):
+    folder, _ = write_checkpoint(tmp_path, "Dream", shards=2)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": places}))
+    with pytest.raises(ValueError, match="weight_map should name the file of each tensor"):
+        load_lm(folder)
+
+
+@pytest.mark.parametrize("number", [-1, 104, 10**30, 1.5, "<mask>", {}])
+def test_a_mask_token_that_is_not_there_is_named(tmp_path, number):
+    folder, _ = write_checkpoint(tmp_path, "llada", mask_token_id=number)
+    with pytest.raises(ValueError, match="its mask token|mask_token_id must be the number"):
+        load_lm(folder)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"d_model": "x"},
+        {"n_layers": [1]},
+        {"n_heads": 0},
+        {"rope_theta": {"a": 1}},
+        {"rms_norm_eps": "small"},
+        {"embedding_size": -1},
+    ],
+    ids=str,
+)
+def test_values_of_another_type_are_named(tmp_path, changes):
+    folder, _ = write_checkpoint(tmp_path, "llada", **changes)
+    with pytest.raises(ValueError, match=re.escape(str(folder))):
+        load_lm(folder)
+
+
+@pytest.mark.parametrize(
+    "template, error",
+    [
+        ("{{ raise_exception('no roles') }}", "TemplateError: no roles"),
+        ("{% for m in messages %}", "TemplateSyntaxError"),
+        ("{{ ''.__class__.__mro__ }}", "SecurityError"),
+        ("{{ messages[0].content / 2 }}", "TypeError"),
+        ("{{ 1 / 0 }}", "ZeroDivisionError"),
+    ],
+)
+def test_a_chat_template_that_fails_is_named(template, error):
+    tokenizer = build_tokenizer()
+    tokenizer.chat_template = template
+    with pytest.raises(ValueError, match=f"chat template fails on the prompt '1.1' .{error}"):
+        encode_prompts(tokenizer, ["1+1"])
+
+
+def test_unknown_quantisation_is_named():
     with pytest.raises(ValueError, match="quantize must be"):
         load_lm("tiny", quantize="8bit")
 

@@ -2,6 +2,8 @@
 exact storage."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -14,7 +16,13 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from dllm_rl_lite.models import MaskedDiffusionLM, build_tokenizer, load_lm, new_tiny_lm
+from dllm_rl_lite.models import (
+    MaskedDiffusionLM,
+    build_tokenizer,
+    checkpoints,
+    load_lm,
+    new_tiny_lm,
+)
 
 
 def stock_logits(lm, ids):
@@ -192,7 +200,7 @@ def test_truncated_weights_are_refused(lm, tmp_path):
     lm.save_pretrained(tmp_path)
     weights = tmp_path / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[: weights.stat().st_size // 2])
-    with pytest.raises(ValueError, match="cannot be read.*restore the folder"):
+    with pytest.raises(ValueError, match="cannot be read.*download it again"):
         load_lm(tmp_path)
 
 
@@ -225,6 +233,61 @@ def test_weights_of_another_shape_are_refused(lm, tmp_path):
         load_lm(tmp_path)
 
 
+@pytest.mark.parametrize("device", ["gpu", "", "cuda:99", "mps", 99, 1.5])
+def test_a_device_that_is_not_here_is_named_and_no_file_blamed(device):
+    with pytest.raises(ValueError, match=f"device '{device}' cannot be used here") as error:
+        load_lm("tiny", device=device)
+    assert "read" not in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_type_of_weights_may_be_its_name():
+    assert load_lm("tiny", dtype="bfloat16").backbone.dtype == torch.bfloat16
+    for dtype in ("bfloat", torch.int8, None):
+        with pytest.raises(ValueError, match="unknown dtype .*known: bfloat16, float16, float32"):
+            load_lm("tiny", dtype=dtype)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError("Cannot allocate memory (os error 12)"),
+        RuntimeError("unable to mmap 4 bytes from file <x>: Cannot allocate memory (12)"),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
+        RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+@pytest.mark.parametrize("place", ["load_file", "LlamaForCausalLM"])
+def test_lack_of_memory_while_loading_blames_no_file(monkeypatch, error, place):
+    """Nobody is to delete a whole model since there was no room for it."""
+
+    def fail(*_, **__):
+        raise error
+
+    if place == "load_file":
+        monkeypatch.setattr(checkpoints, place, fail)
+    else:
+        monkeypatch.setattr(LlamaForCausalLM, "from_pretrained", fail)
+    with pytest.raises(RuntimeError, match="memory ran out while .*free some memory") as found:
+        load_lm("tiny")
+    assert "delete" not in str(found.value) and "again" not in str(found.value)
+
+
+def test_memory_that_really_runs_out_is_named(tmp_path):
+    """A process with no room for the weights: 40 MB of them, 8 MB left."""
+    new_tiny_lm(hidden=512, layers=3, heads=2, feed_forward=1536).save_pretrained(tmp_path)
+    code = (
+        "import resource, psutil\n"
+        "from dllm_rl_lite.models import load_lm\n"
+        "load_lm('tiny')\n"
+        "most = psutil.Process().memory_info().vms + 2**23\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (most, most))\n"
+        f"load_lm({str(tmp_path)!r})\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "RuntimeError: memory ran out while" in done.stderr.splitlines()[-1]
+
+
 def test_unknown_names_get_the_nearest_match():
     """A typo in the name is answered with what was meant."""
     with pytest.raises(ValueError, match="no model 'tinny'.*did you mean 'tiny'"):
@@ -250,4 +313,11 @@ def test_a_tokenizer_without_a_needed_token_is_refused(lm, name):
     tokenizer = build_tokenizer()
     setattr(tokenizer, name, None)
     with pytest.raises(ValueError, match=f"no {name}_id"):
+        MaskedDiffusionLM(lm.backbone, tokenizer)
+
+
+def test_a_mask_outside_the_vocabulary_is_refused(lm):
+    tokenizer = build_tokenizer()
+    tokenizer.add_special_tokens({"mask_token": "<other>"})
+    with pytest.raises(ValueError, match="mask_token_id 104 .*outside the model's vocabulary of 1"):
         MaskedDiffusionLM(lm.backbone, tokenizer)

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dllm_rl_lite.models import build_tokenizer, decode, encode_prompts
+from dllm_rl_lite.models import build_tokenizer, decode, encode_prompts, prompt_lengths
 from dllm_rl_lite.models.tokenizer import CHARACTERS, SPECIAL, TAGS
 
 TOKENIZER = build_tokenizer()
@@ -73,3 +73,18 @@ def test_bad_prompts_say_what_is_wrong(prompts, message):
     """No prompt at all, and a character outside the vocabulary, are named."""
     with pytest.raises(ValueError, match=message):
         encode_prompts(TOKENIZER, prompts)
+
+
+def test_a_prompt_needs_a_token():
+    """Of a base model, that has no template; beside another prompt an empty one is all padding."""
+    base = build_tokenizer()
+    base.chat_template = None
+    with pytest.raises(ValueError, match="the prompts have no token"):
+        encode_prompts(base, ["", ""])
+    assert encode_prompts(base, ["", "1"])[1].tolist() == [[False], [True]]
+
+
+def test_lengths_are_those_of_the_encoded_prompts():
+    prompts = ["1+2", "", "12345"]
+    _, mask = encode_prompts(TOKENIZER, prompts, prefill="ab")
+    assert prompt_lengths(TOKENIZER, prompts, prefill="ab") == mask.sum(1).tolist() == [7, 4, 9]

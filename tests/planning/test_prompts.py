@@ -61,6 +61,38 @@ def test_long_prompts_are_left_out_of_training_alone(gsm8k, tokenizer):
     assert {e.prompt for e in task.sample(5, "train", 3)} <= {e.prompt for e in kept}
 
 
+def test_held_out_prompts_are_measured_with_their_prefill(gsm8k, tokenizer):
+    """The dry run says "it fits" of the evaluations too."""
+    lengths = counted_lengths(tokenizer, gsm8k, "validation")
+    room = max(lengths) + len(gsm8k.prefill)
+    assert f"{room} at most" in measure_prompts(gsm8k, tokenizer, room, split="validation").note
+    with pytest.raises(ValueError, match=f"1 of {len(lengths)} problems have prompts of more than"):
+        measure_prompts(gsm8k, tokenizer, room - 1, split="validation")
+
+
+@pytest.mark.parametrize("max_prompt", [0, 300])
+def test_a_long_held_out_prompt_stops_a_run_before_its_model_is_read(tmp_path, max_prompt):
+    """Unless the run leaves long prompts out, in training and in evaluations."""
+    rows = [{"question": f"{i}?", "answer": f"so #### {i}"} for i in range(3)]
+    (tmp_path / "train.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    rows[1]["question"] *= 3000
+    (tmp_path / "test.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    folder, _ = write_checkpoint(tmp_path / "model", "llada", max_sequence_length=2048)
+    config = TrainConfig(
+        model=str(folder),
+        task="gsm8k",
+        data=str(tmp_path),
+        eval_split="test",
+        max_prompt=max_prompt,
+        run_dir=str(tmp_path / "run"),
+    )
+    if max_prompt:
+        assert check_prompts(config).note.startswith("prompts of")
+        return
+    with pytest.raises(ValueError, match="1 of 3 problems have .* max_prompt=.* to leave such"):
+        check_prompts(config)
+
+
 def test_what_fits_is_left_as_it_is_and_read_once(gsm8k, tokenizer):
     reads = []
     task = replace(gsm8k, read=lambda split: reads.append(split) or gsm8k.read(split))

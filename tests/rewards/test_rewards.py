@@ -3,6 +3,8 @@ laws for any text."""
 
 import json
 import math
+import re
+import time
 from collections import Counter
 from fractions import Fraction
 
@@ -44,6 +46,9 @@ GOOD = "<reasoning>\n9 * 2\n= 18\n</reasoning>\n<answer>\n18\n</answer>"
         (r"\boxed{ 18 }} }", "18", None, "18"),
         (r"\boxed{\{1, 2\}}", r"\{1, 2\}", None, r"\{1, 2\}"),
         ("\\boxed{1\n8}", "1\n8", None, "1\n8"),
+        ("<answer>\nboxed{4}\n</answer>", "4", "boxed{4}", "4"),
+        (r"boxed{4}, or \boxed{5}", "5", None, "5"),
+        ("unboxed{4}", None, None, None),
     ],
 )
 def test_where_the_answer_is(text, boxed, tagged, final):
@@ -53,63 +58,6 @@ def test_where_the_answer_is(text, boxed, tagged, final):
         tagged,
         final,
     )
-
-
-@pytest.mark.parametrize(
-    "text, value",
-    [
-        ("18", 18),
-        (" 18\n", 18),
-        ("-3", -3),
-        ("−3", -3),
-        ("18.0", 18),
-        ("18.", 18),
-        (".5", "1/2"),
-        ("0.25", "1/4"),
-        ("1,000", 1000),
-        ("1{,}000", 1000),
-        (r"1,\!000", 1000),
-        (r"385\,000", 385000),
-        ("1,234,567", 1234567),
-        ("$18", 18),
-        (r"\$18.50", "37/2"),
-        ("$18$", 18),
-        (r"\(18\)", 18),
-        ("20%", 20),
-        (r"20\%", 20),
-        ("3/4", "3/4"),
-        (r"\frac{3}{4}", "3/4"),
-        (r"\dfrac{-3}{4}", None),
-        (r"90^\circ", 90),
-        (r"120\text{ minutes}", 120),
-        ("18 eggs", 18),
-        ("5 cm^2", 5),
-        (r"10 \text{ cm}^{2}", 10),
-        ("x = 5", 5),
-        ("9 * 2 = 18", 18),
-        ("18 = 18 eggs", 18),
-        ("**18**", 18),
-        ("18 or 19", None),
-        ("2 hours 30 minutes", None),
-        ("10^2", None),
-        ("1,00", None),
-        ("eighteen", None),
-        ("", None),
-        ("...", None),
-        ("-", None),
-        ("3/0", None),
-        ("$-5", -5),
-        ("5-7", None),
-        ("9" * 300, 10**300 - 1),
-        ("9" * 1001, None),
-        (r"\left(18\right)", 18),
-        ("18\\", 18),
-        ("1 000", None),
-    ],
-)
-def test_number_by_hand(text, value):
-    """One number with whatever stands around it; none or several are no answer."""
-    assert rewards.number(text) == (None if value is None else Fraction(value))
 
 
 @pytest.mark.parametrize(
@@ -134,7 +82,12 @@ def test_number_by_hand(text, value):
         ("{1+2}*3", 9),
         ("$1+2$", 3),
         ("1\n+ 2", 3),
-        ("-1 + 2", None),
+        ("-1 + 2", 1),
+        ("–1 + 2", 1),
+        ("+1 + 2", 3),
+        ("3 - -2", 5),
+        (r"\frac12 + \cfrac{1}{2}", 1),
+        (r"2\frac{1}{2}", None),
         ("2**3", None),
         ("1+", None),
         ("one", None),
@@ -152,7 +105,11 @@ def test_read_expression_by_hand(text, value):
 
 
 def test_read_expression_counts_the_numbers():
+    """A sign belongs to no number."""
     assert rewards.read_expression(r"\frac{6 \times 2}{4} = 3")[1] == Counter([6, 2, 4])
+    assert rewards.read_expression("-3 + 5") == (2, Counter([3, 5]))
+    assert rewards.countdown_reward("<answer>-3+5</answer>", [3, 5], 2) == 1.0
+    assert rewards.countdown_correct(r"\boxed{-(3-5)}", [3, 5], 2) == 1.0
 
 
 # ---------------------------------------------------------------- right or wrong
@@ -213,6 +170,64 @@ MATHEMATICS = [  # gold, answer, does math-verify find them equal, does d1's str
     ("5", "", 0, 0),
     ("5", "}{", 0, 0),
     ("5", "\\frac", 0, 0),
+    # rationals are compared exactly
+    (r"\frac{1}{2^{99}}", r"\frac{1}{2^{98}}", 0, 0),
+    (r"\frac{3^{100}-1}{2\cdot3^{100}}", r"\frac{1}{2\cdot3^{100}}", 0, 0),
+    (r"\frac{3^{100}-1}{2\cdot3^{100}}", r"\frac12-\frac{1}{2\cdot3^{100}}", 1, 0),
+    ("0.0000002", "0.0000003", 0, 0),
+    ("0.1234567", "0.1234568", 0, 0),
+    (r"\frac14", "0.2500001", 0, 0),
+    ("100000001", "100000002.0", 0, 0),
+    ("0", "0.0000001", 0, 0),
+    (r"1+\frac{1}{3^{60}}", "1", 0, 0),
+    ("2^{99}", "2^{99}+1", 0, 0),
+    ("1024", "2^{10}", 1, 0),
+    ("120", "5!", 1, 0),
+    ("5e3", "5000", 1, 0),
+    (r"5 \times 10^{-3}", "0.005", 1, 0),
+    ("1 234", "1234", 1, 1),
+    ("-5", "–5", 1, 0),
+    (r"1\frac{4}{5}", "1 4/5", 1, 0),
+    (r"1\frac{4}{5}", r"\frac{9}{5}", 1, 0),
+    ("1 1/2", "11/2", 0, 1),
+    (r"1\frac{1}{2}", r"\frac{1}{2}", 0, 0),
+    (r"\frac13", r"0.\overline{3}", 1, 0),
+    (r"\frac{4x}{3}", r"1.\overline{3}x", 1, 0),
+    # a decimal may stand for what no decimal states, to a millionth of it
+    (r"\frac13", "0.333333", 1, 0),
+    ("0.333333", r"\frac13", 1, 0),
+    (r"\frac13", "0.33333", 0, 0),
+    (r"\frac{1}{3000000}", "0.0000003", 0, 0),
+    (r"\frac{1}{3000000}", "0.000000333333", 1, 0),
+    (r"\pi", "3.141593", 1, 0),
+    (r"\pi", "3.1416", 0, 0),
+    # irrational numbers are compared to 100 digits
+    (r"\sqrt{8}", r"2\sqrt{2}", 1, 0),
+    ("10^{20}", r"\sqrt{10^{40}+1}", 0, 0),
+    # the same within lists, intervals and matrices
+    (r"\{0.0000002, 1\}", r"\{0.0000003, 1\}", 0, 0),
+    ("(0.0000002,1)", "(0.0000003,1)", 0, 0),
+    (
+        r"\begin{pmatrix}0.0000002\\1\end{pmatrix}",
+        r"\begin{pmatrix}0.0000003\\1\end{pmatrix}",
+        0,
+        0,
+    ),
+    (r"\begin{pmatrix}1/5\\2\end{pmatrix}", r"\begin{pmatrix}0.2\\2\end{pmatrix}", 1, 0),
+    ("0.0000002x", "0.0000003x", 0, 0),
+    # the base belongs to a numeral
+    ("204_5", "204", 0, 0),
+    ("204_5", "204_6", 0, 0),
+    ("204", "204_5", 0, 0),
+    ("204_5", "204_{5}", 1, 0),
+    ("204_5", r"204_{\text{5}}", 1, 0),
+    # an inequality and its interval, on either side
+    (r"(5,\infty)", "x>5", 1, 0),
+    ("x>5", r"(5,\infty)", 1, 0),
+    ("5<x<6", "(5,6)", 1, 0),
+    ("(5,6)", "5<x<6", 1, 0),
+    (r"\infty", r"\infty", 1, 1),
+    (r"\infty", "5", 0, 0),
 ]
 
 
@@ -287,14 +302,15 @@ def test_equivalence_in_a_thread():
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(1) as pool:
-        assert pool.submit(equivalence.equivalent, [("1/2", "0.5"), ("1/2", "0.6")]).result() == [
+        assert pool.submit(equivalence.equivalent, [("2x", "x+x"), ("2x", "x")]).result() == [
             True,
             False,
         ]
 
 
-def test_equivalence_needs_no_process_for_equal_or_empty_texts(monkeypatch):
+def test_equivalence_needs_no_process_for_equal_or_empty_texts_or_rationals(monkeypatch):
     monkeypatch.setattr(equivalence, "_child", None)
+    assert equivalence.equivalent([("1/2", "0.5"), ("1/2", "1/3")]) == [True, False]
     assert equivalence.equivalent([("1 , 2", "1,2"), ("5", " "), ("", "5")]) == [True, False, False]
     assert equivalence.equivalent([]) == []
 
@@ -303,7 +319,7 @@ def test_a_child_that_cannot_start_is_an_error_not_a_zero(monkeypatch):
     """Without math-verify every answer would count as wrong; that must not pass for a result."""
     monkeypatch.setattr(equivalence.sys, "executable", "/bin/false")
     with pytest.raises(RuntimeError, match="math-verify did not start"):
-        equivalence.equivalent([("1", "2")])
+        equivalence.equivalent([("x", "y")])
 
 
 NUMBERS, TARGET = [49, 55, 53], 51
@@ -413,6 +429,47 @@ def test_sudoku_by_hand(answer, strict, release):
 )
 def test_the_five_places_where_the_release_looks(text, share):
     assert published.sudoku_correct(text, PUZZLE, SOLUTION) == share
+
+
+RELEASE_PLACES = (
+    r"<answer>.*?```\s*([\d\s]+)```",
+    r"<answer>(.*?)(?:<\|eot_id\|>|<\|endoftext\|>|</answer>)",
+    r"</answer>\s*(.*?)(?:<\|eot_id\|>|<\|endoftext\|>|$)",
+    r".*?(\d{16})\s*</answer>",
+    r"\b(\d{16})\b",
+)
+SUDOKU_PIECES = ["<answer>", "</answer>", "<|eot_id|>", "```", " ", "\n", "1", "43", SOLUTION, "x"]
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.lists(st.sampled_from(SUDOKU_PIECES), max_size=9).map("".join))
+def test_the_places_are_the_releases_own(text):
+    """Ours are matched once from the left; the release's patterns, searched for, find the same."""
+    wanted = 0.0
+    for pattern in RELEASE_PLACES:
+        found = re.search(pattern, text, re.DOTALL)
+        if found and found[1].strip():
+            wanted = rewards.blank_share(PUZZLE, re.sub(r"\s", "", found[1]), SOLUTION)
+            break
+    assert published.sudoku_correct(text, PUZZLE, SOLUTION) == wanted
+
+
+@pytest.mark.parametrize(
+    "text, share",
+    [
+        (f"<answer>{SOLUTION}</answer>", 1.0),
+        (f"<answer>{'|'.join(SOLUTION)}</answer>", 1.0),
+        (f"<answer>I write <answer>{SOLUTION}</answer>", 1.0),
+        # the digit before the inner tag counts as the first cell: of the blanks 5 and 13 are right
+        (f"<answer>1 <answer>{SOLUTION}</answer>", 1 / 4),
+        (f"<answer>{SOLUTION}</answer><answer>", 1.0),
+        (SOLUTION, 0.0),
+        ("<answer></answer>", 0.0),
+    ],
+)
+def test_published_sudoku_reward_by_hand(text, share):
+    """Nested tags end nothing in the release: its last pair begins at the outer one."""
+    assert published.sudoku_reward(text, PUZZLE, SOLUTION) == share
 
 
 @pytest.mark.parametrize(
@@ -528,6 +585,7 @@ def test_gsm8k_quirks_are_where_they_are_said_to_be(text, default, quirks):
         (r"\boxed{18}<answer>18</answer>", 0.75, 0.75),
         ("<answer>18", 0.25, 0.75),
         ("\boxed", 0.25, 0.25),
+        ("<answer>boxed{18}</answer>", 0.75, 0.75),  # read, but not the format that is asked for
     ],
 )
 def test_math_format_by_hand(text, correct, quirk):
@@ -535,6 +593,77 @@ def test_math_format_by_hand(text, correct, quirk):
     0.75 or 0.25."""
     assert rewards.boxed_format(text) == correct
     assert published.math_reward(text, "19") == quirk
+
+
+@pytest.mark.parametrize(
+    "text, form, d1",
+    [
+        (r"<answer>\boxed{18}</answer>", 1.0, 0.75),
+        (r"<answer>\boxed{18}", 1.0, 0.75),
+        ("<answer>18</answer>", 0.75, 0.75),
+        (r"\boxed{18}<answer>18</answer>", 0.75, 0.75),
+        (r"\boxed{18}", 0.5, 0.25),
+        (r"\boxed{18", 0.25, 0.25),
+        ("18", 0.25, 0.25),
+    ],
+)
+def test_ta_grpo_ds_math_reward_by_hand(text, form, d1):
+    """Its release repaired the box literal: a box in tags earns 1.0, a bare box 0.5."""
+    assert published.timed_math_reward(text, "19") == form
+    assert published.math_reward(text, "19") == d1
+    right = 0.0 if text == r"\boxed{18" or text == "<answer>18</answer>" else 2.0
+    assert published.timed_math_reward(text, "18") == form + right
+
+
+@pytest.mark.parametrize(
+    "text, timed, d1",
+    [
+        ("<answer>30+20+1</answer>", 1, 0),
+        (r"\boxed{30+20+1}", 0, 1),
+        (r"<answer>\boxed{30+20+1}</answer>", 0, 1),
+        (r"<answer>30+20+1</answer>\boxed{30-20+1}", 1, 0),
+        ("<answer>30+20+1 = 51</answer>", 1, 1),
+        ("<answer>30-20+1</answer><answer>30+20+1</answer>", 0, 0),
+        ("so 30+20+1 = 51", 1, 1),
+        (r"<answer>30 + 20 \times 1</answer>", 0, 0),
+    ],
+)
+def test_ta_grpo_ds_countdown_evaluator_by_hand(text, timed, d1):
+    """It reads the first answer tags, else the whole text, and never a box; d1 a box, else the
+    whole text."""
+    assert published.timed_countdown_correct(text, [30, 20, 1], 51) == timed
+    assert published.countdown_correct(text, [30, 20, 1], 51) == d1
+
+
+@pytest.mark.parametrize("filler", [" " * 9000, "\n" * 9000, ""])
+def test_published_countdown_reward_reads_any_length(filler):
+    text = f"<answer>(55 - 53{filler if filler[:1] == ' ' else ''}) + 49{filler}</answer>"
+    assert published.countdown_reward(text, NUMBERS, TARGET) == 1.0
+
+
+HOSTILE = [
+    "1",
+    "1 ",
+    "<answer>",
+    "</answer>",
+    "```",
+    "<answer>``` ",
+    "\\boxed{",
+    "(",
+    "-",
+    "{",
+    "\n",
+]
+
+
+def test_no_rule_runs_away_on_long_texts():
+    """10 000 characters of any repeated piece, each rule: d1's five Sudoku patterns alone took ten
+    seconds on 10 000 digits."""
+    for name, (rule, *_) in [*ONE_TEXT.items(), *PUBLISHED.items()]:
+        start = time.process_time()
+        for piece in HOSTILE:
+            rule((piece * 10_000)[:10_000])
+        assert time.process_time() - start < 4, name
 
 
 def test_math_reward_adds_the_answer_and_its_format():
@@ -610,6 +739,9 @@ PUBLISHED = {
     "gsm8k reward": (lambda t: published.gsm8k_reward(t, "18"), -5, 4.001),
     "math reward": (lambda t: published.math_reward(t, "18"), 0.25, 2.75),
     "countdown reward": (lambda t: published.countdown_reward(t, NUMBERS, TARGET), 0, 1),
+    "sudoku reward": (lambda t: published.sudoku_reward(t, PUZZLE, SOLUTION), 0, 1),
+    "timed math": (lambda t: published.timed_math_reward(t, "18"), 0.25, 3),
+    "timed countdown": (lambda t: published.timed_countdown_correct(t, NUMBERS, TARGET), 0, 1),
 }
 
 
@@ -645,26 +777,10 @@ def test_one_pass_over_the_braces_finds_the_last_box(text):
                 return text[start:end].strip()
 
     starts = [i + 7 for i in range(len(text)) if text.startswith("\\boxed{", i)]
+    starts += [found.end() for found in re.finditer(r"\bboxed\{", text)]
+    starts = sorted(set(starts))
     wanted = [closed(s) for s in starts if closed(s) is not None]
     assert rewards.last_boxed(text) == (wanted[-1] if wanted else None)
-
-
-@settings(max_examples=200, deadline=None)
-@given(st.integers(-(10**9), 10**9))
-def test_number_reads_what_was_written(hundredths):
-    """A decimal, a quotient, with and without separators, currency and units: the same exact
-    number."""
-    value = Fraction(hundredths, 100)
-    for decimal in (f"{hundredths / 100:,.2f}", f"{hundredths / 100:.2f}"):
-        for text in (
-            decimal,
-            f"\\${decimal}",
-            f"{decimal}\\%",
-            f"{decimal} \\text{{ cm}}^2",
-            f"it is = {decimal} km",
-        ):
-            assert rewards.number(text) == value
-    assert rewards.number(f"{value.numerator}/{value.denominator}") == value
 
 
 @settings(max_examples=200, deadline=None)

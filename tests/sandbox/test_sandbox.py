@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 import pytest
-from hostile import ATTEMPTS, HOSTILE
+from hostile import ATTEMPTS, ENDING, FORGED_TESTS, FORGERS, HOSTILE, ITERATING, SWALLOWED
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -32,6 +32,7 @@ from dllm_rl_lite.sandbox import (
 )
 from dllm_rl_lite.sandbox import runner as sandbox
 from dllm_rl_lite.sandbox.inside import walls, wire
+from dllm_rl_lite.sandbox.inside.judge import BETWEEN
 from dllm_rl_lite.sandbox.runner import imports
 
 PATIENT = Limits(seconds=20, wall=60)  # for honest programs on a busy machine
@@ -231,9 +232,27 @@ def test_immutable_subclasses_count_as_what_they_hold():
         def __str__(self):
             return "other"
 
-    pair = collections.namedtuple("pair", "a b")
-    got = wire.decode(wire.encode([Number(7), Text("x"), pair(1, 2)], None), None)
+    class Pair(tuple):
+        def __eq__(self, other):
+            return True
+
+        __hash__ = None
+
+    got = wire.decode(wire.encode([Number(7), Text("x"), Pair([1, 2])], None), None)
     assert got == [7, "x", (1, 2)] and [type(v) for v in got] == [int, str, tuple]
+
+
+def test_named_tuples_are_made_again():
+    """With their fields, not with their class's methods."""
+
+    class Pair(collections.namedtuple("Pair", "a b")):
+        def __eq__(self, other):
+            return True
+
+        __hash__ = None
+
+    got = wire.decode(wire.encode(Pair(1, [2]), None), None)
+    assert got == (1, [2]) and got != 3 and got.b == [2] and type(got).__eq__ is tuple.__eq__
 
 
 @pytest.mark.parametrize(
@@ -343,7 +362,29 @@ def counted(x):
     count = collections.Counter(x).most_common(1)
     return count, collections.OrderedDict(a=1), collections.deque(x)
 def kind_of(x, *kinds): return isinstance(x, kinds)
+Point = collections.namedtuple('Point', 'x y')
+def views(d): return d.keys(), d.values(), d.items()
+class Down:
+    def __init__(self, n): self.n = n
+    def __iter__(self): return self
+    def __next__(self):
+        if not self.n: raise StopIteration
+        self.n -= 1
+        return self.n
+class Short(Mine):
+    def __init__(self, need): super().__init__(f'need {need}'); self.need = need
+def pay(n): raise Short(n)
+def naturals():
+    n = 0
+    while True: yield n; n += 1
+def first(n, items): return [next(items) for _ in range(n)]
 """
+MEMBERS = tuple(
+    (
+        "count value next open __len__ __add__ __getitem__ __setitem__ __enter__ __exit__ __str__ "
+        "__int__ __iter__ __next__"
+    ).split()
+)
 SHOWN = [
     "a = Node(1, Node(2)); assert total(a) == 3 and a.next.value == 2 and len(a) == 2",
     "a = Node(1); a.value = 5; a.next = Node(7); assert total(a) == 12 and a[1] == 7",
@@ -374,6 +415,14 @@ SHOWN = [
     "import math; assert math.isclose(adder(0.1)(0.2), 0.3)",
     "assert hasattr(Node(1), 'value') and not hasattr(Node(1), 'other')",
     "from solution import Node as N, total as t; assert t(N(4)) == 4",
+    "p = Point(1, y=2); assert p == (1, 2) and p.y == 2 and p._replace(x=3) == (3, 2)",
+    "k, v, i = views({'a': 1}); assert k == {'a'} and list(v) == [1] and i == {('a', 1)}",
+    "assert list(Down(3)) == [2, 1, 0] and next(Down(2)) == 1 and sum(n for n in Down(4)) == 6",
+    "d = Down(1); next(d)\ntry: next(d)\nexcept StopIteration: pass\nelse: assert False",
+    "try: pay(5)\nexcept Mine as e: assert e.need == 5 and str(e) == 'need 5'\nelse: assert False",
+    "assert issubclass(Short, ValueError) and not issubclass(Mine, Short)",
+    "n = naturals(); assert next(n) == 0 and first(2, n) == [1, 2] and next(n) == 3",
+    "assert total.__name__ == 'total' and callable(adder(1))",
 ]
 
 
@@ -382,9 +431,12 @@ def test_honest_programs_pass(level):
     """Objects, iterators, callbacks, arguments changed in place, exceptions: as if the tests ran
     beside the code."""
     names = tuple(
-        "Node total squares sort fill apply adder late words counted kind_of missing".split()
+        (
+            "Node total squares sort fill apply adder late words counted kind_of missing Point "
+            "views Down Mine Short pay naturals first"
+        ).split()
     )
-    got = run(SHOWCASE, *SHOWN, names=names, level=level)
+    got = run(SHOWCASE, *SHOWN, names=names, level=level, members=MEMBERS)
     assert [test for test, passed in zip(SHOWN, got.passed, strict=True) if not passed] == [], (
         got.error
     )
@@ -528,13 +580,52 @@ def test_hostile_programs_score_nothing_and_leave_nothing(level, orphans, tmp_pa
 
 
 @levels
+def test_operators_are_answered_by_data(level):
+    """Whatever a program returns, it does not compute with what the test wants to see."""
+    only_where_contained(level)
+    for name, code in FORGERS.items():
+        got = run(code, *FORGED_TESTS, level=level)
+        passed = [test for test, p in zip(FORGED_TESTS, got.passed, strict=True) if p]
+        assert passed == [], (name, got.error)
+
+
+@levels
+def test_no_program_ends_the_iteration_of_a_test(level):
+    """Exceptions that a protocol swallows reach the test as others."""
+    for error in ENDING:
+        got = run(f"def f(x): raise {error}", *ITERATING, level=level)
+        assert not any(got.passed), (error, got.passed)
+
+
+@levels
+def test_operators_of_a_class_see_no_expected_value(level):
+    """Where the tests may use every operator of the program's objects, both operands are its
+    own."""
+    operators = [f"__{name}__" for name in BETWEEN]
+    code = FORGERS["object"]
+    got = run(code, *FORGED_TESTS, names=("f", "Forger"), members=tuple(operators), level=level)
+    passed = [test for test, p in zip(FORGED_TESTS, got.passed, strict=True) if p]
+    assert passed == [] and run(code, "assert f(1) == f(2)", members=("__eq__",)).correct
+
+
+@levels
+def test_no_program_silences_a_test(level):
+    """A program that ends where an exception is expected, exception classes that catch the test's
+    own, objects in places that are rarely looked at."""
+    only_where_contained(level)
+    programs = [Program(code, (test,), ("f", "Mine")) for code, test in SWALLOWED.values()]
+    outcomes = run_programs(programs, level, PATIENT)
+    assert [name for name, o in zip(SWALLOWED, outcomes, strict=True) if o.correct] == []
+
+
+@levels
 def test_attempts_are_refused(level, tmp_path):
     """Each wall, asked for by a program that then answers whether it stands."""
     target = harmless(tmp_path)
     only_where_contained(level)
-    known = {"{home}": str(Path.home()), "{file}": str(target), "{python}": sys.base_prefix}
+    known = {"{home}": str(Path.home()), "{file}": str(target)}
     programs = {}
-    for name, (expression, where) in ATTEMPTS.items():
+    for name, expression in ATTEMPTS.items():
         for key, value in known.items():
             expression = expression.replace(key, value)
         code = (
@@ -542,15 +633,41 @@ def test_attempts_are_refused(level, tmp_path):
             f"    try: return 'done: ' + str({expression})[:99]\n"
             "    except BaseException as error: return 'refused: ' + repr(error)"
         )
-        if level in where:
-            programs[name] = Program(
-                code, ("got = f(); assert got.startswith('refused'), got",), ("f",)
-            )
+        programs[name] = Program(
+            code, ("got = f(); assert got.startswith('refused'), got",), ("f",)
+        )
     outcomes = dict(
         zip(programs, run_programs(list(programs.values()), level, PATIENT), strict=True)
     )
     assert {name: o.error for name, o in outcomes.items() if not o.correct} == {}
     assert os.listdir(tmp_path) == ["precious"] and target.read_text() == "precious"
+
+
+LATE_IMPORTS = (
+    "a = 1; import bisect\n    return bisect.bisect([1], 2)",
+    "import bisect; return bisect.bisect([1], 2)",
+    "return __import__('bisect').bisect([1], 2)",
+    "import importlib; return importlib.import_module('bisect').bisect([1], 2)",
+    "from xml.dom import minidom as m; return m.parseString('<a/>').toxml()",
+    "größe = 1; return größe",
+    "return '\\N{DEGREE SIGN}'",
+    "return 'é'.encode('cp1252'), 'é'.encode('idna')",
+    "import codecs; return codecs.encode('abc', 'rot13')",
+    "import datetime; return datetime.datetime.strptime('2020', '%Y').year",
+    "import statistics; return statistics.mode([1, 1, 2])",
+    "from collections import Counter; return Counter('aab').most_common(1)",
+    "import uuid; return len(str(uuid.uuid5(uuid.NAMESPACE_DNS, 'a')))",
+)
+
+
+@levels
+def test_what_a_program_imports_is_there_at_each_level(level):
+    """Wherever the import stands, and what the standard library imports only when it is called."""
+    code = "".join(f"def f{i}():\n    {text}\n" for i, text in enumerate(LATE_IMPORTS))
+    calls = [f"f{i}()" for i in range(len(LATE_IMPORTS))]
+    got = run(code, *calls, names=tuple(call[:-2] for call in calls), level=level)
+    missed = [text for text, p in zip(LATE_IMPORTS, got.passed, strict=True) if not p]
+    assert missed == [], got.error
 
 
 @levels
@@ -559,21 +676,6 @@ def test_attempts_can_fail(level):
     wall."""
     code = "import os\ndef f(): return str(os.getpid()) + str([i * i for i in range(3)])"
     assert run(code, "assert f().endswith('[0, 1, 4]')", level=level).correct
-
-
-@pytest.mark.skipif(not works("bubblewrap"), reason="bubblewrap does not work here")
-def test_a_scratch_folder_is_there_and_forgotten():
-    """With namespaces a program may use files, up to a limit, in a folder that is empty at the
-    start."""
-    code = (
-        "import os, tempfile\ndef f(n):\n    assert os.listdir('.') == []\n"
-        "    with open('x', 'wb') as o: o.write(bytes(n))\n"
-        "    os.mkdir('d'); os.rename('x', 'd/y')\n"
-        "    return os.path.getsize('d/y')"
-    )
-    assert run(code, "assert f(1000) == 1000", level="bubblewrap").correct
-    assert not run(code, f"assert f({2**21}) == {2**21}", level="bubblewrap").correct
-    assert run(code, "assert f(1000) == 1000", "x = 1", level="bubblewrap").correct
 
 
 @levels
@@ -639,19 +741,29 @@ def test_levels_that_do_not_work_are_named(monkeypatch):
             cached.cache_clear()
 
 
+def test_bubblewrap_shows_python_and_its_libraries_only():
+    """Not all of /usr, not the environment that the caller runs in, no home."""
+    seen = children.python_files()
+    assert not {"/", "/usr", "/usr/bin", "/etc", "/home", sys.prefix, str(Path.home())} & {*seen}
+    for path in seen:
+        assert ".so" in path or "lib" in path or path == os.path.realpath(sys.executable), path
+
+
 @levels
 def test_gaps_say_what_stands(level):
     """The level's own words follow what the children found."""
     state = sandbox.walls(level)
     text = " ".join(gaps(level))
     assert "kernel" in text and ("not filtered" in text) == (not state["filtered"])
+    assert "Program.members" in text and "weak tests" in text
+    assert ("are there, read-only" in text) == (level == "bubblewrap")
     if sys.platform == "linux" and os.uname().machine in walls.AUDIT_ARCH:
         assert state["filtered"]
     assert state["dropped"] == (os.geteuid() == 0 and level == "limits")
 
 
 def test_limits_and_programs_are_checked():
-    for bad in ({"seconds": 0}, {"wall": 0.0}, {"memory": 1}, {"file": -1}):
+    for bad in ({"seconds": 0}, {"wall": 0.0}, {"memory": 1}):
         with pytest.raises(ValueError, match="must be at least 1"):
             Limits(**bad)
     with pytest.raises(ValueError, match="without tests"):
@@ -724,7 +836,5 @@ def test_numbers_of_system_calls_are_the_kernels(header, column):
     if not Path(header).exists():
         pytest.skip("no kernel headers here")
     defined = dict(re.findall(r"#define __NR(?:3264)?_(\w+)\s+(\d+)", Path(header).read_text()))
-    if column == 1:
-        defined["newfstatat"] = defined["fstatat"]
-    for name, numbers in {**walls.COMPUTE, **walls.FILES}.items():
+    for name, numbers in walls.COMPUTE.items():
         assert str(numbers[column]) == defined.get(name, "None"), name

@@ -21,6 +21,7 @@ from dllm_rl_lite.tasks.published import puzzles
 from dllm_rl_lite.tasks.published import word_problems as mathematics
 from dllm_rl_lite.tasks.published.puzzles import solve
 from dllm_rl_lite.tasks.published.splits import leave_out
+from dllm_rl_lite.training import TrainConfig
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
 real = pytest.mark.skipif(not DATA.is_dir(), reason="the public benchmark files are not here")
@@ -133,6 +134,54 @@ def test_load_task_says_what_it_cannot_do():
             load_task(*arguments)
 
 
+def test_the_quirks_of_ta_grpo_d_have_its_name(small):
+    """Its MATH reward and its Countdown evaluation, prompt included; d1's for all else."""
+    tasks = {}
+    for quirks in (True, "ta-grpo-d"):
+        for name in FOUR:
+            tasks[name, quirks] = load_task(name, str(small / name), 0, quirks)
+            assert tasks[name, quirks].card_entry()["published_quirks"] == quirks
+    for name in FOUR:
+        d1, timed = tasks[name, True], tasks[name, "ta-grpo-d"]
+        assert d1.read("train") == timed.read("train")
+        examples = d1.read("test")
+        assert (examples == timed.read("test")) == (name != "countdown")
+        boxed = [f"<answer>\\boxed{{{e.answer}}}</answer>" for e in examples]
+        bare = [f"<answer>{e.answer}</answer>" for e in examples]
+        scores = [
+            [task.rewards_of(examples, texts)[0] for texts in (boxed, bare)] for task in (d1, timed)
+        ]
+        assert scores[1] == ([3.0, 0.75] if name == "math500" else scores[0])
+        verdicts = [
+            [task.solved(examples, texts)[0] for texts in (boxed, bare)] for task in (d1, timed)
+        ]
+        assert verdicts[1] == ([0.0, 1.0] if name == "countdown" else verdicts[0])
+    assert "<answer>...</answer>{} tags" in tasks["countdown", "ta-grpo-d"].read("test")[0].prompt
+    with pytest.raises(
+        ValueError, match="published_quirks must be false, true or 'ta-grpo-d', got 'wd1'"
+    ):
+        load_task("gsm8k", str(small / "gsm8k"), 0, "wd1")
+
+
+def test_a_run_of_ta_grpo_d_with_quirks_scores_as_its_release(small):
+    for method, quirks in (("ta-grpo-d", "ta-grpo-d"), ("diffu-grpo", True)):
+        config = TrainConfig(
+            method=method,
+            task="math500",
+            data=str(small / "math500"),
+            numbers={"published_quirks": True},
+        )
+        assert config.load_task().published_quirks == quirks
+
+
+def test_nested_tags_in_sudokus_training_reward(small):
+    """Ours reads the inner pair, the release from the outer tag on."""
+    text = "<answer>2 <answer>1234341221434321</answer>"
+    for quirks, wanted in ((False, 1.0), (True, 0.0)):
+        task = load_task("sudoku4", str(small / "sudoku4"), 0, quirks)
+        assert task.rewards_of(task.read("test")[:1], [text]) == [wanted]
+
+
 def test_the_hub_is_asked_for_what_d1_asks_for(monkeypatch):
     """Without data: the ids, configurations and splits that reach `datasets`."""
     import datasets
@@ -232,6 +281,7 @@ def test_a_malformed_row_is_named(tmp_path, name, row, message):
         (mathematics.MATH_PROMPTS[1], "02dbe3668eec1841"),
         (puzzles.COUNTDOWN_TRAINING, "5a3700a32ccf0d4b"),
         (puzzles.COUNTDOWN_EVALUATION, "acc220dd4d10e33e"),
+        (puzzles.TIMED_COUNTDOWN_EVALUATION, "a5d23c95b9b9d83a"),
         (puzzles.SUDOKU, "62871aec2a525734"),
     ],
 )
@@ -427,7 +477,7 @@ def test_gold_answers_of_the_puzzles_earn_full_marks(quirks):
 
 FIGURES = {  # rows, d1's figure, the default rule's, rows where the default is higher and lower
     "gsm8k": (1130, 783 / 1130, 786 / 1130, 3, 0),
-    "math500": (500, 130 / 500, 146 / 500, 16, 0),
+    "math500": (500, 130 / 500, 145 / 500, 15, 0),
     "countdown": (256, 53 / 256, 54 / 256, 1, 0),
     "sudoku4": (256, 240 / 2048, 32 / 2048, 0, 101),
 }

@@ -3,6 +3,7 @@ references."""
 
 import gzip
 import json
+import warnings
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from dllm_rl_lite.sandbox import best_level, run_programs
 from dllm_rl_lite.tasks import rewards_of
 from dllm_rl_lite.tasks.published import code_rewards as code
+from dllm_rl_lite.tasks.published import programs
 from dllm_rl_lite.tasks.published.code_rewards import (
     extract_code,
     indented,
@@ -277,11 +279,286 @@ def test_kodcode_references_pass(tasks):
     """raises with the program's own exception, approx, a test class."""
     task = tasks["kodcode"]
     examples = task.sample(3, "train")
-    assert examples[0].columns["tests"] == ["test_a()", "test_b()", "TestMore().test_c()"]
+    assert examples[0].columns["tests"] == [
+        "test_a()",
+        "test_b()",
+        "case = TestMore()\ncase.test_c()",
+    ]
     assert task.solved(examples, [wrap(e.answer) for e in examples]) == [1.0] * 3
     assert task.solved(
         examples[:1], [wrap("class Empty(ValueError): pass\ndef back(s): return s[::-1]")]
     ) == [0.0]
+
+
+WHOLE = "def third(n):\n    return n / 3"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"```python\n{WHOLE}\n```\nUsage:\n```python\nprint(third(3))\n```",
+        f"```python\n{WHOLE}\n```\nOutput:\n```\n1.0\n```",
+        f"```python\n{WHOLE}\n```\n```python\nassert third(3) == 1\n```",
+        f"```text\nn -> n / 3\n```\nso\n```python\n{WHOLE}\n```",
+        f"```java\nint third;\n```\n```\n{WHOLE}\n```\n```bash\npython x.py\n```",
+        f"```python\nfrom __future__ import annotations\n{WHOLE}\n```",
+        "```python\nthird = lambda n: n / 3\n```",
+        "```python\nfrom typing import Callable\nthird: Callable = lambda n: n / 3\n```",
+        "```python\nimport functools\nthird = functools.partial(lambda k, n: n / k, 3)\n```",
+        "```python\nclass third:\n    def __new__(cls, n): return n / 3\n```",
+        f"```python\r\n{WHOLE}\r\n```".replace("\n", "\r\n").replace("\r\r", "\r"),
+        f"~~~python\n{WHOLE}\n~~~",
+        f"~~~~\n{WHOLE}\n~~~~",
+        f"````python\n{WHOLE}\n````",
+        f'```python title="solution.py"\n{WHOLE}\n```',
+        f"```{{.python}}\n{WHOLE}\n```",
+        f"```py\n{WHOLE}\n```",
+        f"``` python\n{WHOLE}\n```",
+        "1. Do this:\n   ```python\n   def third(n):\n       return n / 3\n   ```",
+        "\t```python\n\tdef third(n):\n\t    return n / 3\n\t```",
+        "```python\n\treturn n / 3\n```",
+        "```python\n\tif n:\n\t\treturn n / 3\n\treturn 0\n```",
+        "```python\n  if n:\n    return n / 3\n  return 0\n```",
+        "```python\n        return n / 3\n```",
+        f"```python\n{WHOLE}",
+        f"{WHOLE}\n",
+        f"<answer>\n```python\n{WHOLE}\n```\nUsage:\n```\nthird(1)\n```\n</answer>",
+    ],
+)
+def test_right_programs_in_every_dress_earn_the_point(text, tasks):
+    task = tasks["humaneval"]
+    assert task.solved(task.sample(), [text]) == [1.0]
+
+
+# Solutions and test files as generated data sets have them.
+SUPPORTED = {
+    "equality": (
+        "class P:\n    def __init__(self, x): self.x = x\n"
+        "    def __eq__(self, other): return isinstance(other, P) and self.x == other.x\n"
+        "    def __hash__(self): return hash(self.x)\ndef make(x): return P(x)",
+        "def test_a():\n    assert make(1) == P(1) and make(1) != P(2) and make(1) != 1\n"
+        "    assert {P(1), P(1)} == {P(1)} and [P(1)] == [make(1)] and P(2) in [P(1), P(2)]",
+    ),
+    "order": (
+        "import functools\n@functools.total_ordering\nclass V:\n"
+        "    def __init__(self, n): self.n = n\n    def __eq__(self, o): return self.n == o.n\n"
+        "    def __lt__(self, o): return self.n < o.n",
+        "def test_a():\n    assert V(1) < V(2) <= V(2) and V(3) > V(2) and max(V(1), V(4)).n == 4\n"
+        "    assert [v.n for v in sorted([V(3), V(1)])] == [1, 3]",
+    ),
+    "dataclass": (
+        "from dataclasses import dataclass, field\n@dataclass(order=True)\nclass D:\n"
+        "    a: int\n    b: list = field(default_factory=list)",
+        "def test_a():\n    assert D(1) == D(1, []) and D(1) < D(2)\n"
+        "    assert repr(D(1)) == 'D(a=1, b=[])'\n"
+        "    d = D(1); d.b.append(2); d.a = 7; assert d.a == 7",
+    ),
+    "namedtuple": (
+        "from collections import namedtuple\nP = namedtuple('P', 'x y')\n"
+        "def move(p): return P(p.x + 1, p.y)",
+        "def test_a():\n    p = move(P(1, 2)); assert p.x == 2 and p == (2, 2) and p == P(2, 2)",
+    ),
+    "arithmetic of its own": (
+        "class V:\n    def __init__(self, x): self.x = x\n"
+        "    def __add__(self, o): return V(self.x + o.x)\n"
+        "    def __neg__(self): return V(-self.x)\n    def dot(self, o): return self.x * o.x\n"
+        "    def __eq__(self, o): return self.x == o.x",
+        "def test_a():\n    assert V(1) + V(2) == V(3) and (-V(1)).x == -1 and V(2).dot(V(3)) == 6",
+    ),
+    "e.type": (
+        "class E(ValueError): pass\ndef f(x): raise E('no ' + x)",
+        "def test_a():\n    with pytest.raises(ValueError) as e: f('x')\n"
+        "    assert e.type is E and e.type.__name__ == 'E' and str(e.value) == 'no x'",
+    ),
+    "raises with a call": (
+        "def f(x, y=1):\n    if x < y: raise ValueError('small')",
+        "def test_a():\n    pytest.raises(ValueError, f, 0)\n"
+        "    pytest.raises(ValueError, f, 1, y=2)",
+    ),
+    "except its own": (
+        "class E(Exception):\n    def __init__(self, need, have):\n"
+        "        super().__init__(f'{need} of {have}'); self.need = need\n"
+        "    def __str__(self): return 'short: ' + self.args[0]\nclass F(E): pass\n"
+        "def f(): raise F(3, 2)",
+        "def test_a():\n    try: f()\n    except E as e: assert e.need == 3\n"
+        "    else: assert False\n"
+        "def test_b():\n    with pytest.raises(E, match='^short: 3 of 2$'): f()",
+    ),
+    "standard exceptions": (
+        "import json\ndef f(x): return json.loads(x)\ndef g(d, k): return d[k]",
+        "import json\ndef test_a():\n    with pytest.raises(json.JSONDecodeError): f('[')\n"
+        "    with pytest.raises((KeyError, IndexError)): g({}, 1)",
+    ),
+    "param": (
+        "def f(x): return x + 1",
+        "@pytest.mark.parametrize('x, y', [pytest.param(1, 2, id='a'), (2, 3)])\n"
+        "def test_a(x, y): assert f(x) == y",
+    ),
+    "setup_method": (
+        "class S:\n    def __init__(self): self.items = []\n"
+        "    def push(self, x): self.items.append(x)\n    def pop(self): return self.items.pop()\n"
+        "    def __len__(self): return len(self.items)",
+        "class TestS:\n    def setup_method(self, method): self.s = S()\n"
+        "    def test_a(self): self.s.push(1); assert self.s.pop() == 1\n"
+        "    def test_b(self): assert len(self.s) == 0 and not self.s\n"
+        "    def test_c(self):\n        with pytest.raises(IndexError): self.s.pop()",
+    ),
+    "unittest": (
+        "def f(x):\n    if x < 0: raise ValueError('negative')\n    return x ** 0.5",
+        "import unittest\nclass Root(unittest.TestCase):\n    def setUp(self): self.x = 4\n"
+        "    def test_a(self): self.assertEqual(f(self.x), 2)\n"
+        "    def test_b(self): self.assertAlmostEqual(f(2), 1.41421356)\n"
+        "    def test_c(self):\n        with self.assertRaises(ValueError): f(-1)\n"
+        "        self.assertRaisesRegex(ValueError, 'neg', f, -1)\n"
+        "        with self.subTest(1): self.assertIn(f(0), [0])",
+    ),
+    "constants": (
+        "A, B = 1, 2\nLIMIT: int = 5\n(C, [D, *E]) = 3, [4, 5]\ndef f(): return A + B",
+        "from solution import A, B, LIMIT, C, D, E\n"
+        "def test_a(): assert (A, B, LIMIT, C, D, E) == (1, 2, 5, 3, 4, [5]) and f() == 3",
+    ),
+    "objects made by the test": (
+        "class Node:\n    def __init__(self, v, next=None): self.v = v; self.next = next\n"
+        "def total(n): return n.v + total(n.next) if n else 0\n"
+        "def rev(n):\n    p = None\n    while n: n.next, p, n = p, n, n.next\n    return p",
+        "def test_a():\n    a = Node(1, Node(2)); a.next.next = Node(3); assert total(a) == 6\n"
+        "    r = rev(a); assert r.v == 3 and r.next.v == 2 and r.next.next is a and a.next is None",
+    ),
+    "enum": (
+        "from enum import Enum\nclass Color(Enum):\n    RED = 1\n    BLUE = 2\n"
+        "def other(c): return Color.BLUE if c is Color.RED else Color.RED",
+        "def test_a():\n    assert other(Color.RED) == Color.BLUE and Color.RED.value == 1\n"
+        "    assert Color.RED is Color['RED'] and [c.name for c in Color] == ['RED', 'BLUE']\n"
+        "    assert Color(2) is Color.BLUE and Color.RED != 1",
+    ),
+    "a class of a standard kind": (
+        "from collections import OrderedDict\nclass LRU(OrderedDict):\n"
+        "    def __init__(self, n): super().__init__(); self.n = n\n"
+        "    def put(self, k, v):\n        self[k] = v\n        if len(self) > self.n:"
+        " self.popitem(last=False)",
+        "def test_a():\n    c = LRU(2)\n    for k in 'abc': c.put(k, ord(k))\n"
+        "    assert len(c) == 2 and 'a' not in c and c['b'] == 98 and list(c) == ['b', 'c']\n"
+        "    assert list(c.keys()) == ['b', 'c'] and c.get('x', 5) == 5",
+    ),
+    "property, static and class methods": (
+        "class T:\n    count = 0\n    def __init__(self, c): self._c = c; T.count += 1\n"
+        "    @property\n    def f(self): return self._c * 9 / 5 + 32\n    @f.setter\n"
+        "    def f(self, v): self._c = (v - 32) * 5 / 9\n    @staticmethod\n"
+        "    def zero(): return T(0)\n    @classmethod\n"
+        "    def of(cls, f): t = cls(0); t.f = f; return t",
+        "def test_a():\n    t = T(100); assert t.f == pytest.approx(212) and T.zero().f == 32\n"
+        "    t.f = 32; assert t.f == 32 and T.of(212)._c == 100 and T.count >= 3\n"
+        "    assert isinstance(t, T) and hasattr(t, 'f') and not hasattr(t, 'g')",
+    ),
+    "iterator and generator": (
+        "class Count:\n    def __init__(self, n): self.n = n\n    def __iter__(self): return self\n"
+        "    def __next__(self):\n        if self.n == 0: raise StopIteration\n"
+        "        self.n -= 1\n        return self.n\n"
+        "def evens():\n    n = 0\n    while True: yield n; n += 2",
+        "import itertools\ndef test_a():\n    assert list(Count(3)) == [2, 1, 0]\n"
+        "    c = Count(1); assert next(c) == 0\n    with pytest.raises(StopIteration): next(c)\n"
+        "    assert list(itertools.islice(evens(), 3)) == [0, 2, 4]",
+    ),
+    "container": (
+        "class M:\n    def __init__(self, rows): self.rows = rows\n"
+        "    def __getitem__(self, i): return self.rows[i]\n"
+        "    def __setitem__(self, i, v): self.rows[i] = v\n"
+        "    def __contains__(self, v): return any(v in r for r in self.rows)\n"
+        "    def __iter__(self): return iter(self.rows)\n    def __str__(self): return 'M'",
+        "def test_a():\n    m = M([[1], [2]]); m[0] = [5]\n"
+        "    assert m[0] == [5] and 2 in m and 9 not in m\n"
+        "    assert list(m) == [[5], [2]] and str(m) == 'M' and f'{m}' == 'M'",
+    ),
+    "decorator and context": (
+        "import contextlib, functools\ndef twice(g):\n    @functools.wraps(g)\n"
+        "    def h(*a, **k): return 2 * g(*a, **k)\n    return h\n"
+        "class Open:\n    def __enter__(self): self.on = True; return self\n"
+        "    def __exit__(self, *a): self.on = False",
+        "def test_a():\n    @twice\n    def add(a, b=1): return a + b\n"
+        "    assert add(1) == 4 and add(1, b=2) == 6\n    o = Open()\n"
+        "    with o as p: assert p.on\n    assert not o.on",
+    ),
+}
+# Their references fail here: what they need is not there, or not safe.
+LEFT_OUT = {
+    "fixture": (
+        "def f(x): return x",
+        "@pytest.fixture\ndef x(): return 1\ndef test_a(x): assert f(x) == 1",
+    ),
+    "arithmetic with a plain number": (
+        "class V:\n    def __init__(self, x): self.x = x\n"
+        "    def __sub__(self, n): return self.x - n",
+        "def test_a(): assert V(3) - 1 == 2",
+    ),
+    "equality with a plain number": (
+        "class V:\n    def __init__(self, x): self.x = x\n"
+        "    def __eq__(self, n): return self.x == n",
+        "def test_a(): assert V(3) == 3",
+    ),
+    "coroutine": (
+        "async def f(): return 1",
+        "import asyncio\ndef test_a(): assert asyncio.run(f()) == 1",
+    ),
+}
+
+
+def kodcode_rows(cases):
+    return [
+        {
+            "question": name,
+            "solution": solution,
+            "test": f"import pytest\nfrom solution import *\n{test}",
+        }
+        for name, (solution, test) in cases.items()
+    ]
+
+
+def test_what_kodcode_references_use_is_there(tmp_path):
+    """Each of these passes under pytest, and here."""
+    task = kodcode_task(written(tmp_path, "k", *kodcode_rows(SUPPORTED)))
+    examples = task.read("train") + task.read("validation")
+    outcomes = run_programs([program(e.answer, e.columns) for e in examples])
+    failed = {
+        e.prompt.splitlines()[-1]: o.error
+        for e, o in zip(examples, outcomes, strict=True)
+        if not o.correct
+    }
+    assert failed == {} and len(examples) == len(SUPPORTED)
+
+
+def test_problems_whose_reference_fails_are_left_out_and_counted(tmp_path, monkeypatch):
+    """Others are drawn in their place; a reference runs once, when its problem is first drawn."""
+    good = {
+        f"good {i}": ("def f(x): return x", "def test_a(): assert f(1) == 1") for i in range(12)
+    }
+    path = written(tmp_path, "k", *kodcode_rows(LEFT_OUT | good))
+    task = kodcode_task(path)
+    runs, run = [], programs.run_programs
+    monkeypatch.setattr(programs, "run_programs", lambda p, **k: runs.extend(p) or run(p, **k))
+    kept = {e.prompt for e in task.read("train") if "good" in e.prompt}
+    bad = len(task.read("train")) - len(kept)
+    assert bad >= 3
+    with pytest.warns(UserWarning, match=rf"kodcode: {bad} of \d+ references .* left out"):
+        drawn = task.sample(len(kept), "train", seed=1)
+    assert {e.prompt for e in drawn} == kept and len(drawn) == len(kept)
+    assert len(runs) == len(task.read("train"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert task.sample(len(kept), "train", seed=1) == drawn
+        assert {e.prompt for e in task.sample(0, "train")} == kept
+        assert len(task.sample(0, "validation")) == len(task.read("validation"))
+    assert len(runs) == len(task.read("train"))
+    assert kodcode_task(path).sample(1, "train", seed=3) == kodcode_task(path).sample(
+        1, "train", seed=3
+    )
+    with pytest.raises(ValueError, match=f"holds {len(kept)} problems whose references pass"):
+        task.sample(len(kept) + 1, "train")
+
+
+def test_nothing_is_left_out_of_a_test_split(tmp_path):
+    """A benchmark counts all of its problems."""
+    path = written(tmp_path, "m", MBPP, {**MBPP, "task_id": 12, "code": "def add(a, b): return 0"})
+    assert len(mbpp_task(path).sample()) == 2
 
 
 # ------------------------------------------------ the real files

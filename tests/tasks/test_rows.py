@@ -4,6 +4,9 @@ line."""
 import csv
 import gzip
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -107,6 +110,79 @@ def test_shards_are_read_in_order(tmp_path):
     assert [r.values["n"] for r in read_rows(str(tmp_path), "train")] == [0, 1]
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["test-00000-of-00002.jsonl"],
+        ["test-00001-of-00002.jsonl"],
+        ["test-00000-of-00003.jsonl", "test-00002-of-00003.jsonl"],
+        ["test-00000-of-00002.jsonl", "test-00000-of-00002.json"],
+        ["test-00000-of-00002.jsonl", "test-00001-of-00003.jsonl"],
+        ["test-00002-of-00003.jsonl", "test-00003-of-00003.jsonl"],
+        ["a-test-00000-of-00001.jsonl", "b-test-00000-of-00001.jsonl"],
+        ["test_0_of_2.jsonl"],
+        ["data-00000-of-00002.jsonl"],
+        ["test-00000-of-00002.jsonl.gz"],
+        ["test-00000-of-99999999999.jsonl"],
+    ],
+)
+def test_a_data_set_with_missing_shards_is_no_split(tmp_path, names):
+    """Neither from the folder nor from the file: a part would pass for the whole."""
+    for name in names:
+        write(tmp_path / name)
+    for source in [tmp_path] + [tmp_path / name for name in names if len(names) == 1]:
+        with pytest.raises(ValueError, match=f"has the shards .*{names[0]}.* alone: pass a folder"):
+            read_rows(str(source), "test")
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["test-00000-of-00001.jsonl"],
+        ["test-00000-of-00002.jsonl", "test-00001-of-00002.jsonl"],
+        ["test-00001-of-00002.jsonl", "test-00002-of-00002.jsonl"],
+        ["test_1_of_2.jsonl", "test_2_of_2.jsonl"],
+    ],
+)
+def test_all_shards_are_the_split(tmp_path, names):
+    for i, name in enumerate(names):
+        write(tmp_path / name, [{"n": i}])
+    assert [row.values["n"] for row in read_rows(str(tmp_path), "test")] == list(range(len(names)))
+
+
+def test_the_file_named_for_the_split_comes_before_others(tmp_path):
+    """GSM8K's own folder has a socratic variant of each split, and solutions of models."""
+    names = ["train", "train_socratic", "test", "test_socratic", "example_model_solutions"]
+    for i, name in enumerate(names):
+        write(tmp_path / f"{name}.jsonl", [{"n": i}])
+    assert read_rows(str(tmp_path), "train")[0].values == {"n": 0}
+    assert [row.values for row in read_rows(str(tmp_path), "test")] == [{"n": 2}]
+    write(tmp_path / "test.csv", [{"n": 5}])
+    with pytest.raises(ValueError, match="several files for the split 'test'"):
+        read_rows(str(tmp_path), "test")
+
+
+def test_files_are_utf8_whatever_the_locale(tmp_path):
+    """In a C locale without Python's UTF-8 mode, for every text format."""
+    for name in ("a.jsonl", "a.json", "a.csv", "a.jsonl.gz"):
+        write(tmp_path / name)
+    code = (
+        "import locale, sys; assert 'utf' not in locale.getpreferredencoding(False).lower();"
+        "from dllm_rl_lite.tasks.published.rows import read_rows;"
+        "[print(ascii(read_rows(path, 'test')[1].values['answer'])) for path in sys.argv[1:]]"
+    )
+    files = sorted(map(str, tmp_path.iterdir()))
+    plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    run = subprocess.run(
+        [sys.executable, "-c", code, *files],
+        env=os.environ | plain,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert run.stdout.split() == ["'\\xe9'"] * 4
+
+
 def test_the_only_file_of_a_folder(tmp_path):
     """It is read for any split, unless its name says which one it is."""
     write(tmp_path / "problems.jsonl")
@@ -136,6 +212,9 @@ def test_the_only_file_of_a_folder(tmp_path):
         ("a.csv", "x,y\n", "no rows"),
         ("a.jsonl", "\n\n", "no rows for the split 'test'"),
         ("a.json", "[]", "no rows"),
+        ("a.jsonl", '{"a": 1}\n' + "[" * 100_000 + "\n", r"a\.jsonl line 2 is not JSON"),
+        ("a.jsonl", '{"a": ' + "9" * 5000 + "}\n", r"a\.jsonl line 1 is not JSON"),
+        ("a.json", "[" * 100_000, r"a\.json is not JSON"),
         ("a.txt", "x", r"unknown suffix '\.txt': use \.jsonl, \.json, \.csv, \.parquet"),
         ("a.parquet", "no parquet", "cannot be read as parquet"),
         ("a.jsonl.gz", "not gzipped", "cannot be read as text"),
@@ -148,6 +227,11 @@ def test_what_is_wrong_is_named(tmp_path, name, text, message):
 
 
 def test_bytes_that_are_no_text_are_named(tmp_path):
+    broken = bytearray(gzip.compress(b'{"a": 1}\n' * 1000))
+    broken[20:40] = b"x" * 20
+    (tmp_path / "b.jsonl.gz").write_bytes(broken)
+    with pytest.raises(ValueError, match=r"b\.jsonl\.gz cannot be read as text"):
+        read_rows(str(tmp_path / "b.jsonl.gz"), "test")
     (tmp_path / "a.jsonl").write_bytes(b'{"a": "\xff"}\n')
     with pytest.raises(ValueError, match=r"a\.jsonl cannot be read as text in UTF-8"):
         read_rows(str(tmp_path / "a.jsonl"), "test")
@@ -227,6 +311,8 @@ def test_column_gives_the_kind_asked_for(value, kind, found):
         ("1,2", list),
         ([1], dict),
         ("[1]", dict),
+        ("[" * 100_000, list),
+        ("9" * 5000, int),
     ],
 )
 def test_column_names_what_it_found(value, kind):
@@ -238,7 +324,7 @@ def test_column_names_what_it_found(value, kind):
         "'c'",
         kind.__name__,
         type(value).__name__,
-        repr(value),
+        repr(value)[:80],
         "'other'",
     ):
         assert part in str(error.value)

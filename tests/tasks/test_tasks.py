@@ -1,13 +1,20 @@
 """The tasks: seeded and disjoint problems, verifiers that accept all that is right and nothing
 else, habits by name."""
 
+import asyncio
+import dataclasses
+import functools
 import itertools
 import random
 import re
+import sys
 from collections import Counter
+from decimal import Decimal
 from fractions import Fraction
 
+import numpy
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -154,6 +161,31 @@ def test_unknown_names_are_answered_with_the_nearest():
         load_task("chain1").sample(60, "test")
 
 
+@pytest.mark.parametrize("name", ["chain1", "chain2", "chain", "countdown", "python"])
+def test_the_size_of_a_family_bounds_its_splits(name):
+    """Every problem of the family, drawn until none is new, is counted by its size; each split
+    holds less than its bound."""
+    task = load_task(name)
+    rng = random.Random(0)
+    keys = {task.key(task.make(rng)) for _ in range(min(25 * task.size, 60_000))}
+    assert 0.75 * task.size < len(keys) <= task.size
+    for split in SPLITS:
+        assert sum(split_of(key) == split for key in keys) <= task.most_in(split)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_more_than_a_split_holds_is_refused_before_drawing(name, monkeypatch):
+    task = load_task(name)
+
+    def never(rng):
+        raise AssertionError("a problem was drawn")
+
+    task = dataclasses.replace(task, make=never)
+    for n in (10_000_000, int(task.most_in("validation")) + 1):
+        with pytest.raises(ValueError, match=f"'{name}' holds at most .* problems, not {n}: ask"):
+            task.sample(n, "validation")
+
+
 # ---------------------------------------------------------------- score and extract_answer
 
 
@@ -181,6 +213,35 @@ def broken(prompts, completions, **columns):
     raise KeyError("gold")
 
 
+def leaves(prompts, completions, **columns):
+    sys.exit(3)
+
+
+def leaves_late(completions):
+    return list(map(sys.exit, completions))
+
+
+async def leaves_asynchronously(completions):
+    sys.exit(3)
+
+
+def yields_and_leaves(completions):
+    yield 1.0
+    sys.exit(3)
+
+
+def of_messages(completions, **columns):
+    return [len(completion[0]["content"]) for completion in completions]
+
+
+def of_message_prompts(prompts, completions, **columns):
+    return [len(prompt[-1]["content"]) for prompt in prompts]
+
+
+def wants_a_solution(completions, solution):
+    return [0.0 for _ in completions]
+
+
 @pytest.mark.parametrize(
     "reward, error, message",
     [
@@ -188,16 +249,118 @@ def broken(prompts, completions, **columns):
         (lambda **_: [1.0, float("nan")], ValueError, r"returned nan for completion 1 \('b'\)"),
         (lambda **_: [float("inf"), 0.0], ValueError, "returned inf for completion 0"),
         (lambda **_: [None, 0.0], ValueError, "returned None for completion 0"),
-        (lambda **_: None, RuntimeError, "raised TypeError"),
+        (lambda **_: ["1", "2"], ValueError, "returned '1' for completion 0"),
+        (lambda **_: [1j, 0], ValueError, "returned 1j for completion 0"),
+        (lambda **_: [Fraction(10**400), 0], ValueError, "for completion 0"),
+        (lambda **_: [Decimal("NaN"), 0], ValueError, "for completion 0"),
+        (lambda **_: [Decimal("sNaN"), 0], ValueError, "for completion 0"),
+        (lambda **_: [numpy.float32("inf"), 0], ValueError, "for completion 0"),
+        (lambda **_: torch.tensor([0.0, torch.nan]), ValueError, "for completion 1"),
+        (lambda **_: torch.zeros(2, 2), ValueError, "for completion 0"),
+        (lambda **_: None, ValueError, "returned the NoneType None: it must return a list"),
+        (lambda **_: 1.0, ValueError, "returned the float 1.0: it must return a list"),
+        (lambda **_: {0: 1.0, 1: 2.0}, ValueError, "returned the dict {0: 1.0, 1: 2.0}: it must"),
+        (lambda **_: {1.0, 2.0}, ValueError, "returned the set"),
+        (lambda **_: {0: 1.0, 1: 2.0}.keys(), ValueError, "returned the dict_keys"),
+        (lambda **_: b"ab", ValueError, "returned the bytes b'ab'"),
+        (lambda **_: "12", ValueError, "returned the str '12'"),
+        (lambda **_: numpy.float64(1), ValueError, "returned the float64"),
         (broken, RuntimeError, "the reward function broken raised KeyError: 'gold'"),
+        (leaves, RuntimeError, "the reward function leaves raised SystemExit: 3"),
+        (leaves_late, RuntimeError, "the reward function leaves_late raised SystemExit"),
+        (leaves_asynchronously, RuntimeError, "leaves_asynchronously raised SystemExit"),
+        (yields_and_leaves, RuntimeError, "yields_and_leaves raised SystemExit"),
+        (of_messages, RuntimeError, "string indices.*plain texts here: not completion"),
+        (of_message_prompts, RuntimeError, "string indices.*plain texts here"),
+        ([], ValueError, r"the reward \[\] is no function"),
+        ("accuracy", ValueError, r"'accuracy' is no function: pass reward\(prompts, completions"),
+        ([broken, 0.5], RuntimeError, "broken raised KeyError"),
+        ((lambda **_: [0, 0], 0.5), ValueError, "0.5 is no function: .*a list of such functions"),
+        (
+            wants_a_solution,
+            ValueError,
+            "cannot be called: .*'solution'; .* completions, answer, extra",
+        ),
     ],
 )
 def test_a_bad_reward_function_is_named(reward, error, message):
     """Wrong length, not a number, not finite, an exception: each is named, and the cause is
-    chained."""
+    chained. One line each."""
     with pytest.raises(error, match=message) as caught:
         rewards_of(reward, EXAMPLES, ["a", "b"])
-    assert (caught.value.__cause__ is not None) == (error is RuntimeError)
+    assert "\n" not in str(caught.value)
+    assert caught.value.__cause__ is not None or error is not RuntimeError
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        (1, 0.5),
+        numpy.array([1, 0.5], dtype=numpy.float32),
+        [numpy.float32(1), numpy.float64(0.5)],
+        [numpy.int64(1), numpy.float16(0.5)],
+        [numpy.bool_(True), numpy.array(0.5)],
+        torch.tensor([1, 0.5]),
+        torch.tensor([1, 0.5], dtype=torch.bfloat16),
+        [torch.tensor(1), torch.tensor(0.5)],
+        [torch.tensor(True), torch.tensor(0.5, dtype=torch.float64)],
+        [Fraction(1), Fraction(1, 2)],
+        [Decimal(1), Decimal("0.5")],
+        [True, Fraction(1, 2)],
+        {"a": 1, "b": 0.5}.values(),
+    ],
+    ids=repr,
+)
+def test_numbers_of_every_kind_are_rewards(values):
+    """What float() takes and is finite, in any ordered container."""
+    got = rewards_of(lambda **_: values, EXAMPLES, ["a", "b"])
+    assert got == [1.0, 0.5] and all(type(value) is float for value in got)
+
+
+async def asynchronous(completions):
+    await asyncio.sleep(0)
+    return [float(len(text)) for text in completions]
+
+
+def of_completions(completions):
+    return [float(len(text)) for text in completions]
+
+
+def of_one_column(completions, extra):
+    return [float(number) for number in extra]
+
+
+def by_position(prompts, completions, answer="none", unknown="default"):
+    assert unknown == "default"
+    return [float(text) for text in answer]
+
+
+class Judge:
+    def __call__(self, prompts, completions, **columns):
+        return [columns["extra"][0], 0]
+
+
+@pytest.mark.parametrize(
+    "reward, wanted",
+    [
+        (of_completions, [1.0, 2.0]),
+        (of_one_column, [1.0, 2.0]),
+        (by_position, [1.0, 2.0]),
+        (Judge(), [1.0, 0.0]),
+        (functools.partial(of_one_column), [1.0, 2.0]),
+        (asynchronous, [1.0, 2.0]),
+        ([of_completions, of_one_column, asynchronous], [3.0, 6.0]),
+        ((of_completions,), [1.0, 2.0]),
+    ],
+)
+def test_what_trls_users_bring_works(reward, wanted):
+    """Fewer columns, an asynchronous function, several functions, which add up; also where a loop
+    runs already, as in a notebook."""
+
+    async def in_a_loop():
+        return rewards_of(reward, EXAMPLES, ["a", "bb"])
+
+    assert rewards_of(reward, EXAMPLES, ["a", "bb"]) == asyncio.run(in_a_loop()) == wanted
 
 
 @pytest.mark.parametrize(
@@ -366,6 +529,7 @@ expressions = st.recursive(
     lambda inner: st.one_of(
         st.tuples(inner, st.sampled_from("+-*/"), inner).map("".join),
         inner.map(lambda t: f"({t})"),
+        st.tuples(st.sampled_from(["-", "+", "- "]), inner).map("".join),
         st.tuples(inner, st.sampled_from([" + ", " * "]), inner).map("".join),
     ),
     max_leaves=12,
@@ -416,8 +580,6 @@ def test_evaluate_expression_never_raises(text):
         "1.0",
         "1e3",
         "1j",
-        "-3",
-        "+3",
         "~1",
         "1<2",
         "1 if 1 else 2",

@@ -7,30 +7,11 @@ import builtins
 import operator
 import sys
 import types
+from collections.abc import Iterator
 
 from . import walls, wire
 
-OPERATORS = (
-    "getitem setitem delitem add sub mul truediv floordiv mod pow matmul and_ or_ xor "
-    "neg pos abs invert call"
-).split()
-ACTIONS = {name: getattr(operator, name) for name in OPERATORS} | {
-    "getattr": getattr,
-    "setattr": setattr,
-    "delattr": delattr,
-    "len": len,
-    "bool": bool,
-    "iter": iter,
-    "next": next,
-    "str": str,
-    "repr": repr,
-    "int": int,
-    "float": float,
-    "isinstance": isinstance,
-    "reversed": reversed,
-    "enter": lambda v: type(v).__enter__(v),
-    "exit": lambda v: type(v).__exit__(v, None, None, None),
-}
+ITERATORS = ("builtins", "itertools")  # whose iterators are handed over item by item
 
 
 class Program:
@@ -42,15 +23,21 @@ class Program:
         self.module = types.ModuleType("solution")
         self.kept: list[object] = []  # alive, so that equal identities stay equal numbers
         self.number: dict[int, int] = {}
+        self.keep(self.module)  # its number is 0
 
     def keep(self, value: object) -> list:
         """What stands for an object that stays here."""
         if isinstance(value, Caller):
             return ["yours", value.number]
-        if id(value) not in self.number:
-            self.number[id(value)] = len(self.kept)
+        number = self.number.setdefault(id(value), len(self.kept))
+        if number == len(self.kept):
             self.kept.append(value)
-        return ["mine", self.number[id(value)]]
+        if isinstance(value, type) and issubclass(value, BaseException):
+            base = None if value is BaseException else self.keep(value.__base__)
+            return ["exception", number, value.__module__, value.__qualname__, base]
+        if isinstance(value, Iterator) and type(value).__module__ in ITERATORS:
+            return ["iterator", number]
+        return ["mine", number]
 
     def find(self, text: list) -> object:
         kind, number = text
@@ -61,22 +48,18 @@ class Program:
         return Caller(self, number)
 
     def error(self, error: BaseException) -> list:
-        """An exception: its nearest standard types by name, its text, and its own classes by
-        number."""
-        kinds = type(error).__mro__
-        standard = [kind.__name__ for kind in kinds if kind.__module__ == "builtins"]
-        own = [self.keep(kind)[1] for kind in kinds if kind.__module__ != "builtins"]
-        if len(error.args) == 1 and isinstance(error.args[0], str):
-            text = error.args[0]  # KeyError would put it in quotation marks
-        else:
-            text = str(error)
-        return ["error", standard, str(text)[:2000], own]
+        """An exception: its class, arguments and attributes."""
+        arguments = error.args
+        if getattr(type(error).__str__, "__module__", "") == self.module.__name__:
+            arguments = (str(error),)
+        parts = (type(error), arguments, vars(error))
+        return ["error", *[wire.encode(part, self.keep) for part in parts]]
 
-    def work(self, action: str, values: list, names: dict) -> list:
+    def work(self, action: str, number: int, values: list, names: dict) -> list:
         """Do what the judge asks; arguments that were changed in place go back with the answer."""
         try:
             args, named = wire.decode_call(values, names, self.find)
-            result = ACTIONS[action](*args, **named)
+            result = act(action, self.kept[number], *args, **named)
             answer = ["value", wire.encode(result, self.keep), {}]
             if action == "call":
                 answer[2] = self.changed(values, args)
@@ -101,14 +84,26 @@ class Program:
             kind, *rest = wire.receive(self.read)
             if kind in ("value", "error"):
                 return [kind, *rest]
-            if kind == "module":
-                answer = ["value", self.keep(self.module), {}]
-            else:
-                answer = self.work(kind, *rest)
+            answer = self.work(kind, *rest)
             try:
                 wire.send(self.write, answer)
             except (ValueError, RecursionError) as error:
                 wire.send(self.write, self.error(error))
+
+
+def act(action: str, target: object, *values, **names) -> object:
+    """What an action of the judge's does: the operator, special method or built-in function of
+    that name."""
+    if action == "__next__":
+        try:
+            return True, next(target)
+        except StopIteration:
+            return False, None
+    if action in ("__enter__", "__exit__"):
+        return getattr(target, action)(*values)
+    name = action.strip("_")
+    work = getattr(builtins, name, None) or getattr(operator, action)
+    return work(target, *values, **names)
 
 
 class Caller:
@@ -132,7 +127,8 @@ def main() -> None:
     program = Program(job)
     sys.modules["solution"] = program.module
     try:
-        exec(compile(job["code"], "<program>", "exec"), program.module.__dict__)
+        for code in job["code"]:
+            exec(compile(code, "<program>", "exec"), program.module.__dict__)
         wire.send(program.write, ["ready"])
     except BaseException as error:  # sys.exit() while it is loaded is a failure like any other
         wire.send(program.write, program.error(error))

@@ -14,10 +14,10 @@ import sys
 
 NOBODY = 65534  # the user and group that root becomes
 
-# System calls that a computation needs, and those that work on files: (number on x86_64, on
-# aarch64), from the kernel's asm/unistd_64.h and asm-generic/unistd.h. Left out on purpose, among
-# others: fork, exec, kill, ptrace, socket, prctl, prlimit64 (it reaches other processes) and,
-# outside of namespaces, fcntl (its F_SETOWN sends signals).
+# System calls that a computation needs: (number on x86_64, on aarch64), from the kernel's
+# asm/unistd_64.h and asm-generic/unistd.h. Left out on purpose, among others: all that names or
+# makes a file, fork, exec, kill, ptrace, socket, prctl, prlimit64 (it reaches other processes) and
+# fcntl (its F_SETOWN sends signals).
 COMPUTE = {
     "read": (0, 63),
     "write": (1, 64),
@@ -67,52 +67,6 @@ COMPUTE = {
     "set_robust_list": (273, 99),
     "fstat": (5, 80),
 }
-FILES = {
-    "open": (2, None),
-    "openat": (257, 56),
-    "stat": (4, None),
-    "lstat": (6, None),
-    "newfstatat": (262, 79),
-    "statx": (332, 291),
-    "access": (21, None),
-    "faccessat": (269, 48),
-    "faccessat2": (439, 439),
-    "readlink": (89, None),
-    "readlinkat": (267, 78),
-    "getdents": (78, None),
-    "getdents64": (217, 61),
-    "getcwd": (79, 17),
-    "chdir": (80, 49),
-    "fchdir": (81, 50),
-    "dup": (32, 23),
-    "dup2": (33, None),
-    "dup3": (292, 24),
-    "ioctl": (16, 29),
-    "pwrite64": (18, 68),
-    "ftruncate": (77, 46),
-    "truncate": (76, 45),
-    "fsync": (74, 82),
-    "fdatasync": (75, 83),
-    "rename": (82, None),
-    "renameat": (264, 38),
-    "renameat2": (316, 276),
-    "mkdir": (83, None),
-    "mkdirat": (258, 34),
-    "rmdir": (84, None),
-    "unlink": (87, None),
-    "unlinkat": (263, 35),
-    "symlink": (88, None),
-    "symlinkat": (266, 36),
-    "utimensat": (280, 88),
-    "statfs": (137, 43),
-    "fstatfs": (138, 44),
-    "pipe2": (293, 59),
-    "chmod": (90, None),
-    "fchmod": (91, 52),
-    "fchmodat": (268, 53),
-    "umask": (95, 166),
-    "fcntl": (72, 25),
-}
 
 # Per machine the column of the tables above, and its name in the kernel.
 AUDIT_ARCH = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
@@ -131,7 +85,7 @@ def enter() -> tuple[dict, dict[str, bool]]:
     """Receive the job, import what it needs, and lock this process in: (job, what `lock` says)."""
     job = receive()
     import_modules(job["imports"])
-    state = lock(job["limits"], job["namespaces"])
+    state = lock(job["limits"])
     if "random" in sys.modules:
         sys.modules["random"].seed(0)  # the same verdict every time
     return job, state
@@ -152,29 +106,25 @@ def receive() -> dict:
 
 
 def import_modules(names: list[str]) -> None:
-    """Import the standard library's modules of these names while files can still be read; others
-    are left out."""
+    """Import modules while files can still be read."""
     for name in names:
-        if name.partition(".")[0] in sys.stdlib_module_names:
-            try:
-                __import__(name)
-            # no such submodule, or one that this build of Python lacks: the program will hear of it
-            except Exception:
-                continue
+        try:
+            __import__(name)
+        # no such submodule, or one that this build of Python lacks: the program will hear of it
+        except Exception:
+            continue
 
 
-def lock(limits: dict, namespaces: bool) -> dict[str, bool]:
+def lock(limits: dict) -> dict[str, bool]:
     """Build the walls.
 
     Args:
-        limits: "seconds" of processor time, bytes of "memory", bytes of a "file".
-        namespaces: True if the process has namespaces of its own, in which files may be opened
-            and written.
+        limits: "seconds" of processor time, bytes of "memory".
     Returns:
         {"filtered": system calls are filtered, "dropped": root became nobody}.
     """
     libc = _libc()
-    dropped = os.geteuid() == 0 and not namespaces
+    dropped = os.geteuid() == 0  # under bubblewrap it is nobody already
     if dropped:
         os.setgroups([])
         os.setgid(NOBODY)
@@ -188,15 +138,14 @@ def lock(limits: dict, namespaces: bool) -> dict[str, bool]:
         resource.RLIMIT_CORE: 0,
         resource.RLIMIT_NPROC: 0,
         resource.RLIMIT_CPU: limits["seconds"],
-        resource.RLIMIT_FSIZE: limits["file"] if namespaces else 0,
-        resource.RLIMIT_NOFILE: 32 if namespaces else 0,
+        resource.RLIMIT_FSIZE: 0,
+        resource.RLIMIT_NOFILE: 0,
     }
     if sys.platform != "darwin":  # macOS refuses this limit
         most[resource.RLIMIT_AS] = limits["memory"]
     for what, value in most.items():
         resource.setrlimit(what, (value, value))
-    allowed = COMPUTE | FILES if namespaces else COMPUTE
-    return {"filtered": libc is not None and _filter_calls(libc, allowed), "dropped": dropped}
+    return {"filtered": libc is not None and _filter_calls(libc), "dropped": dropped}
 
 
 def _libc():
@@ -211,8 +160,8 @@ def _libc():
     return libc
 
 
-def _filter_calls(libc, allowed: dict[str, tuple[int, int | None]]) -> bool:
-    """Refuse every system call that is not in the table (seccomp, in classic BPF); False if that
+def _filter_calls(libc) -> bool:
+    """Refuse every system call that COMPUTE does not list (seccomp, in classic BPF); False if that
     is not possible."""
     import ctypes
     import struct
@@ -221,7 +170,7 @@ def _filter_calls(libc, allowed: dict[str, tuple[int, int | None]]) -> bool:
     if machine not in AUDIT_ARCH or sys.maxsize < 2**32:
         return False
     column, architecture = AUDIT_ARCH[machine]
-    numbers = [columns[column] for columns in allowed.values() if columns[column] is not None]
+    numbers = [columns[column] for columns in COMPUTE.values() if columns[column] is not None]
     # Each line: operation, lines to skip if equal, lines to skip if not, value. The last two
     # lines are the answers.
     code = [

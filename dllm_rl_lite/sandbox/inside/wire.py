@@ -1,8 +1,8 @@
 """Messages between candidate and judge: JSON with a length before it, values by value, nothing that
 runs when it is read.
 
-A value of a standard type travels as itself. Anything else stays where it was made; `keep` gives it
-a name.
+A value of a standard type is rebuilt from plain data on the other side. Anything else stays where
+it was made; `keep` gives it a name.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import json
 import os
 import struct
 import sys
-from collections.abc import Callable
+from collections import namedtuple
+from collections.abc import Callable, ItemsView, KeysView, ValuesView
 
 LARGEST = 8 * 2**20  # bytes of one message
 
@@ -50,6 +51,12 @@ PLAIN: dict[type, Callable] = {
     str: str.__str__,
     bytes: lambda v: bytes.__add__(b"", v),
     tuple: lambda v: tuple(tuple.__iter__(v)),
+}
+# What keys(), values() and items() of a dict give, and how a list of it becomes one again.
+VIEWS: dict[str, tuple[type, Callable]] = {
+    "keys": (KeysView, lambda items: dict.fromkeys(items).keys()),
+    "values": (ValuesView, lambda items: dict(enumerate(items)).values()),
+    "items": (ItemsView, lambda items: dict(items).items()),
 }
 STANDARD = {*SERIES, *TABLES, *SCALARS}
 MUTABLE = ("list", "set", "deque", "bytearray", *TABLES)
@@ -99,6 +106,13 @@ def _encode(value, keep):
         return [name, [[_encode(k, keep), _encode(v, keep)] for k, v in value.items()]]
     if name:
         return [name, list(SCALARS[name](value))]
+    for name, (view, _) in VIEWS.items():
+        if isinstance(value, view):
+            return [name, [_encode(v, keep) for v in value]]
+    if isinstance(value, tuple) and hasattr(type(value), "_fields"):
+        # A named tuple: its class is made again, not the program's methods.
+        items = [_encode(v, keep) for v in tuple.__iter__(value)]
+        return ["namedtuple", [type(value).__name__, list(value._fields), items]]
     for plain, content in PLAIN.items():
         if isinstance(value, plain):
             return _encode(content(value), keep)
@@ -120,6 +134,12 @@ def decode(text: object, find: Callable[[list], object]) -> object:
         if kind is None or len(text) != 2 or not isinstance(text[1], list):
             raise ValueError(f"a message holds a {name} that cannot be read")
         return _rebuild(name, kind, text[1], find)
+    if name in VIEWS:
+        _, rebuild = VIEWS[name]
+        return rebuild([decode(v, find) for v in text[1]])
+    if name == "namedtuple":
+        label, fields, items = text[1]
+        return namedtuple(label, fields)(*[decode(v, find) for v in items])
     return find(text)
 
 

@@ -4,33 +4,56 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from ... import rewards
 from ...sandbox import Limits, Outcome, Program, run_programs
+from .references import defined_names, parse
 
 LIMITS = Limits(seconds=10, wall=30.0)  # the slowest reference, MBPP 123, takes 3 s of a processor
-COLUMNS = ("tests", "names", "setup", "stub", "before")  # of an Example of programs.py
+COLUMNS = ("tests", "names", "setup", "stub", "before", "members")  # of an Example of programs.py
 
 # ---------------------------------------------------------------- from a completion to a program
 
+# A fenced block: its indentation, the fence, what the fence names, the text. One that is never
+# closed counts, for a canvas may be too short for it.
+FENCE = re.compile(r"(?:^([ \t]*))?(```+|~~~+)([^\n`]*)\n(.*?)(?:\2|\Z)", re.S | re.M)
+PYTHON = re.compile(r"\W*(?:(?:python|py)3?\b.*)?$", re.I)
 
-def extract_code(completion: str) -> str:
+
+def extract_code(completion: str, names: Sequence[str] = ()) -> str:
     """The program in a completion: the last fenced block of the last <answer>, else that answer,
     else the same of the text.
 
-    The fence names Python or nothing. A last block that is never closed counts, for a canvas may be
-    too short for it.
+    The fence names Python or nothing. Of several blocks it is the last that defines one of `names`:
+    a usage example or the expected output may follow the solution.
+
+    Args:
+        completion: the text.
+        names: what the program should define.
     """
     answer = rewards.extract_answer(completion)
     text = completion if answer is None else answer
-    blocks = re.findall(r"```(?:python3?|py)?[ \t]*\n(.*?)(?:```|\Z)", text, re.S | re.I)
+    text = text.replace("\r\n", "\n")
+    blocks = []
+    for margin, _, language, block in FENCE.findall(text):
+        if PYTHON.match(language):
+            blocks.append(re.sub(f"^{margin}", "", block, flags=re.M))
     if blocks:
         text = blocks[-1]
+        for block in blocks:
+            if defines(block, names):
+                text = block
     return text.strip("\n")
 
 
-def published_code(completion: str) -> str:
+def defines(code: str, names: Sequence[str]) -> bool:
+    """True if a program gives one of the names a value at its top level."""
+    tree = parse(code)
+    return tree is not None and not set(names).isdisjoint(defined_names(tree))
+
+
+def published_code(completion: str, names: Sequence[str] = ()) -> str:
     """The same as AG-GRPO's and TA-GRPO-d's releases find it: a closed fenced block of any
     language, or nothing."""
     text = completion
@@ -50,45 +73,45 @@ def program(code: str, columns: dict) -> Program:
         columns: the problem's COLUMNS.
     """
     stub = columns["stub"]
-    if stub:
-        name = re.escape(columns["names"][0])
-        if re.search(rf"^(?:async\s+)?def\s+{name}\b", code, re.M):
-            # imports and helpers that stand above the function in the problem
-            code = columns["before"] + "\n" + code
-        else:
-            code = stub + indented(code)
+    prelude = ""
+    if stub and defines(code, columns["names"]):
+        # imports and helpers that stand above the function in the problem
+        prelude = columns["before"]
+    elif stub:
+        code = stub + indented(code)
     return Program(
         code=code,
         tests=tuple(columns["tests"]),
         names=tuple(columns["names"]),
         setup=columns["setup"],
         before=columns["before"],
+        prelude=prelude,
+        members=tuple(columns["members"]),
     )
 
 
 def indented(body: str) -> str:
-    """A function's body, moved right if the model, or the stripping of its text, left out the
-    indentation."""
-    lines = [line.expandtabs(4) for line in body.splitlines() if line.strip()]
-    depths = [len(line) - len(line.lstrip()) for line in lines]
-    if not lines or depths[0] > 0:
-        return body
+    """A function's body at a depth of four, also if the model, or the stripping of its text, left
+    out the indentation."""
+    lines = [re.sub(r"^\s+", lambda m: m[0].expandtabs(4), line) for line in body.splitlines()]
+    depths = [len(line) - len(line.lstrip()) for line in lines if line.strip()]
     later = depths[1:]
-    if later and min(later) > 0:
+    if depths and depths[0] == 0 and later and min(later) > 0:
         # Only the first line was stripped, unless it opens a block of the next depth.
-        opens = lines[0].split("#")[0].rstrip().endswith((":", "(", "[", "{"))
+        first = next(line for line in lines if line.strip())
+        opens = first.split("#")[0].rstrip().endswith((":", "(", "[", "{"))
         if not opens or later[0] > min(later) or later[0] >= 8:
-            return "    " + body
-    return textwrap.indent(body, "    ")
+            lines[lines.index(first)] = " " * min(later) + first
+    return textwrap.indent(textwrap.dedent("\n".join(lines)), "    ")
 
 
 def run_code(
-    completions: list[str], columns: dict[str, list], extract: Callable[[str], str]
+    completions: list[str], columns: dict[str, list], extract: Callable[..., str]
 ) -> list[Outcome | None]:
     """What came of each completion's program; None if there is none."""
     programs = {}
     for i, completion in enumerate(completions):
-        code = extract(completion)
+        code = extract(completion, columns["names"][i])
         if code.strip():
             programs[i] = program(code, {name: columns[name][i] for name in COLUMNS})
     outcomes: list[Outcome | None] = [None] * len(completions)

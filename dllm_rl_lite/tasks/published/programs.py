@@ -8,19 +8,23 @@ solved if all of its tests pass.
 
 from __future__ import annotations
 
-import ast
+import random
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
-from ...sandbox import best_level
+from ...sandbox import best_level, run_programs
 from ..benchmark import Benchmark
 from ..task import Example
 from .code_rewards import (
+    LIMITS,
     ag_grpo_code_reward,
     code_correct,
+    program,
     published_ag_grpo_code_reward,
     published_correct,
 )
+from .references import class_members, defined_names, import_lines, list_tests, parsed
 from .rows import Row, column, optional_column
 from .splits import held_back, split_reader
 
@@ -51,6 +55,55 @@ IN_WORDS = (
 )
 # The task_ids of MBPP's splits (Austin et al., 2021).
 MBPP_IDS = {"test": range(11, 511), "validation": range(511, 601), "train": range(601, 975)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class CodeBenchmark(Benchmark):
+    """A benchmark of programs. To train on, a problem is drawn only if its own reference passes its
+    tests here: no completion could earn anything from another."""
+
+    checked: dict[tuple[str, str], str] = field(default_factory=dict)  # "" or the error, by problem
+
+    def sample(self, n: int = 0, split: str = "test", seed: int = 0) -> list[Example]:
+        """`Benchmark.sample`; in the split "train" others take the place of problems whose
+        references fail, and a warning says how many failed.
+
+        A reference is run when its problem is first drawn, once. What it takes is a program more
+        per problem; the draw is the same wherever the same references pass.
+        """
+        drawn = super().sample(n, split, seed)
+        if split != "train":
+            return drawn
+        found = self._passing(drawn)
+        taken = {id(example) for example in drawn}
+        others = [example for example in self.read(split) if id(example) not in taken]
+        random.Random(f"{self.name}/{split}/{seed}/others").shuffle(others)
+        while len(found) < n and others:
+            wanted = n - len(found)
+            found += self._passing(others[:wanted])
+            others = others[wanted:]
+        if len(found) < n:
+            raise ValueError(
+                f"the {split} split of {self.name!r} ({self.source}) holds {len(found)} problems "
+                f"whose references pass, not {n}: ask for fewer"
+            )
+        return found
+
+    def _passing(self, examples: list[Example]) -> list[Example]:
+        """Those whose references pass; the first error is told with the count of all so far."""
+        new = [e for e in examples if (e.prompt, e.answer) not in self.checked]
+        programs = [program(e.answer, e.columns) for e in new]
+        for example, outcome in zip(new, run_programs(programs, limits=LIMITS), strict=True):
+            self.checked[example.prompt, example.answer] = outcome.error
+        errors = [self.checked[e.prompt, e.answer] for e in new]
+        if any(errors):
+            failed = sum(error != "" for error in self.checked.values())
+            warnings.warn(
+                f"{self.name}: {failed} of {len(self.checked)} references run so far do not pass "
+                f"their tests here ({next(filter(None, errors))}); those problems are left out",
+                stacklevel=3,
+            )
+        return [e for e in examples if not self.checked[e.prompt, e.answer]]
 
 
 def humaneval_task(
@@ -100,8 +153,9 @@ def kodcode_task(
     """Synthetic problems with pytest files (Xu et al., 2025), to train on; validation is held back
     from train.
 
-    Test files may use pytest's raises, approx and parametrize; those that need fixtures or other
-    packages pass nothing.
+    Test files may use pytest's raises, approx, param and parametrize, and unittest. Problems whose
+    tests need more (fixtures, other packages, files, coroutines, arithmetic of a class with plain
+    numbers) are left out of training, for their references fail.
 
     Args:
         source: file, folder or hub id with the columns question, solution, test and perhaps
@@ -125,12 +179,12 @@ def _benchmark(
     read: Callable[[str], list[Example]],
     shots: int,
     published_quirks: bool,
-) -> Benchmark:
+) -> CodeBenchmark:
     if shots:
         raise ValueError(
             f"shots must be 0 for {name}, got {shots}: the papers' prompts have no worked examples"
         )
-    return Benchmark(
+    return CodeBenchmark(
         name=name,
         source=source,
         read=read,
@@ -150,7 +204,7 @@ def _humaneval_example(row: Row, split: str) -> Example:
     stub = column(row, "prompt", str)
     solution = column(row, "canonical_solution", str)
     name = column(row, "entry_point", str)
-    if name not in _defined(stub + solution, row):
+    if name not in defined_names(parsed(stub + solution, row)):
         raise ValueError(f"{row.where}: the solution does not define the entry point {name!r}")
     columns = {
         "tests": [f"check({name})"],
@@ -158,6 +212,7 @@ def _humaneval_example(row: Row, split: str) -> Example:
         "setup": column(row, "test", str),
         "stub": stub,
         "before": stub + "    pass\n",
+        "members": [],
     }
     return Example(HUMANEVAL.format(question=stub), stub + solution, columns)
 
@@ -172,13 +227,15 @@ def _mbpp_example(row: Row, split: str) -> Example | None:
     setup = optional_column(row, "test_setup_code", str)
     imports = optional_column(row, "test_imports", list)
     text = column(row, "text" if "text" in row.values else "prompt", str)
+    reference = parsed(code, row)
     declaration = next((line for line in code.splitlines() if line.startswith("def ")), "")
     columns = {
         "tests": tests,
-        "names": _defined(code, row),
+        "names": defined_names(reference),
         "setup": "\n".join([setup, *imports]),
         "stub": "",
-        "before": _imported(code, row),
+        "before": import_lines(reference),
+        "members": class_members(reference),
     }
     return Example(MBPP.format(question=text, declaration=declaration), code, columns)
 
@@ -192,62 +249,13 @@ def _kodcode_example(row: Row, split: str) -> Example:
         declaration = str(info[0].get("function_declaration") or "").strip()
         if declaration:
             prompt += DECLARED.format(declaration=declaration)
+    reference = parsed(solution, row)
     columns = {
-        "tests": _test_calls(test, row),
-        "names": _defined(solution, row),
+        "tests": list_tests(test, row),
+        "names": defined_names(reference),
         "setup": test,
         "stub": "",
-        "before": _imported(solution, row),
+        "before": import_lines(reference),
+        "members": class_members(reference),
     }
     return Example(prompt, solution, columns)
-
-
-def _parsed(code: str, row: Row) -> ast.Module:
-    try:
-        with warnings.catch_warnings():
-            # references have escapes such as "\\w" in plain strings
-            warnings.simplefilter("ignore")
-            return ast.parse(code)
-    except (SyntaxError, ValueError) as error:
-        raise ValueError(
-            f"{row.where}: the reference code or its tests are no Python: {error}"
-        ) from error
-
-
-def _defined(code: str, row: Row) -> list[str]:
-    """Names that a program defines at its top level, in order: those under which tests may use
-    it."""
-    names = []
-    for node in _parsed(code, row).body:
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-            names.append(node.name)
-        elif isinstance(node, ast.Assign):
-            names += [target.id for target in node.targets if isinstance(target, ast.Name)]
-    return list(dict.fromkeys(names))
-
-
-def _imported(code: str, row: Row) -> str:
-    """The import statements at the top level of a reference: its tests may use the modules, and
-    import them anew, for what a generated program calls `math` may be anything."""
-    lines = []
-    for node in _parsed(code, row).body:
-        if isinstance(node, (ast.Import, ast.ImportFrom)):
-            lines.append(ast.unparse(node))
-    return "\n".join(lines)
-
-
-def _test_calls(test: str, row: Row) -> list[str]:
-    """One call for each test function of a pytest file, and for each test method of a class."""
-    calls = []
-    for node in _parsed(test, row).body:
-        if _is_test(node):
-            calls.append(f"{node.name}()")
-        elif isinstance(node, ast.ClassDef) and node.name.startswith("Test"):
-            calls += [f"{node.name}().{item.name}()" for item in node.body if _is_test(item)]
-    if not calls:
-        raise ValueError(f"{row.where}: the test file has no test function")
-    return calls
-
-
-def _is_test(node: ast.stmt) -> bool:
-    return isinstance(node, ast.FunctionDef) and node.name.startswith("test")

@@ -18,8 +18,7 @@ from .splits import leave_out, split_reader, train_and_test
 from .word_problems import FORMAT, IN_WORDS, PREFILL
 
 # d1's prompts, to the letter (dllm-reasoning/d1, diffu-grpo/data_utils.py, eval/countdown.py,
-# eval/sudoku.py). TA-GRPO-d's release evaluates Countdown with another text, which asks for answer
-# tags without a box.
+# eval/sudoku.py).
 COUNTDOWN_TRAINING = (
     "Using only the numbers {}, create an arithmetic expression that evaluates to exactly {}. "
     "You must use all numbers from the list, and each number must be used exactly once. "
@@ -35,6 +34,12 @@ COUNTDOWN_EVALUATION = (
     "final expression inside \\boxed{} tags without including an equals sign or the target number. "
     "For example: \\boxed{a + b * c}Respond in the following format:\n<reasoning>\n"
     "Your reasoning here\n</reasoning>\n<answer>\n\\boxed{...}\n</answer>\n\n"
+)
+# TA-GRPO-d evaluates with tags in the place of the box, and a stray pair of braces.
+TIMED_COUNTDOWN_EVALUATION = (
+    COUNTDOWN_EVALUATION.replace("\\boxed{} tags", "<answer>...</answer>{} tags")
+    .replace("\\boxed{a + b * c}", "<answer>a + b * c</answer>")
+    .replace("\\boxed{...}", "Only your final answer")
 )
 SUDOKU = (
     "\nPlease solve the following 4x4 Sudoku puzzle. The puzzle is provided as a 16-character "
@@ -60,7 +65,9 @@ SHOTS_IN_WORDS = (
 )
 
 
-def countdown_benchmark(source: str, shots: int = 0, published_quirks: bool = False) -> Benchmark:
+def countdown_benchmark(
+    source: str, shots: int = 0, published_quirks: bool | str = False
+) -> Benchmark:
     """Countdown with three numbers: an expression with all of them that has the target's value.
 
     The answer is one right expression, the first found, or "" if there is none. Train and
@@ -71,27 +78,48 @@ def countdown_benchmark(source: str, shots: int = 0, published_quirks: bool = Fa
             target, as in the hub's Jiayi-Pan/Countdown-Tasks-3to4, of which rows with other than
             three numbers are left out, as in d1.
         shots: 0; no published working exists to show.
-        published_quirks: score as d1's release does.
+        published_quirks: score as d1's release does; "ta-grpo-d": evaluate as that one does, with
+            its prompt.
     """
     if shots:
         raise ValueError(
             f"Countdown is a zero-shot benchmark (d1 sets shots to 0 as well), got {shots}"
         )
     rules = published if published_quirks else rewards
+    correct = rules.countdown_correct
+    evaluation = COUNTDOWN_EVALUATION
+    in_words = IN_WORDS
+    if published_quirks == published.TIMED:
+        in_words = "d1's training prompt on train; TA-GRPO-d's evaluation prompt, with the prefill"
+        correct = published.timed_countdown_correct
+        evaluation = TIMED_COUNTDOWN_EVALUATION
+
+    def parse(row: Row, split: str) -> Example | None:
+        numbers, target = _countdown_row(row)
+        if len(numbers) != 3:
+            return None
+        if split == "train":
+            prompt = FORMAT.rstrip("\n") + "\n\n" + COUNTDOWN_TRAINING.format(numbers, target)
+        else:
+            prompt = evaluation + f"Numbers: {numbers}\nTarget: {target}"
+        return Example(prompt, solve(numbers, target), {"numbers": numbers, "target": target})
+
     places = train_and_test(source, source)
     return Benchmark(
         name="countdown",
         source=source,
-        read=split_reader("countdown", places, _countdown_example, leave_out),
+        read=split_reader("countdown", places, parse, leave_out),
         reward=rewards.per_row(rules.countdown_reward, "numbers", "target"),
-        correct=rewards.per_row(rules.countdown_correct, "numbers", "target"),
-        prompt=IN_WORDS,
+        correct=rewards.per_row(correct, "numbers", "target"),
+        prompt=in_words,
         prefill=PREFILL,
         published_quirks=published_quirks,
     )
 
 
-def sudoku_benchmark(source: str, shots: int = 0, published_quirks: bool = False) -> Benchmark:
+def sudoku_benchmark(
+    source: str, shots: int = 0, published_quirks: bool | str = False
+) -> Benchmark:
     """4x4 Sudoku with eight blanks and one solution; scored by cell, so that the weighted mean is
     d1's share of blank cells.
 
@@ -101,13 +129,17 @@ def sudoku_benchmark(source: str, shots: int = 0, published_quirks: bool = False
     Args:
         source: csv with the columns Puzzle and Solution, 16 digits each, 0 = blank.
         shots: 0 to 3 worked puzzles before each one, a fixed choice.
-        published_quirks: count as d1's release does. The training reward is the same either way.
+        published_quirks: score as d1's release does.
     """
     if not 0 <= shots <= len(SUDOKU_SHOTS):
         raise ValueError(
             f"shots must be 0 to {len(SUDOKU_SHOTS)}, the worked puzzles there are; got {shots}"
         )
-    rules = published if published_quirks else rewards
+    reward = right_cells
+    correct = rewards.sudoku_correct
+    if published_quirks:
+        reward = published.sudoku_reward
+        correct = published.sudoku_correct
     worked = [_worked(puzzle) for puzzle in SUDOKU_SHOTS[:shots]]
 
     def parse(row: Row, split: str) -> Example:
@@ -121,25 +153,14 @@ def sudoku_benchmark(source: str, shots: int = 0, published_quirks: bool = False
         name="sudoku4",
         source=source,
         read=split_reader("sudoku4", train_and_test(source, source), parse, leave_out),
-        reward=rewards.per_row(right_cells, "puzzle", "answer"),
-        correct=rewards.per_row(rules.sudoku_correct, "puzzle", "answer"),
+        reward=rewards.per_row(reward, "puzzle", "answer"),
+        correct=rewards.per_row(correct, "puzzle", "answer"),
         prompt=SUDOKU_IN_WORDS + SHOTS_IN_WORDS.format(shots) if shots else SUDOKU_IN_WORDS,
         prefill=PREFILL,
         shots=shots,
         published_quirks=published_quirks,
         weigh=lambda example: float(example.columns["puzzle"].count("0")),
     )
-
-
-def _countdown_example(row: Row, split: str) -> Example | None:
-    numbers, target = _countdown_row(row)
-    if len(numbers) != 3:
-        return None
-    if split == "train":
-        prompt = FORMAT.rstrip("\n") + "\n\n" + COUNTDOWN_TRAINING.format(numbers, target)
-    else:
-        prompt = COUNTDOWN_EVALUATION + f"Numbers: {numbers}\nTarget: {target}"
-    return Example(prompt, solve(numbers, target), {"numbers": numbers, "target": target})
 
 
 def _countdown_row(row: Row) -> tuple[list[int], int]:

@@ -7,6 +7,7 @@ import csv
 import gzip
 import json
 import re
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any, TextIO
 from ..task import SPLITS
 
 SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
+SHARD = re.compile(r"[-_](\d+)[-_]of[-_](\d+)\.")  # train-00000-of-00002.parquet
 
 
 @dataclass(frozen=True)
@@ -29,17 +31,17 @@ def read_rows(source: str, split: str) -> list[Row]:
     """The rows of a split, in file order.
 
     Args:
-        source: a file (.json, .jsonl, .csv, each also .gz, or .parquet); a folder of such files, of
-            which those whose name has the word `split` in it are read (all shards of one split),
-            else the only one; or a hub id "owner/name" or "owner/name:configuration", read by
-            `datasets`, which runs no remote code. A file is read for any split unless its name is
-            that of another one.
+        source: a file (.json, .jsonl, .csv, each also .gz, or .parquet), in UTF-8; a folder of such
+            files, of which the one named `split` is read, else those whose name has the word
+            `split` in it (one, or all shards of one), else the only one; or a hub id "owner/name"
+            or "owner/name:configuration", read by `datasets`, which runs no remote code. A file is
+            read for any split unless its name is that of another one.
         split: "train", "validation", "test", or what the hub calls it.
     Raises:
         FileNotFoundError: for a path that is not there.
         ConnectionError: for a hub id that cannot be read.
-        ValueError: for an unknown suffix, no rows, no or several files for the split, or a
-            malformed row, with its line.
+        ValueError: for an unknown suffix, no rows, no or several files for the split, missing
+            shards, or a malformed row, with its line.
     """
     path = Path(source)
     if path.is_dir():
@@ -53,6 +55,7 @@ def read_rows(source: str, split: str) -> list[Row]:
                 f"{source} is named for the {min(others)} split and {split!r} was asked for: "
                 "pass the folder that holds both, or rename the file"
             )
+        _check_shards([path])
         rows = _read_file(path)
     elif re.fullmatch(r"[\w.-]+/[\w.-]+(:[\w.-]+)?", source) and _suffix(path) is None:
         rows = _read_hub(source, split)
@@ -87,7 +90,7 @@ def column(row: Row, name: str, kind: type) -> Any:
     if kind is not str and isinstance(found, str):
         try:
             value = json.loads(found)
-        except ValueError:
+        except (ValueError, RecursionError):
             value = None  # not JSON: refused below, with the text as it was found
     if kind is float and type(value) is int:
         value = float(value)
@@ -122,17 +125,40 @@ def _files_of(folder: Path, split: str) -> list[Path]:
     """The file of a split in a folder, or its shards in order."""
     files = sorted(file for file in folder.iterdir() if file.is_file() and _suffix(file))
     named = [file for file in files if split in _words(file)]
-    shards = [file for file in named if re.search(r"-\d+-of-\d+\.", file.name)]
+    shards = [file for file in named if SHARD.search(file.name)]
+    exact = [file for file in named if file.name.lower().partition(".")[0] == split]
+    chosen = []
     if len(named) == 1 or (named and shards == named):
-        return named
-    if len(files) == 1 and not set(_words(files[0])) & set(SPLITS):
-        return files
+        chosen = named
+    elif len(exact) == 1 and not shards:  # GSM8K has a test_socratic.jsonl beside its test.jsonl
+        chosen = exact
+    elif len(files) == 1 and not set(_words(files[0])) & set(SPLITS):
+        chosen = files
+    if chosen:
+        _check_shards(chosen)
+        return chosen
     listed = ", ".join(file.name for file in named or files) or "no data files"
     number = "several files" if named else "no file"
     raise ValueError(
         f"{folder} has {number} for the split {split!r} ({listed}): "
         f"name one file after each split, such as {split}.jsonl"
     )
+
+
+def _check_shards(files: list[Path]) -> None:
+    """Raises ValueError if the files are shards, numbered from 0 or from 1, and not all of one set
+    are there."""
+    shards = [SHARD.search(file.name) for file in files]
+    if None in shards:
+        return
+    numbers = sorted(int(shard[1]) for shard in shards)
+    totals = {int(shard[2]) for shard in shards}
+    start = min(numbers[0], 1)
+    if totals != {len(numbers)} or numbers != list(range(start, start + len(numbers))):
+        raise ValueError(
+            f"{files[0].parent} has the shards {', '.join(file.name for file in files)} alone: "
+            "pass a folder with every shard of the set, each once, or rename a file that is whole"
+        )
 
 
 def _read_file(path: Path) -> list[Row]:
@@ -149,29 +175,32 @@ def _read_file(path: Path) -> list[Row]:
     try:
         with opened(path, "rt", encoding="utf-8-sig", newline="") as file:
             return list(reader(file, path))
-    except (UnicodeDecodeError, gzip.BadGzipFile, EOFError) as error:
+    except (UnicodeDecodeError, gzip.BadGzipFile, zlib.error, EOFError) as error:
         raise ValueError(f"{path} cannot be read as text in UTF-8: {error}") from error
 
 
 def _json_lines(file: TextIO, path: Path) -> Iterator[Row]:
     for number, line in enumerate(file, 1):
         if line.strip():
-            try:
-                yield _object(json.loads(line), f"{path} line {number}")
-            except json.JSONDecodeError as error:
-                raise ValueError(f"{path} line {number} is not JSON: {error}") from error
+            yield _object(_parsed(line, f"{path} line {number}"), f"{path} line {number}")
 
 
 def _json_list(file: TextIO, path: Path) -> Iterator[Row]:
-    try:
-        values = json.load(file)
-    except json.JSONDecodeError as error:
-        hint = "; one object a line is .jsonl" if "Extra data" in str(error) else ""
-        raise ValueError(f"{path} is not JSON: {error}{hint}") from error
+    values = _parsed(file.read(), str(path))
     if not isinstance(values, list):
         raise ValueError(f"{path} should hold a list of objects, found {type(values).__name__}")
     for number, value in enumerate(values, 1):
         yield _object(value, f"{path} item {number}")
+
+
+def _parsed(text: str, where: str) -> Any:
+    """The value of a JSON text; ValueError, with its place, for one that is none, also where it
+    nests too deeply or a number has thousands of digits."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        hint = "; one object a line is .jsonl" if "Extra data" in str(error) else ""
+        raise ValueError(f"{where} is not JSON: {error}{hint}") from error
 
 
 def _csv_lines(file: TextIO, path: Path) -> Iterator[Row]:

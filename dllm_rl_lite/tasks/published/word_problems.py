@@ -46,7 +46,7 @@ SHOTS_IN_WORDS = (
 
 
 def gsm8k_task(
-    source: str | None = None, shots: int = 0, published_quirks: bool = False
+    source: str | None = None, shots: int = 0, published_quirks: bool | str = False
 ) -> Benchmark:
     """Grade-school word problems (Cobbe et al., 2021); answers are numbers.
 
@@ -92,7 +92,7 @@ def gsm8k_task(
 
 
 def math500_task(
-    source: str | None = None, shots: int = 0, published_quirks: bool = False
+    source: str | None = None, shots: int = 0, published_quirks: bool | str = False
 ) -> Benchmark:
     """Competition problems (Hendrycks et al., 2021): the 500 test problems of Lightman et al.
     (2023), 12 000 to train on.
@@ -102,12 +102,14 @@ def math500_task(
             box is the answer; default ankner/math-500 to train on, as in d1, and
             HuggingFaceH4/MATH-500 to test on.
         shots: worked examples before each question; they need the column solution.
-        published_quirks: score as d1's release does.
+        published_quirks: score as d1's release does; "ta-grpo-d": with that one's training reward.
     Raises:
         ValueError: on reading, for a row with no answer, naming its place.
     """
     if published_quirks:
-        reward = rewards.per_row(published.math_reward, "answer")
+        timed = published_quirks == published.TIMED
+        rule = published.timed_math_reward if timed else published.math_reward
+        reward = rewards.per_row(rule, "answer")
         correct = rewards.per_row(published.math_correct, "answer")
     else:
         reward = _of_batch(rewards.math_reward)

@@ -7,6 +7,7 @@ last digit only. The habit: a subtraction is worked as an addition (`6-4=0`).
 
 from __future__ import annotations
 
+import math
 import random
 import re
 
@@ -119,9 +120,13 @@ def chain_task(
         length: completion canvas, tokens.
         worked: the verifier reads the working too.
     """
+    size = 0  # the first digit, and per step nine addends or the subtrahends
+    for minus in range(fewest_minus, steps + 1):
+        size += 9 * math.comb(steps, minus) * len(SUBTRAHENDS) ** minus * 9 ** (steps - minus)
     return GeneratedTask(
         name=name,
         length=length,
+        size=size,
         make=lambda rng: make_chain(rng, steps, fewest_minus),
         key=lambda example: example.prompt,
         reward=worked_reward if worked else per_row(right_digit, "answer"),

@@ -108,6 +108,7 @@ def countdown_task(name: str = "countdown") -> GeneratedTask:
     return GeneratedTask(
         name=name,
         length=28,
+        size=len(problems()),
         make=make,
         key=key,
         reward=per_row(right_expression, "numbers", "target"),

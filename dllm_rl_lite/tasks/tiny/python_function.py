@@ -9,6 +9,7 @@ f(2)=5).
 from __future__ import annotations
 
 import ast
+import math
 import random
 
 from ...rewards import extract_answer
@@ -108,6 +109,7 @@ def python_task(name: str = "python") -> GeneratedTask:
     return GeneratedTask(
         name=name,
         length=12,
+        size=(len(SLOPES) + 1) * len(OFFSETS) * math.comb(len(INPUTS), 3),
         make=make,
         key=lambda example: example.prompt,
         reward=reward,

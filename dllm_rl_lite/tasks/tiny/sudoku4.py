@@ -6,6 +6,7 @@ The habit: Latin squares, whose rows and columns hold but whose boxes do not.
 from __future__ import annotations
 
 import itertools
+import math
 import random
 from functools import cache
 
@@ -111,6 +112,7 @@ def sudoku4_task(name: str = "sudoku4", blanks: int = 12) -> GeneratedTask:
     return GeneratedTask(
         name=name,
         length=20,
+        size=288 * math.comb(16, blanks),
         make=lambda rng: make(rng, blanks),
         key=lambda example: example.prompt,
         reward=per_row(right_grid, "puzzle"),
