@@ -6,14 +6,21 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
+
+from safetensors import SafetensorError
 
 try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None
+
+
+MIB = 2**20
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -22,10 +29,41 @@ def write_atomically(path: Path, text: str) -> None:
     Args:
         path: the file; its folder must exist.
         text: the whole new text, written as UTF-8.
+    Raises:
+        RuntimeError: as `writing` does; the old text stays.
     """
+    data = text.encode()
     new = path.with_name(path.name + ".new")
-    new.write_text(text, encoding="utf-8")
-    new.replace(path)
+    with writing(path, new, len(data)):
+        new.write_bytes(data)
+        new.replace(path)
+
+
+@contextlib.contextmanager
+def writing(path: Path, new: Path, size: int) -> Iterator[None]:
+    """Say what to do where the block cannot write: a full disk, a used-up quota, missing rights.
+
+    Args:
+        path: a file or folder that the block makes.
+        new: its name until it is whole; deleted on an error, so that it fills no disk.
+        size: bytes.
+    Raises:
+        RuntimeError: in place of the block's OSError or SafetensorError.
+    """
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        if new.is_dir():
+            shutil.rmtree(new, ignore_errors=True)
+        else:
+            new.unlink(missing_ok=True)
+        place = next(folder for folder in path.absolute().parents if folder.is_dir())
+        free = shutil.disk_usage(place).free
+        raise RuntimeError(
+            f"cannot write {path} ({error}): it takes {size / MIB:.1f} MiB, and its disk has "
+            f"{free / MIB:.1f} MiB left; make room or make the folder writable, then give the same "
+            "command again: it goes on from what was saved"
+        ) from error
 
 
 @contextlib.contextmanager
@@ -84,3 +122,19 @@ def read_object(path: Path) -> dict:
     if not isinstance(found, dict):
         raise ValueError(f"{path} should hold an object, found {type(found).__name__}")
     return found
+
+
+def new_folder(parent: Path) -> Path:
+    """Make a folder of this second under `parent`, such as 20260131-235959, or with -2 and so on
+    behind it where another process was faster."""
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    parent.mkdir(parents=True, exist_ok=True)
+    folder = parent / stamp
+    count = 1
+    while True:
+        try:
+            folder.mkdir()
+            return folder
+        except FileExistsError:
+            count += 1
+            folder = parent / f"{stamp}-{count}"

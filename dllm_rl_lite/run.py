@@ -16,11 +16,11 @@ import json
 import logging
 import shlex
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import make_dataclass
 from pathlib import Path
 
+from .files import locked, new_folder
 from .values import option, read_file, read_values, read_words, split_arguments
 
 
@@ -78,29 +78,31 @@ def run(notebook: str | Path, config: str | Path | None = None, words: Sequence[
     Returns:
         its results.json, plus "notebook", the path of the executed copy.
     Raises:
-        ValueError: for bad parameters.
+        ValueError: for bad parameters, or a `run_dir` that another process works in.
         RuntimeError: if the run did not finish; the last line is the command that goes on with it.
     """
     notebook = Path(notebook)
     values = parameters(notebook, config, words)
-    folder = Path("runs") / notebook.stem / time.strftime("%Y%m%d-%H%M%S")
-    resume = ""
     has_folder = "run_dir" in declared(notebook)
-    if has_folder and not values.get("dry_run"):
-        folder = Path(values.get("run_dir") or folder)
-        kept = [word for word in words if not word.startswith("run_dir=")]
-        files = [str(path) for path in (notebook, config) if path is not None]
-        resume = shlex.join(
-            [sys.executable, "-m", "dllm_rl_lite.run", *files, *kept, f"run_dir={folder}"]
-        )
+    if values.get("run_dir") and not values.get("dry_run"):
+        folder = Path(values["run_dir"])
+    else:
+        folder = new_folder(Path("runs") / notebook.stem)
+    resume = ""
     if has_folder:
         values["run_dir"] = str(folder.resolve())
-    folder.mkdir(parents=True, exist_ok=True)
-    return execute(notebook, folder, values, resume)
+        if not values.get("dry_run"):
+            kept = [word for word in words if not word.startswith("run_dir=")]
+            files = [str(path) for path in (notebook, config) if path is not None]
+            resume = shlex.join(
+                [sys.executable, "-m", "dllm_rl_lite.run", *files, *kept, f"run_dir={folder}"]
+            )
+    with locked(folder / "notebook.lock", f"run_dir {str(folder)!r}"):
+        return execute(notebook, folder, values, resume)
 
 
 def execute(notebook: Path, folder: Path, values: dict, resume: str) -> dict:
-    """Execute a notebook in a folder; see `run`."""
+    """Execute a notebook in a folder that is this process's own; see `run`."""
     import papermill
     from papermill.exceptions import PapermillExecutionError
 

@@ -7,18 +7,17 @@ It knows no method by name: a `Method` record says what to do. From a shell:
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
 
 from .evaluate import evaluate
-from .models import (
-    fingerprint,
-)
+from .models import fingerprint
 from .models.adapters import describe_parameters
 from .planning import (
     Prompts,
@@ -52,8 +51,15 @@ from .training import (
     update_policy,
 )
 from .training.checkpoint import load_checkpoint, save_checkpoint, write_log
-from .training.config import Parameters, settle_run_dir
+from .training.config import Parameters
 from .training.result import ERROR
+from .training.run_dir import (
+    claim_run_dir,
+    data_fingerprint,
+    own_run_dir,
+    run_identity,
+    settle_run_dir,
+)
 from .values import describe_options, read_words, split_arguments
 
 
@@ -72,11 +78,11 @@ def train(
         a `TrainResult`; log.csv, config.json and checkpoints are in `run_dir`. Its model is split
         if `shard` is set: `finished(config)` loads it whole.
     Raises:
-        ValueError: bad names or values, or a `run_dir` that holds another configuration or a
-            damaged checkpoint.
-        FloatingPointError, ValueError, RuntimeError: a non-finite loss or reward, or a reward
-            function that fails; the message names the step, the method and the last good
-            checkpoint.
+        ValueError: bad names or values, or a `run_dir` that another process works in, or that holds
+            another configuration, base model or data file, or a damaged checkpoint.
+        FloatingPointError, ValueError, RuntimeError: a loss, reward or weight that is not finite, a
+            reward function that fails, or a full disk; the message names the step, the method and
+            the last good checkpoint.
     """
     device = init_processes(config.device)
     if process_rank() > 0:
@@ -86,16 +92,17 @@ def train(
     free = free_memory(device, process_count())
     check_memory(config, process_count(), free)
     prompts = check_prompts(config)
+    data = data_fingerprint(prompts.task, ["train", config.eval_split])
     # Nobody loads before all have seen what is free.
-    check_agreement("task", prompts.note)
-    config = settle_run_dir(config)
-    with memory_limit(device, free):
-        return run_steps(config, prompts, reward, device, say)
+    check_agreement("task", (prompts.note, data))
+    with own_run_dir(Path(config.run_dir)), memory_limit(device, free):
+        return run_steps(settle_run_dir(config), prompts, data, reward, device, say)
 
 
 def run_steps(
     config: TrainConfig,
     prompts: Prompts,
+    data: str,
     reward: Callable[..., list[float]] | None,
     device: torch.device,
     say: Callable[[str], None],
@@ -104,6 +111,7 @@ def run_steps(
     run_dir = Path(config.run_dir)
     is_first = process_rank() == 0
     run = prepare(config, prompts.task, reward, device)
+    identity = run_identity(config, run.lm, data)
     if config.lora_targets:
         say(describe_parameters(run.lm))
     if isinstance(run.task, Benchmark):
@@ -113,30 +121,46 @@ def run_steps(
     saved = complete_checkpoints(run_dir)
     check_agreement("newest checkpoint", saved[-1:])
     if saved:
-        done, rows = load_checkpoint(saved[-1], run.lm, run.optimizer, run.schedule)
+        done, rows = load_checkpoint(saved[-1], run.lm, run.optimizer, run.schedule, identity)
         start = done + 1
         say(f"resuming {run_dir} after step {done}")
+    claim_run_dir(config)  # only now: what could not start leaves the folder to others
     board = None
     if config.tensorboard and is_first:
         board = open_tensorboard(run_dir)
     for step in range(start, config.steps + 1):  # step 0 is the base model, before any update
         if step > 0 and is_over(config, rows):
             break
-        row = guarded_step(run, step, rows)
-        rows.append(row)
-        if is_first:
-            write_log(run_dir / "log.csv", rows)
+        with named_errors(config, step):
+            row = log_row(run, step, rows)
+            rows.append(row)
+            if is_first:
+                write_log(run_dir / "log.csv", rows)
         say(describe(row))
         if board:
             for name, value in row.items():
                 board.add_scalar(name, value, step)
         if step > 0 and (step % config.checkpoint_every == 0 or is_over(config, rows)):
-            if not is_sharded(run.lm):  # of split weights there is one copy
-                check_agreement("state of the weights", fingerprint(run.lm))
-            save_checkpoint(run_dir, step, run.lm, run.optimizer, run.schedule, rows)
+            with named_errors(config, step):
+                save(run, step, rows, identity)
     if board:
         board.close()
     return TrainResult(rows, run.lm, run_dir)
+
+
+def save(run: Run, step: int, rows: list[dict], identity: dict) -> None:
+    """Write a checkpoint of what all processes agree on."""
+    if not is_sharded(run.lm):  # of split weights there is one copy
+        check_agreement("state of the weights", fingerprint(run.lm))
+    save_checkpoint(
+        Path(run.config.run_dir),
+        step,
+        run.lm,
+        run.optimizer,
+        run.schedule,
+        rows=rows,
+        identity=identity,
+    )
 
 
 def silent(line: str) -> None:
@@ -153,17 +177,22 @@ def is_over(config: TrainConfig, rows: list[dict]) -> bool:
     return 0 < config.forwards <= spent
 
 
-def guarded_step(run: Run, step: int, rows: list[dict]) -> dict:
-    """The log row of one step, evaluation included if it is due; errors name the step and the last
-    good checkpoint."""
+def log_row(run: Run, step: int, rows: list[dict]) -> dict:
+    """The log row of one step, evaluation included if it is due."""
     row: dict = {"step": step}
-    config = run.config
+    if step > 0:
+        row |= one_step(run, step)
+    due = run.config.eval_every and step % run.config.eval_every == 0
+    if step == 0 or due or is_over(run.config, [*rows, row]):
+        row |= evaluate_validation(run)
+    return row
+
+
+@contextlib.contextmanager
+def named_errors(config: TrainConfig, step: int) -> Iterator[None]:
+    """Errors of a step name it and the last good checkpoint."""
     try:
-        if step > 0:
-            row |= one_step(run, step)
-        due = config.eval_every and step % config.eval_every == 0
-        if step == 0 or due or is_over(config, [*rows, row]):
-            row |= evaluate_validation(run)
+        yield
     except (FloatingPointError, ValueError, RuntimeError) as error:
         kind = RuntimeError
         if isinstance(error, FloatingPointError):
@@ -176,7 +205,6 @@ def guarded_step(run: Run, step: int, rows: list[dict]) -> dict:
             f"step {step} of {config.method} on {config.task}: "
             f"{error}\nlast good checkpoint: {last}"
         ) from error
-    return row
 
 
 def one_step(run: Run, step: int) -> dict[str, float]:

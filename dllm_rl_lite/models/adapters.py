@@ -258,7 +258,8 @@ def base_fingerprint(lm: MaskedDiffusionLM) -> dict[str, str | None]:
         if "lora_" in name or not weight.is_floating_point():
             continue
         row = weight if weight.ndim == 1 else weight[0]
-        row = row.detach().to("cpu", torch.bfloat16).contiguous()
+        # A copy, because numpy pins the memory that it is given.
+        row = row.detach().to("cpu", torch.bfloat16, copy=True).contiguous()
         digest = matrices if "_proj" in name else kept
         digest.update(row.view(torch.uint8).numpy().tobytes())
     return {

@@ -25,6 +25,7 @@ from ..models import MaskedDiffusionLM, encode_prompts, new_tiny_lm
 from ..objectives import diffusion_loss
 from ..tasks import Task, load_task, split_of
 from .checkpoint import complete_checkpoints, load_checkpoint, save_checkpoint, write_log
+from .run_dir import own_run_dir
 
 
 @dataclass(frozen=True)
@@ -145,6 +146,16 @@ def pretrain(
         log_every: optimiser steps per printed line and row of the log.
         checkpoint_every: optimiser steps per checkpoint, a multiple of `log_every`.
     """
+    with own_run_dir(out):
+        pretrain_alone(config, out, log_every, checkpoint_every)
+
+
+def pretrain_alone(
+    config: PretrainConfig, out: Path, log_every: int, checkpoint_every: int
+) -> None:
+    """As `pretrain`, in a folder that no other process writes to."""
+    identity = asdict(config)
+    del identity["steps"]  # a run may go on for longer
     lm = new_tiny_lm(seed=config.seed).train()
     optimizer = torch.optim.AdamW(
         lm.parameters(), lr=1.0, betas=(0.9, 0.98), weight_decay=config.weight_decay
@@ -155,7 +166,7 @@ def pretrain(
     log = []
     seconds = 0.0
     if saved := complete_checkpoints(out):
-        first, log = load_checkpoint(saved[-1], lm, optimizer, schedule)
+        first, log = load_checkpoint(saved[-1], lm, optimizer, schedule, identity)
         seconds = log[-1]["seconds"]
     start = time.perf_counter() - seconds
     for step in range(first, config.steps):
@@ -167,7 +178,7 @@ def pretrain(
             log.append({"step": step + 1, "seconds": seconds} | rounded)
             print(" ".join(f"{name} {value}" for name, value in log[-1].items()), flush=True)
         if (step + 1) % checkpoint_every == 0:
-            save_checkpoint(out, step + 1, lm, optimizer, schedule, log)
+            save_checkpoint(out, step + 1, lm, optimizer, schedule, rows=log, identity=identity)
     lm.eval().save_pretrained(out / "model")
     write_log(out / "pretrain.csv", log)
     record = {

@@ -2,32 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..files import write_atomically
 from ..methods import METHODS, Numbers
 from ..names import lookup
-from ..processes import check_agreement, process_count, process_rank
 from ..rewards import published
 from ..tasks import SPLITS, TASKS, Benchmark, Task, load_task
 from ..values import check_options, check_values, option, read_file, read_values
-from .checkpoint import complete_checkpoints
-
-# What may change when a run goes on: how long it is, and what only decides memory (rollout_batch:
-# also which noise is drawn), or what is saved and shown.
-MAY_CHANGE_ON_RESUME = (
-    "steps",
-    "forwards",
-    "rollout_batch",
-    "micro_batch",
-    "gradient_checkpointing",
-    "shard",
-    "checkpoint_every",
-    "tensorboard",
-)
 
 
 @dataclass(frozen=True)
@@ -145,54 +128,6 @@ def preset(model: str, name: str) -> str:
     if name != "auto":
         return name
     return "tiny" if model == "tiny" else "paper"
-
-
-def settle_run_dir(config: TrainConfig) -> TrainConfig:
-    """Make `run_dir` this configuration's own, or check that it already is.
-
-    A `rollout_batch` that is left open becomes what the folder says, or with several processes the
-    rows of one: so a run that goes on with another number of processes draws the same noise.
-
-    Returns:
-        the configuration that runs.
-    Raises:
-        ValueError: if the folder holds a run that differs in more than `MAY_CHANGE_ON_RESUME`.
-    """
-    path = Path(config.run_dir) / "config.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    found = saved_settings(path)
-    rows = config.rollout_batch or found.get("rollout_batch", 0)
-    if not rows and process_count() > 1:
-        numbers = config.resolved()
-        rows = -(-numbers.prompts // process_count()) * numbers.group
-    config = replace(config, rollout_batch=rows)
-    wanted = asdict(config) | {"run_dir": ""}
-    changed = []
-    for name in sorted(found.keys() & wanted):
-        if name not in MAY_CHANGE_ON_RESUME and found[name] != wanted[name]:
-            changed.append(f"{name} {found[name]!r} -> {wanted[name]!r}")
-    if changed:
-        raise ValueError(
-            f"{config.run_dir} holds another run ({', '.join(changed)}): choose another run_dir, "
-            "or delete it to start afresh"
-        )
-    check_agreement("view of the run folder", found)  # all have read it before one of them writes
-    if process_rank() == 0:
-        write_atomically(path, json.dumps(wanted, indent=1) + "\n")
-    return config
-
-
-def saved_settings(path: Path) -> dict:
-    """The settings in a run's config.json; none if the folder holds no checkpoint yet."""
-    if not path.exists() or not complete_checkpoints(path.parent):
-        return {}
-    try:
-        found = json.loads(path.read_text())
-    except ValueError as error:
-        raise ValueError(
-            f"{path} is not readable ({error}): delete {path.parent} or choose another"
-        ) from error
-    return asdict(TrainConfig()) | found  # older runs have fewer fields
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict
@@ -20,10 +21,9 @@ from .result import ERROR, TrainResult, finished
 GRACE = 30  # seconds that the workers have to end
 
 
-def command(config: TrainConfig, processes: int) -> list[str]:
-    """The command line that starts the run: torchrun on the training module, its configuration in
-    `run_dir`."""
-    path = Path(config.run_dir) / "launched.json"
+def command(settings: Path, processes: int) -> list[str]:
+    """The command line that starts the run: torchrun on the training module, which reads its
+    settings from a file."""
     return [
         sys.executable,
         "-m",
@@ -32,7 +32,7 @@ def command(config: TrainConfig, processes: int) -> list[str]:
         f"--nproc-per-node={processes}",
         "-m",
         "dllm_rl_lite.train",
-        str(path),
+        str(settings),
     ]
 
 
@@ -49,11 +49,24 @@ def launch(config: TrainConfig, processes: int, say: Callable[[str], None] = pri
     """
     if processes < 1:
         raise ValueError(f"processes must be at least 1, got {processes}")
-    run_dir = Path(config.run_dir)
-    run_dir.mkdir(parents=True, exist_ok=True)
-    (run_dir / "launched.json").write_text(json.dumps(asdict(config), indent=1) + "\n")
+    with tempfile.TemporaryDirectory() as folder:  # the run's own is the workers' to lock
+        settings = Path(folder) / "settings.json"
+        settings.write_text(json.dumps(asdict(config)))
+        code, last = follow(command(settings, processes), say)
+    if code:
+        raise RuntimeError(
+            f"{processes} processes ended with exit code {code}: {reason(last)}\n"
+            "what was saved is "
+            "whole: the same call, also with another number of processes, goes on in "
+            f"{config.run_dir}"
+        )
+    return finished(config)
+
+
+def follow(words: list[str], say: Callable[[str], None]) -> tuple[int, list[str]]:
+    """Run a command to its end, and say its lines; returns its exit code and its last lines."""
     started = subprocess.Popen(
-        command(config, processes),
+        words,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -66,17 +79,10 @@ def launch(config: TrainConfig, processes: int, say: Callable[[str], None] = pri
             last.append(line.rstrip())
             if is_ours(last[-1]):
                 say(last[-1])
-        code = started.wait()
+        return started.wait(), list(last)
     except BaseException:  # an interrupt, or a `say` that failed: nothing may be left running
         end(started)
         raise
-    if code:
-        raise RuntimeError(
-            f"{processes} processes ended with exit code {code}: {reason(list(last))}\n"
-            "what was saved is "
-            f"whole: the same call, also with another number of processes, goes on in {run_dir}"
-        )
-    return finished(config)
 
 
 def is_ours(line: str) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,8 +9,9 @@ import torch
 
 from ..models import MaskedDiffusionLM, load_lm
 from ..processes import init_processes
-from .checkpoint import complete_checkpoints
+from .checkpoint import check_finite, complete_checkpoints, read_state, trained_tensors
 from .config import TrainConfig
+from .run_dir import fixed_settings
 
 ERROR = "error in process "  # how a worker's own error begins, for who reads the lines of all
 
@@ -34,16 +34,19 @@ def finished(config: TrainConfig) -> TrainResult:
     """What a run left in its folder: the log and the model of its last checkpoint, on the run's
     device and in its dtype.
 
-    Raises ValueError where there is no checkpoint.
+    Raises ValueError where there is no checkpoint, or one that is damaged or of another run.
     """
     saved = complete_checkpoints(Path(config.run_dir))
     if not saved:
         raise ValueError(f"{config.run_dir} holds no checkpoint: the run has not come that far")
+    newest = saved[-1]
+    rows = read_state(newest, fixed_settings(config))["rows"]
+    base = newest / "model"
+    adapters = None
+    if config.lora_targets:
+        base = config.model
+        adapters = newest / "model"
     device = init_processes(config.device)
-    base, adapters = (
-        (config.model, saved[-1] / "model") if config.lora_targets else (saved[-1] / "model", None)
-    )
     lm = load_lm(base, device, getattr(torch, config.dtype), adapters, config.quantize or None)
-    return TrainResult(
-        json.loads((saved[-1] / "state.json").read_text())["rows"], lm, Path(config.run_dir)
-    )
+    check_finite(newest, trained_tensors(lm))
+    return TrainResult(rows, lm, Path(config.run_dir))

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from dllm_rl_lite.evaluate import evaluate
+from dllm_rl_lite.files import locked
 from dllm_rl_lite.methods import METHODS
 from dllm_rl_lite.models import new_tiny_lm
 from dllm_rl_lite.processes import check_agreement, own_part
@@ -177,7 +178,7 @@ def launched(tmp_path, name="run", **changes) -> TrainConfig:
 
 
 def left(marker: str) -> list[psutil.Process]:
-    """Processes that still work on a run folder."""
+    """Processes whose settings lie in a folder."""
     return [
         p
         for p in psutil.process_iter(["cmdline"])
@@ -190,6 +191,7 @@ def test_a_killed_worker_ends_the_run_and_it_goes_on(tmp_path, monkeypatch, proc
     """One of two workers dies without a word: the other is ended, nothing is torn, and one or two
     go on to the same end."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))  # where the settings lie
     c, said = launched(tmp_path), []
 
     def kill_one(line: str) -> None:
@@ -220,6 +222,7 @@ def test_a_killed_worker_ends_the_run_and_it_goes_on(tmp_path, monkeypatch, proc
 
 def test_an_interrupt_or_a_failing_reader_leaves_no_worker(tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
 
     def stop(line: str) -> None:
         raise KeyboardInterrupt
@@ -230,8 +233,8 @@ def test_an_interrupt_or_a_failing_reader_leaves_no_worker(tmp_path, monkeypatch
 
 
 def test_the_message_of_a_failed_worker_is_its_own(tmp_path, monkeypatch):
-    """Both fail on a checkpoint that is damaged: the reason is said, and not torchrun's page about
-    it."""
+    """Both fail on a checkpoint that is damaged, or on a folder that another run holds: the reason
+    is said, and not torchrun's page about it."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     c = launched(tmp_path, steps=2)
     train(c, say=lambda line: None)
@@ -241,6 +244,11 @@ def test_the_message_of_a_failed_worker_is_its_own(tmp_path, monkeypatch):
         RuntimeError, match=r"error in process \d: the checkpoint .*step-000002 is damaged"
     ):
         launch(replace(c, steps=3), 2, lambda line: None)
+    with (
+        locked(tmp_path / "run" / "run.lock", "it"),
+        pytest.raises(RuntimeError, match=r"error in process \d: run_dir '.*run' is in use"),
+    ):
+        launch(c, 2, lambda line: None)
     with pytest.raises(ValueError, match="at least 1, got 0"):
         launch(c, 0)
 
