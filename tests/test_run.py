@@ -7,6 +7,7 @@ import sys
 import nbformat
 import pytest
 
+from dllm_rl_lite.files import locked
 from dllm_rl_lite.run import declared, main, parameters, run
 
 FINISH = (
@@ -88,6 +89,24 @@ def test_a_run_that_stopped_is_not_called_finished(tmp_path, monkeypatch, cell, 
     with pytest.raises(RuntimeError, match=message):
         run(notebook(tmp_path / "n.ipynb", cell), None, [f"run_dir={out}"])
     assert (out / "n.ipynb").exists() and not (out / "results.json").exists()
+
+
+def test_runs_of_one_second_have_folders_of_their_own_and_one_folder_has_one_run(
+    tmp_path, monkeypatch
+):
+    """A second run in a folder touches nothing there."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("time.strftime", lambda form: "20260131-235959")
+    book = notebook(tmp_path / "n.ipynb", FINISH)
+    monkeypatch.setattr("dllm_rl_lite.run.execute", lambda notebook, folder, values: values)
+    folders = [tmp_path / "runs" / "n" / f"20260131-235959{end}" for end in ("", "-2")]
+    assert [run(book)["run_dir"] for _ in folders] == [str(folder) for folder in folders]
+    monkeypatch.undo()
+    results = folders[0] / "results.json"
+    results.write_text("{}")
+    with locked(folders[0] / "notebook.lock", "it"), pytest.raises(ValueError, match="is in use"):
+        run(book, None, [f"run_dir={folders[0]}"])
+    assert results.read_text() == "{}" and not (folders[0] / "n.ipynb").exists()
 
 
 def test_help_is_the_parameters_cell(tmp_path, monkeypatch, capsys):
