@@ -352,7 +352,7 @@ def update_case(
     """An update on texts that the model wrote and none of which ends early; credit as of one right
     text in three."""
     method = METHODS[name.split()[0]]
-    numbers = method.numbers("paper", group=o.rows, views=UPDATES[name])
+    numbers = method.numbers("paper", group=o.rows, views=UPDATES[name], counted="scored")
     g = torch.Generator(lm.device).manual_seed(3)
     rollout = denoise(
         lm,

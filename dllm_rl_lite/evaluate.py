@@ -20,18 +20,19 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 import torch
-from yaml import YAMLError
 
 from .evaluation import Report, differences, paired_comparison, read_run, rescored
 from .evaluation.cards import format_card, make_card
 from .evaluation.report import make_report, saved_lines
 from .files import locked, write_atomically
 from .models import MaskedDiffusionLM, decode, encode_prompts, load_lm, prompt_lengths
+from .models.cache import CACHES
 from .names import lookup
 from .processes import gather, own_part, process_count
 from .sampler import ORDERS, Decoding, Rule, Schedule, Threshold, fill_canvas
+from .sampler.decoding import EOS_POLICIES
 from .seeds import generator
-from .tasks import Example, Task, load_task
+from .tasks import SPLITS, Example, Task, load_task
 from .values import describe_options, option, read_values, read_words, split_arguments
 
 
@@ -261,24 +262,26 @@ class RunOptions:
     save: str = option("", "the json-lines file of the texts; it must be given")
     data: str = option("", "file, folder or hub id of the task's rows; empty: the task's own")
     adapters: str = option("", "folder of LoRA adapters")
-    split: str = option("test", "split of the task")
-    problems: int = option(0, "how many; 0: all of a benchmark")
-    seed: int = option(0, "seeds problems and noise")
-    shots: int = option(0, "worked examples in the prompt")
-    length: int = option(0, "canvas, tokens; 0: the task's own")
-    steps: int = option(0, "forward passes of the schedule; 0: half the length")
-    order: str = option("confidence", f"order of the schedule: {', '.join(ORDERS)}")
-    threshold: float = option(0.0, "instead of a schedule, reveal all that is surer; 0: off")
-    block_length: int = option(0, "tokens per block; 0: one block")
-    temperature: float = option(0.0, "0: greedy")
-    top_p: float = option(1.0, "1: off")
-    samples: int = option(1, "texts per problem")
-    eos: str = option("free", "free, stop or forbid")
-    batch: int = option(16, "texts at a time")
+    split: str = option("test", "split of the task", choices=tuple(SPLITS))
+    problems: int = option(0, "how many; 0: all of a benchmark", least=0)
+    seed: int = option(0, "seeds problems and noise", least=0)
+    shots: int = option(0, "worked examples in the prompt", least=0)
+    length: int = option(0, "canvas, tokens; 0: the task's own", least=0)
+    steps: int = option(0, "forward passes of the schedule; 0: half the length", least=0)
+    order: str = option("confidence", "order of the schedule", choices=ORDERS)
+    threshold: float = option(
+        0.0, "instead of a schedule, reveal all that is surer; 0: off", least=0, most=1
+    )
+    block_length: int = option(0, "tokens per block; 0: one block", least=0)
+    temperature: float = option(0.0, "0: greedy", least=0, most=100)
+    top_p: float = option(1.0, "1: off", above=0, most=1)
+    samples: int = option(1, "texts per problem", least=1)
+    eos: str = option("free", "what may end a text early", choices=EOS_POLICIES)
+    batch: int = option(16, "texts at a time", least=1)
     skip_long: bool = option(False, "leave out problems whose prompts do not fit, and count them")
     device: str = option("cpu", "cpu, cuda, ...")
     dtype: str = option("float32", "or bfloat16")
-    cache: str = option("", "prefix or dual: faster, from another distribution")
+    cache: str = option("", "faster, from another distribution", choices=CACHES)
     checkpoint_rule: str = option("not stated", "how this checkpoint was chosen, for the card")
     published_quirks: bool = option(False, "count as the releases do, mistakes included")
 
@@ -367,7 +370,7 @@ def main() -> None:
             raise ValueError(f"{names[0]} takes {wanted} names before name=value, got {names[1:]}")
         options = schema(**read_values(schema, read_words(schema, words)))
         print(function(options, *names[1:]))
-    except (ValueError, RuntimeError, FileNotFoundError, YAMLError) as error:
+    except (ValueError, RuntimeError, OSError) as error:
         sys.exit(str(error))
     except KeyboardInterrupt:
         print("\nstopped; finished texts are saved, run the same command to go on", file=sys.stderr)

@@ -15,7 +15,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from yaml import YAMLError
 
 from .evaluate import evaluate
 from .models import fingerprint
@@ -283,7 +282,7 @@ def main() -> None:
         else:
             train(config)
             exit_processes()
-    except (ValueError, RuntimeError, FloatingPointError, YAMLError) as error:
+    except (ValueError, RuntimeError, FloatingPointError, OSError) as error:
         rank = os.environ.get("RANK")
         sys.exit(str(error) if rank is None else f"{ERROR}{rank}: {error}")
 

@@ -2,9 +2,13 @@
 results.json means finished."""
 
 import json
+import shlex
+import subprocess
 import sys
+from pathlib import Path
 
 import nbformat
+import papermill
 import pytest
 
 from dllm_rl_lite.files import locked
@@ -15,12 +19,14 @@ FINISH = (
     "pathlib.Path(run_dir, 'results.json').write_text(json.dumps({'finished': True, 'lr': lr}))"
 )
 
+PARAMETERS = '{"cells": [{"metadata": {"tags": ["parameters"]}, "source": ["%s"]}]}'
+
 
 def notebook(path, last_cell):
     cell = nbformat.v4.new_code_cell
     declare = (
         'run_dir = ""  # output\nlr = 1e-4  # rate\nsteps = 3  # count\nuse_kl = True\n'
-        'numbers = {}\nname = "a"'
+        'numbers = {}\nname = "a"\ndry_run = False'
     )
     cells = [cell(declare, metadata={"tags": ["parameters"]}), cell(last_cell)]
     book = nbformat.v4.new_notebook(
@@ -42,6 +48,7 @@ def test_unknown_parameters_are_errors_with_the_nearest_match(tmp_path):
         "use_kl": True,
         "numbers": {},
         "name": "a",
+        "dry_run": False,
     }
     with pytest.raises(ValueError, match="unknown parameter 'stepz'; did you mean 'steps'"):
         parameters(book, None, ["stepz=4"])
@@ -75,20 +82,95 @@ def test_a_run_ends_with_its_results(tmp_path, monkeypatch):
     "cell, message",
     [
         ("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)", "did not finish"),
-        ("raise KeyError('lost')", "did not finish: KeyError: 'lost'"),
+        (
+            "raise ValueError('another run is here')",
+            "did not finish: ValueError: another run is here",
+        ),
         ("pass", "it wrote no finished results.json"),
+        (
+            "import os, signal, time\nos.kill(os.getppid(), signal.SIGINT)\ntime.sleep(60)",
+            "did not finish: .*nterrupt",
+        ),
     ],
 )
-def test_a_run_that_stopped_is_not_called_finished(tmp_path, monkeypatch, cell, message):
+def test_a_run_that_stopped_touches_nothing_that_a_finished_one_left(
+    tmp_path, monkeypatch, cell, message
+):
     """papermill's metadata says `completed` after a killed kernel; results.json does not lie. An
-    old one does not count."""
+    old one does not count, and stays."""
     monkeypatch.chdir(tmp_path)
     out = tmp_path / "out"
     out.mkdir()
     (out / "results.json").write_text(json.dumps({"finished": True}))
-    with pytest.raises(RuntimeError, match=message):
-        run(notebook(tmp_path / "n.ipynb", cell), None, [f"run_dir={out}"])
-    assert (out / "n.ipynb").exists() and not (out / "results.json").exists()
+    (out / "n.ipynb").write_text("the executed notebook of a finished run")
+    book = notebook(tmp_path / "n.ipynb", cell)
+    with pytest.raises(RuntimeError, match=message) as caught:
+        run(book, None, ["steps=4", "name=it's", f"run_dir={out}"])
+    assert json.loads((out / "results.json").read_text()) == {"finished": True}
+    assert (out / "n.ipynb").read_text() == "the executed notebook of a finished run"
+    assert (out / "n.unfinished.ipynb").exists()
+    last = str(caught.value).splitlines()[-1]
+    command = [sys.executable, "-m", "dllm_rl_lite.run", str(book), "steps=4", "name=it's"]
+    assert shlex.split(last) == [*command, f"run_dir={out}"]
+
+
+def test_the_command_that_is_printed_goes_on_with_the_run(tmp_path, monkeypatch):
+    """It fails once, and ends when that very command is run."""
+    monkeypatch.chdir(tmp_path)
+    once = (
+        "from pathlib import Path\nold = Path(run_dir, 'seen')\nseen = old.exists()\n"
+        "old.touch()\nassert seen\n" + FINISH
+    )
+    book = notebook(tmp_path / "n.ipynb", once)
+    with pytest.raises(RuntimeError) as caught:
+        run(book, None, ["lr=1e-6"])
+    ended = subprocess.run(
+        shlex.split(str(caught.value).splitlines()[-1]), capture_output=True, text=True
+    )
+    assert ended.returncode == 0, ended.stderr
+    (folder,) = (tmp_path / "runs" / "n").iterdir()
+    assert json.loads((folder / "results.json").read_text()) == {"finished": True, "lr": 1e-6}
+    assert sorted(p.name for p in folder.glob("*.ipynb")) == ["n.ipynb"]
+
+
+def test_a_dry_run_has_a_folder_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    out = tmp_path / "out"
+    found = run(notebook(tmp_path / "n.ipynb", FINISH), None, ["dry_run=true", f"run_dir={out}"])
+    assert found["finished"] and not out.exists()
+
+
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        ("", "is not a notebook"),
+        ("[1]", "is not a notebook"),
+        ('{"cells": [3]}', "is not a notebook"),
+        ("[" * 100_000, "is not a notebook"),
+        ('{"cells": []}', "has 0 cells tagged `parameters`"),
+        (PARAMETERS % "a = 1 +", "must be lines `name = value`"),
+        (PARAMETERS % "a = print(1)", "must be lines `name = value`"),
+        (PARAMETERS % "import os", "must be lines `name = value`"),
+        (PARAMETERS % "a.b = 1", "must be lines `name = value`"),
+    ],
+)
+def test_what_is_no_parameterised_notebook_is_named_in_one_line(tmp_path, text, said):
+    book = tmp_path / "n.ipynb"
+    book.write_text(text)
+    with pytest.raises(ValueError) as caught:
+        run(book)
+    assert said in str(caught.value) and "n.ipynb" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    for missing in (tmp_path / "none.ipynb", tmp_path):
+        with pytest.raises(ValueError, match=f"no notebook {missing}"):
+            run(missing)
+
+
+@pytest.mark.parametrize("name", ["20_train", "21_evaluate"])
+def test_papermill_knows_every_parameter_of_our_notebooks(name):
+    """Of others it warns in its log: it reads one declaration a line."""
+    path = Path(__file__).parents[1] / "notebooks" / f"{name}.ipynb"
+    assert set(papermill.inspect_notebook(path)) == set(declared(path))
 
 
 def test_runs_of_one_second_have_folders_of_their_own_and_one_folder_has_one_run(
@@ -119,5 +201,5 @@ def test_help_is_the_parameters_cell(tmp_path, monkeypatch, capsys):
 def test_the_command_line_says_what_is_wrong(tmp_path, monkeypatch):
     book = notebook(tmp_path / "n.ipynb", FINISH)
     monkeypatch.setattr(sys, "argv", ["run", str(book), "use_kl=maybe"])
-    with pytest.raises(SystemExit, match="(?s)'maybe' is not a valid bool.*full_key: use_kl"):
+    with pytest.raises(SystemExit, match="use_kl must be true or false, got 'maybe'"):
         main()

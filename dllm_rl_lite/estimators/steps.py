@@ -50,8 +50,8 @@ def visited_steps(
     Raises:
         ValueError: if k < 1 or the law is unknown.
     Source: AGRPO (arXiv 2510.04019); its objective averages over steps, here the sum over steps is
-    the estimate and the objective divides by T_i. Entropies here are those of the model at
-    temperature 1, without filters.
+    the estimate and the objective divides by T_i. Entropies are the rollout's: of the plain
+    distribution, or of the sampled one, as in the release, if its `Decoding.confidence` says so.
     Error: unbiased for the log-probability of the visited path given its order under both
     distributions (and noise-free under the uniform one for a single row if k is a multiple of T).
     The path's log-probability given its order exceeds log p(text) on average; its gradient, if the
@@ -109,11 +109,12 @@ def chosen_steps(
         credit: (N, T) float32, one per step; it picks the steps (ties: the earlier), and is later
             read at the step that each view shows.
         k: >= 1, steps per text, so views; at most T are used.
-        confident: weigh a token by the probability that it was predicted with, as the release does.
+        confident: weigh a token by the probability that it was predicted with, as the release does
+            (of the distribution that the rollout's `Decoding.confidence` names).
     Returns:
-        k views; each scores the predictions for *all* positions masked at its step, not only those
-        that the rule kept. Weight: L / m^2 / k for m masked positions (the mean over them times
-        lambda = L / m), times the confidence.
+        k views, to be summed; each scores the predictions for *all* m positions masked at its step,
+        not only those that the rule kept. Weight: 1 / m, a mean over them, times the confidence.
+        The credit alone is multiplied by L / m (`emphasis`), not the penalty, as in the release.
     Raises:
         ValueError: if k < 1 or the rollout has no predictions.
     Source: MDPO (arXiv 2508.13148) and its release.
@@ -139,9 +140,9 @@ def chosen_steps(
         scored = (canvas == rollout.mask_id) & (target != rollout.mask_id)
         scored &= taken.gather(1, step[:, None])
         m = scored.sum(1, keepdim=True).clamp(min=1)
-        weight = scored * (scored.shape[1] / (k * m**2))
+        weight = scored / m
         if confident:
             weight = weight * rollout.predicted_logprob[step, rows].exp()
         tokens = torch.cat([rollout.prompt, canvas], 1)
-        views.append(View(tokens, scored, weight.float(), target, step))
+        views.append(View(tokens, scored, weight.float(), target, step, scored.shape[1] / m))
     return views

@@ -27,6 +27,8 @@ class View:
     target: Tensor | None = None
     # (N,) int64: the denoising step that each row shows, if credit differs by step
     step: Tensor | None = None
+    # (N, 1) float32: factor of the credit in this view, which leaves the penalty as it is; None: 1
+    emphasis: Tensor | None = None
 
     def select(self, rows: Tensor) -> View:
         """The view of some rows: `rows` is bool (N,) or int64 indices."""

@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 from .. import advantages, estimators
 from .masked_views import DIFFU_GRPO
-from .numbers import D1, TINY
+from .numbers import D1, TINY, GateNumbers, Guide
 from .visited_steps import AGRPO
 
-GUIDE = {
-    "rows": 3,
-    "column": "",
-    "margin": 2,
-    "block_length": 0,
-    "answer_steps": 16,
-    "repredict": True,
-    "importance": 0.0,
-}
+GUIDE = asdict(Guide())
 TINY_GUIDE = {**GUIDE, "rows": 4, "margin": "fitted", "answer_steps": 4}
-GATE = {"tau": 0.7, "kappa": 0.5, "n_min": 1, "test_tau": 0.8}
+GATE = asdict(GateNumbers())
 TIMED = {"delta": 1.0, "form": "factor", "clamp": False}
 
 AG_GRPO = replace(
@@ -92,7 +84,8 @@ TA_AGRPO = replace(
     source="our combination: the gate and its credit, visited steps",
     token_credit=advantages.timed_credit,
     rewarded="partial",
-    paper=replace(AGRPO.paper, gate=GATE, tokens=TIMED, verify={"fill": False}),
+    # The gate's confidence is the plain one, as in TA-GRPO-d.
+    paper=replace(AGRPO.paper, confidence="plain", gate=GATE, tokens=TIMED, verify={"fill": False}),
     tiny=replace(AGRPO.tiny, gate=GATE, tokens=TIMED, verify={"fill": False}),
 )
 

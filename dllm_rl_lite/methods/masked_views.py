@@ -35,6 +35,7 @@ COUPLED_GRPO = replace(
     views=estimators.coupled,
     advantage=advantages.leave_one_out,
     objective=replace(DIFFU_GRPO.objective, level="token"),
+    pieces_of_a_group=2,  # a device holds 5 rows of 10
     # Temperature: the paper's 1.2; the released configuration says 1.0.
     paper=Numbers(
         prompts=8,
@@ -49,6 +50,7 @@ COUPLED_GRPO = replace(
         top_p=0.95,
         tokens_per_step=1,
         order="entropy",
+        confidence="sampled",
         views={"low": 0.2, "high": 0.8},
     ),
     tiny=replace(TINY, kl=0.01, views={"low": 0.2, "high": 0.8}),
@@ -73,6 +75,7 @@ GDPO = replace(
         lr=3e-7,
         views={"nodes": 3, "n": 1, "nominal": True},
         loss={"per_token": "inside"},
+        counted="text",
     ),
     tiny=replace(TINY, views={"nodes": 3, "n": 1, "nominal": True}, loss={"per_token": "inside"}),
 )

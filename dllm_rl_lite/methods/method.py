@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
 from ..estimators import View
 from ..names import lookup, unknown
 from ..objectives import Objective
-from .numbers import Numbers
+from ..values import check_value, check_values, types_of
+from .numbers import GateNumbers, Guide, Numbers, Verify
 
 REWARDED = ("final", "every step", "partial")
 
@@ -36,6 +37,9 @@ class Method:
     tempered: bool  # score under the rollouts' temperature (True) or at temperature 1 (False)
     # What the verifier sees: one of `REWARDED`; credit by step goes to the views too.
     rewarded: str = "final"
+    # Micro-batches that the release cuts a group into; with `published_quirks` a token mean is
+    # taken over each of them.
+    pieces_of_a_group: int = 1
     paper: Numbers  # what the paper's main experiment ran
     # What the tiny world runs. Each learning rate is the best of 1e-4, 2e-4, 4e-4 by greedy
     # validation accuracy on chain2 at equal forward passes, one seed: `python
@@ -47,20 +51,44 @@ class Method:
             raise ValueError(f"{self.name}: {unknown('rewarded', self.rewarded, REWARDED)}")
 
     def numbers(self, preset: str, **overrides) -> Numbers:
-        """The "tiny" or the "paper" numbers, some of them overridden; unknown names are errors with
-        the nearest match."""
+        """The "tiny" or the "paper" numbers, some of them overridden; unknown names
+        (with the nearest match) and values of another type are errors."""
         base = lookup("preset", preset, {"tiny": self.tiny, "paper": self.paper})
-        known = [f.name for f in fields(Numbers)]
-        for name in overrides:
-            if name not in known:
-                raise ValueError(unknown("number", name, known))
-        for part in ("views", "credit", "loss", "tokens", "verify", "gate", "guide"):
+        check_values(Numbers, overrides, kind="number")
+        for part, taker in self.takers().items():
             own = getattr(base, part)
             changed = overrides.get(part, {})
-            for name in changed:
+            for name, value in changed.items():
                 if name not in own:
                     raise ValueError(
                         unknown(f"{part.replace('views', 'view')} number of {self.name}", name, own)
                     )
+                # A recipe that hands its numbers on does not say what they may be.
+                wanted = types_of(taker).get(name, type(own[name]))
+                check_value(f"{part}.{name}", value, wanted)
             overrides = {**overrides, part: {**own, **changed}}
-        return replace(base, **overrides)
+        numbers = replace(base, **overrides)
+        if numbers.counted == "text" and self.objective.level != "text":
+            raise ValueError(
+                f"counted 'text' is for losses of whole texts, and {self.name}'s is one of tokens: "
+                "leave it at 'scored'"
+            )
+        if numbers.published_quirks and numbers.group % self.pieces_of_a_group:
+            raise ValueError(
+                f"group must be a multiple of {self.pieces_of_a_group} with published_quirks, as "
+                f"{self.name}'s release cuts a group into so many micro-batches, "
+                f"got {numbers.group}"
+            )
+        return numbers
+
+    def takers(self) -> dict[str, Callable | None]:
+        """Who takes which dictionary of the numbers, and so says what its values may be."""
+        return {
+            "views": self.views,
+            "credit": self.advantage,
+            "tokens": self.token_credit,
+            "loss": self.objective.surrogate,
+            "gate": GateNumbers,
+            "guide": Guide,
+            "verify": Verify,
+        }

@@ -1,85 +1,125 @@
 """What a method is run with: the numbers of its five answers and of its optimiser."""
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass
 
-from ..names import unknown
 from ..sampler import ORDERS, Decoding, Gate, Rule, RunningConfidence, Schedule, Threshold
+from ..sampler.decoding import CONFIDENCES, CROSSINGS, EOS_POLICIES
+from ..values import check_options, check_values, option
 
 # Orders that withdraw tokens -> which confidence they keep.
 REMASKING = {"rcr": "latest", "rcr-max": "max"}
+COUNTED = ("scored", "text")
+
+
+@dataclass(frozen=True)
+class GateNumbers(Gate):
+    """What `Numbers.gate` may hold: the stochastic gate in place of the schedule."""
+
+    test_tau: float = option(
+        0.8, "evaluation reveals every candidate at least that sure", least=0, most=1
+    )
+
+
+@dataclass(frozen=True)
+class Guide:
+    """What `Numbers.guide` may hold: answer-guided rollouts, `guided_denoise`."""
+
+    rows: int = option(3, "guided rows of a group", least=0)
+    column: str = option("", "of the examples, to anchor; empty: the answer")
+    margin: int | str = option(
+        2,
+        "end tokens after it; fitted: as many as put it where a demonstration has it",
+        least=0,
+        choices=("fitted",),
+    )
+    block_length: int = option(0, "of guided rows; 0: one block", least=0)
+    answer_steps: int = option(16, "of the second stage", least=1)
+    repredict: bool = option(True, "False keeps the anchor as the answer")
+    importance: float = option(0.0, "cap of the weights of guided texts; 0: none", least=0)
+
+
+@dataclass(frozen=True)
+class Verify:
+    """What `Numbers.verify` may hold: further keyword arguments of `training.verify`."""
+
+    fill: bool = option(False, "put the likeliest tokens where masks are left")
 
 
 @dataclass(frozen=True)
 class Numbers:
     """What a method is run with. Every field can be overridden in a `TrainConfig`."""
 
-    prompts: int  # prompts per step
-    group: int  # rollouts per prompt
-    inner_updates: int  # optimiser steps on one batch of rollouts (mu)
-    clip: float  # epsilon of the clipped ratio
-    kl: float  # beta, weight of the KL penalty towards the starting model
-    lr: float  # AdamW learning rate
-    weight_decay: float = 0.0
-    grad_clip: float = 1.0  # largest gradient norm
-    warmup: int = 0  # optimiser steps of linear warm-up
-    temperature: float = 1.0  # of the rollouts, as all up to eos: see `Decoding`
-    top_k: int = 0
-    top_p: float = 1.0
-    tokens_per_step: int = 2  # tokens revealed in one forward pass
-    block_length: int = 0
-    # Unmasking order of the fixed schedule, or "rcr", "rcr-max": running-confidence remasking.
-    order: str = "confidence"
-    eos: str = "free"
-    views: dict = field(default_factory=dict)  # keyword arguments of the view recipe
-    credit: dict = field(default_factory=dict)  # keyword arguments of the advantage
-    tokens: dict = field(default_factory=dict)  # keyword arguments of the advantage by token
-    verify: dict = field(default_factory=dict)  # further keyword arguments of `training.verify`
-    # The stochastic gate in place of the schedule: tau, kappa, n_min of `sampler.Gate`, and
-    # test_tau: evaluation reveals every candidate at least that sure (`sampler.Threshold`).
-    gate: dict = field(default_factory=dict)
-    # Answer-guided rollouts (`guided_denoise`): rows of a group; column of the examples to anchor
-    # ("": the answer); margin, end tokens after it, or "fitted": as many as put it where a
-    # demonstration has it; block_length of guided rows (0: one block); answer_steps of the second
-    # stage; repredict; importance, cap of the weights of guided texts (0: none).
-    guide: dict = field(default_factory=dict)
-    loss: dict = field(default_factory=dict)  # keyword arguments of the loss
-    # Do as the release did if a bug of it changed published results: `mask_seeds`.
-    published_quirks: bool = False
+    prompts: int = option(help="prompts per step", least=1)
+    group: int = option(help="rollouts per prompt, compared with each other", least=2)
+    inner_updates: int = option(help="optimiser steps on one batch of rollouts (mu)", least=1)
+    clip: float = option(help="epsilon of the clipped ratio", least=0)
+    kl: float = option(
+        help="beta, weight of the KL penalty towards the starting model", least=0, most=100
+    )
+    lr: float = option(help="AdamW moves a weight by about this much a step", above=0, most=1)
+    weight_decay: float = option(
+        0.0, "AdamW takes lr times this share of a weight", least=0, most=1
+    )
+    adam_beta1: float = option(0.9, "memory of AdamW's mean of gradients", least=0, most=0.9999)
+    adam_beta2: float = option(0.99, "memory of its mean of squares", least=0, most=0.9999)
+    grad_clip: float = option(1.0, "largest gradient norm", above=0)
+    warmup: int = option(0, "optimiser steps of linear warm-up", least=0)
+    temperature: float = option(
+        1.0,
+        "of rollouts, as all up to eos: see `Decoding`; at 0 all siblings are equal",
+        above=0,
+        most=100,
+    )
+    top_k: int = option(0, "candidates among the k likeliest tokens; 0: all", least=0)
+    top_p: float = option(1.0, "candidates among the likeliest of this share", above=0, most=1)
+    top_p_crossing: str = option(
+        "kept", "whether the token that crosses top_p is a candidate: `Decoding`", choices=CROSSINGS
+    )
+    confidence: str = option(
+        "plain", "of the plain or the sampled distribution: `Decoding`", choices=CONFIDENCES
+    )
+    tokens_per_step: int = option(2, "tokens revealed in one forward pass", least=1)
+    block_length: int = option(0, "tokens of a block; 0: one block", least=0)
+    order: str = option(
+        "confidence",
+        "unmasking order of the fixed schedule; rcr, rcr-max: running-confidence remasking",
+        choices=(*ORDERS, *REMASKING),
+    )
+    eos: str = option("free", "what an end-of-sequence token means", choices=EOS_POLICIES)
+    views: dict = option({}, "keyword arguments of the view recipe")
+    credit: dict = option({}, "keyword arguments of the advantage")
+    tokens: dict = option({}, "keyword arguments of the advantage by token")
+    verify: dict = option({}, "of `Verify`")
+    gate: dict = option({}, "of `GateNumbers`; empty: the schedule")
+    guide: dict = option({}, "of `Guide`; empty: no guided rows")
+    loss: dict = option({}, "keyword arguments of the loss")
+    counted: str = option(
+        "scored",
+        "tokens that a loss of whole texts counts, and divides by: those that a view scored, or "
+        "all of the text up to end-of-sequence",
+        choices=COUNTED,
+    )
+    published_quirks: bool = option(
+        False,
+        "do as the release did where that changed published results: `mask_seeds` and "
+        "`batch_divisors` of training/update.py",
+    )
 
     def __post_init__(self):
-        for f in fields(self):
-            self._check_type(f.name, f.type)
-        for name in ("prompts", "group", "inner_updates", "tokens_per_step"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.group < 2:
+        check_options(self)
+        check_values(GateNumbers, self.gate, "gate.")
+        check_values(Guide, self.guide, "guide.")
+        check_values(Verify, self.verify, "verify.")
+        if self.gate:
+            self.rule(0)
+        if self.guide and self.guide["rows"] > self.group:
             raise ValueError(
-                f"group must be at least 2, got {self.group}: siblings are compared with each other"
-            )
-        if self.lr <= 0 or self.clip < 0 or self.kl < 0 or self.temperature <= 0:
-            raise ValueError(
-                "need lr, temperature > 0 (at 0 all siblings are equal) and clip, kl >= 0, "
-                f"got {self}"
-            )
-        if self.order not in (*ORDERS, *REMASKING):
-            raise ValueError(unknown("order", self.order, [*ORDERS, *REMASKING]))
-        if self.guide and not 0 <= self.guide["rows"] <= self.group:
-            raise ValueError(
-                f"guide rows must be in 0..{self.group} (group), got {self.guide['rows']}"
+                f"guide.rows must be at most {self.group} (group), got {self.guide['rows']}"
             )
         if self.guide and self.order in REMASKING:
             raise ValueError(
                 f"order {self.order!r} re-masks, which guided rollouts cannot: "
                 f"choose one of {ORDERS}"
-            )
-
-    def _check_type(self, name: str, wanted: type) -> None:
-        value = getattr(self, name)
-        accepted = (int, float) if wanted is float else wanted
-        is_flag = isinstance(value, bool)
-        if not isinstance(value, accepted) or is_flag != (wanted is bool):
-            raise ValueError(
-                f"{name}={value!r} must be a {wanted.__name__}, not {type(value).__name__}"
             )
 
     def rule(self, length: int) -> Rule:
@@ -120,6 +160,8 @@ class Numbers:
             temperature=self.temperature,
             top_k=self.top_k,
             top_p=self.top_p,
+            top_p_crossing=self.top_p_crossing,
+            confidence=self.confidence,
             eos=self.eos,
             cache=cache,
         )

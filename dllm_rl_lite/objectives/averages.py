@@ -17,11 +17,13 @@ def divisors(scored: Tensor, average: str, group: int = 1) -> tuple[Tensor, floa
 
     Args:
         scored: (N, L) bool, the tokens that carry loss; or int64, how many losses each carries.
-        average: "token": mean over all tokens of the batch (DAPO; d1's code); "sequence": mean over
-            texts of each text's mean (GRPO; d1's paper); "group": mean over groups of each group's
-            token mean; "canvas": sum over N * L, a constant (Dr.GRPO); "text_sum" and "group_sum":
-            mean over texts, or groups, of the sum of their losses (AGRPO; wd1). A loss of whole
-            texts has one value per text, so its "text_sum" is the mean over texts.
+        average: "token": mean over all tokens of the batch, one gradient however it is cut (DAPO);
+            "sequence": mean over texts of each text's mean (GRPO; d1's paper); "group": mean over
+            groups of each group's token mean (what the code of d1 and its descendants comes to:
+            it averages micro-batches of one group each); "canvas": sum over N * L, a constant
+            (Dr.GRPO); "text_sum" and "group_sum": mean over texts, or groups, of the sum of their
+            losses (AGRPO; wd1). A loss of whole texts has one value per text, so its "text_sum" is
+            the mean over texts.
         group: siblings in a group, rows prompt by prompt; only the averages over groups need it.
     Returns:
         sizes (N, 1) float32, at least 1; and the count.

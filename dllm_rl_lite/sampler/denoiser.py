@@ -10,7 +10,9 @@ from torch import Tensor
 
 from ..models import MaskedDiffusionLM, encode_prompts
 from ..models.cache import BlockCache
+from .candidates import Candidates, candidates_of
 from .decoding import Decoding
+from .ranges import check_whole
 from .rollout import Rollout
 from .rules import Rule, RuleInput
 
@@ -58,37 +60,35 @@ def denoise(
 
     Rows are independent: each has its own block and step counters, leaves the batch when it is
     finished, and never attends to padding. Only the masked positions of a row's block are scored.
-    Confidence is the candidate's probability at temperature 1 before any filter, whatever
-    temperature it was drawn at.
 
     Args:
         lm: the model.
         prompts: N user messages, or (ids, mask) of shape (N, P) as `encode_prompts` returns them.
-        length: L, tokens of the completion canvas; it is never shortened.
-        rule: which of the masked positions to reveal at each forward pass.
+        length: L >= 1, tokens of the completion canvas; it is never shortened.
+        rule: which of the masked positions to reveal at each forward pass, at least one.
         block_length: tokens of a semi-autoregressive block, or one number per row (N,); must divide
             `length`. None: one block.
         temperature: of the candidates; 0 takes the likeliest token.
         anchor: (N, L) int64, `mask_id` where free; the other tokens are given.
         generator: all chance comes from it; noise is float32 (in bfloat16 the tail could never be
             drawn).
-        record: keep every step's complete prediction (`predicted`), for rewards and advantages by
-            step: True fills in the candidates, "likeliest" the likeliest tokens.
-        settings: the other fields of `Decoding`: top_k, top_p, eos and cache. eos "free" treats
-            end-of-sequence like any token (LLaDA); "stop" ends a row when everything before an
-            end-of-sequence token is written, and fills the rest with it without a forward pass
-            (those positions have log-probability 0 and the unmask step after the last); "forbid"
-            never writes it, and records log-probabilities of the distribution without it. With a
-            cache, texts are drawn from a slightly different distribution, which is what `logprob`
-            and `entropy` then are of (`models/cache.py`).
+        record: keep every step's prediction of the whole canvas (`predicted`), for rewards and
+            advantages by step: True fills in the candidates, "likeliest" the likeliest tokens.
+        settings: the other fields of `Decoding`. eos "free" treats end-of-sequence like any token
+            (LLaDA); "stop" ends a row when everything before an end-of-sequence token is written,
+            "block" when everything up to a block of nothing but that token is (AGRPO), and both
+            fill the rest with it without a forward pass (those positions have log-probability 0
+            and the unmask step after the last); "forbid" never writes it, and records
+            log-probabilities of the distribution without it. With a cache, texts are drawn from a
+            slightly different distribution, which is what `logprob` and `entropy` then are of
+            (`models/cache.py`).
     Returns:
         a `Rollout` on the model's device.
     Raises:
-        ValueError: for a canvas that does not fit the model, a missing generator, or any argument
-            that cannot be.
+        ValueError: for a canvas that does not fit the model, a missing generator, any argument that
+            cannot be, or a rule that reveals nothing at a pass or never ends.
     """
-    if length < 1:
-        raise ValueError(f"a completion of {length} tokens must fit in 1..{lm.max_length}")
+    check_whole("length", length, 1)
     blocks = torch.as_tensor(length if block_length is None else block_length)
     decoding = Decoding(rule=rule, length=length, temperature=temperature, **settings)
     return fill_canvas(
@@ -120,9 +120,7 @@ def fill_canvas(
     Raises:
         ValueError: as `denoise`.
     """
-    if isinstance(prompts, list):
-        prompts = encode_prompts(lm.tokenizer, prompts)
-    ids, prompt_mask = prompts
+    ids, prompt_mask = encoded(lm, prompts)
     length = decoding.length
     rule = decoding.rule
     if blocks is None:
@@ -134,6 +132,11 @@ def fill_canvas(
     _check_canvas(lm, ids, decoding, blocks, start)
     if record not in RECORDS:
         raise ValueError(f"unknown record {record!r}: one of {RECORDS}")
+    if record and decoding.cache == "dual" and (blocks < length).any():
+        raise ValueError(
+            "cache 'dual' computes one block, and a record predicts the whole canvas: "
+            "set block_length to None, or cache to 'prefix' or ''"
+        )
     if generator is None and decoding.random:
         raise ValueError("this needs chance: pass generator=torch.Generator(...).manual_seed(...)")
     device = lm.device
@@ -144,27 +147,51 @@ def fill_canvas(
     history = []
     predicted = []
     confidence = []
-    while True:
+    for _ in range(length):  # each pass fills at least one blank of every row
         state = _advance(state, lm.mask_id)
         if not len(state.row):
             break
         if rule.remasks:
             history.append(out.tokens.clone())
         before = out.tokens.clone() if record else None
-        active, candidates = _step(lm, state, out, decoding, generator, cache)
+        asked, candidates = _step(lm, state, out, decoding, generator, cache, bool(record))
         if record:
             filled_in = candidates.at_record(record)
-            before[state.row] = torch.where(active, filled_in[0], before[state.row])
+            before[state.row] = torch.where(asked, filled_in[0], before[state.row])
             logprob = torch.zeros_like(out.logprob)
             logprob[state.row] = filled_in[1]
             predicted.append(before)
             confidence.append(logprob)
+    if (out.tokens == lm.mask_id).any():
+        raise ValueError(
+            f"{rule} left blanks after {length} passes, one for each token of the canvas: "
+            "it withdraws as much as it reveals"
+        )
     return replace(
         out,
         history=_stacked(history),
         predicted=_stacked(predicted),
         predicted_logprob=_stacked(confidence),
     )
+
+
+def encoded(
+    lm: MaskedDiffusionLM, prompts: list[str] | tuple[Tensor, Tensor]
+) -> tuple[Tensor, Tensor]:
+    """(ids, mask) of shape (N, P) of prompts in either form; ValueError if they are neither."""
+    if isinstance(prompts, list):
+        prompts = encode_prompts(lm.tokenizer, prompts)
+    if not isinstance(prompts, tuple) or len(prompts) != 2:
+        raise ValueError(
+            f"prompts must be a list of texts, or (ids, mask), got {type(prompts).__name__}"
+        )
+    ids, mask = prompts
+    if ids.ndim != 2 or 0 in ids.shape or ids.dtype != torch.long or mask.shape != ids.shape:
+        raise ValueError(
+            "prompts must be int64 ids and a mask of one shape (N, P), neither N nor P zero, got "
+            f"{ids.dtype} {tuple(ids.shape)} and {tuple(mask.shape)}"
+        )
+    return ids, mask
 
 
 def _stacked(steps: list[Tensor]) -> Tensor | None:
@@ -183,6 +210,8 @@ def _check_canvas(
             f"prompt of {ids.shape[1]} tokens + completion of {length} must fit in "
             f"1..{lm.max_length}: shorten the prompt or the length"
         )
+    if blocks.dtype != torch.long:
+        raise ValueError(f"block_length must be whole numbers, got {blocks.dtype}")
     for size in blocks.unique().tolist():
         if size < 1 or length % size:
             raise ValueError(f"block_length {size} must divide length {length}")
@@ -196,11 +225,6 @@ def _check_canvas(
         raise ValueError(
             f"anchor must be int64 of shape {(len(ids), length)}, "
             f"got {start.dtype} {tuple(start.shape)}"
-        )
-    if decoding.cache and rule.remasks and (blocks < length).any():
-        raise ValueError(
-            f"cache {decoding.cache!r} does not compute blocks before the current one, whose "
-            f"tokens {rule} withdraws: set block_length to None, or cache to ''"
         )
 
 
@@ -250,32 +274,6 @@ def _advance(state: _State, mask_id: int) -> _State:
     return state
 
 
-@dataclass
-class _Candidates:
-    """What one pass says of the positions it looked at: (K,) each, or (n, L) once spread out."""
-
-    token: Tensor  # drawn, or the likeliest at temperature 0
-    logprob: Tensor  # nats, of the candidate at temperature 1
-    entropy: Tensor  # nats, at temperature 1
-    margin: Tensor  # probability of the likeliest token minus that of the second
-    likeliest: Tensor  # the likeliest token
-    highest: Tensor  # nats, its log-probability
-
-    def spread(self, active: Tensor) -> _Candidates:
-        """The (K,) values at the K active positions of (n, L), zeros elsewhere."""
-        spread = {}
-        for name, value in vars(self).items():
-            zeros = torch.zeros(active.shape, dtype=value.dtype, device=value.device)
-            spread[name] = zeros.masked_scatter(active, value)
-        return _Candidates(**spread)
-
-    def at_record(self, record: bool | str) -> tuple[Tensor, Tensor]:
-        """The tokens that a recorded prediction is filled in with, and their log-probabilities."""
-        if record == "likeliest":
-            return self.likeliest, self.highest
-        return self.token, self.logprob
-
-
 def _step(
     lm: MaskedDiffusionLM,
     state: _State,
@@ -283,9 +281,11 @@ def _step(
     decoding: Decoding,
     generator: torch.Generator | None,
     cache: BlockCache | None,
-) -> tuple[Tensor, _Candidates]:
+    everywhere: bool,
+) -> tuple[Tensor, Candidates]:
     """One forward pass of the rows in `state`, written back into `state` and `out`.
 
+    Args: of `fill_canvas`; everywhere: ask also beyond the row's block.
     Returns:
         (n, L) bool, where the model was asked; the candidates there, (n, L) each.
     """
@@ -293,10 +293,11 @@ def _step(
     row = state.row
     rule = decoding.rule
     active = _active(state, lm.mask_id)
-    logits = _ask(lm, state, active, cache)
+    asked = canvas == lm.mask_id if everywhere else active
+    logits = _ask(lm, state, asked, cache)
     if decoding.eos == "forbid":
         logits[:, lm.eos_id] = float("-inf")
-    found = _candidates(logits, decoding, generator).spread(active)
+    found = candidates_of(logits, decoding, generator).spread(asked)
     seen = RuleInput(
         active=active,
         logprob=found.logprob,
@@ -308,6 +309,7 @@ def _step(
         generator=generator,
     )
     reveal = rule.reveal(seen)
+    _check_reveal(rule, reveal, active)
     step = out.n_forwards[row]
     canvas[reveal] = found.token[reveal]
     out.logprob[row] = torch.where(reveal, found.logprob, out.logprob[row])
@@ -318,12 +320,28 @@ def _step(
         canvas[rule.remask(state.running, seen)] = lm.mask_id
     state.step_in_block += 1
     out.n_forwards[row] += 1
-    if decoding.eos == "stop":
-        ended = _after_the_end(canvas, lm)
+    if decoding.eos in ("stop", "block"):
+        ended = _after_the_end(state, lm, decoding.eos)
         canvas[ended] = lm.eos_id
         out.unmask_step[row] = torch.where(ended, step[:, None] + 1, out.unmask_step[row])
     out.tokens[row] = canvas
-    return active, found
+    return asked, found
+
+
+def _check_reveal(rule: Rule, reveal: Tensor, active: Tensor) -> None:
+    """Raise ValueError unless the rule reveals active positions, at least one of each row."""
+    if reveal.shape != active.shape or reveal.dtype != torch.bool:
+        raise ValueError(
+            f"{rule} must reveal by bool of shape {tuple(active.shape)}, "
+            f"got {reveal.dtype} {tuple(reveal.shape)}"
+        )
+    if (reveal & ~active).any():
+        raise ValueError(f"{rule} reveals a position that is not active: keep to seen.active")
+    if not reveal.any(1).all():
+        raise ValueError(
+            f"{rule} reveals no token at a pass, so it would never end: "
+            "it must choose at least one active position of every row"
+        )
 
 
 def _active(state: _State, mask_id: int) -> Tensor:
@@ -345,59 +363,17 @@ def _ask(lm: MaskedDiffusionLM, state: _State, active: Tensor, cache: BlockCache
     return cache.logits(lm, text, attention_mask, where, state.row, start, end)
 
 
-def _after_the_end(canvas: Tensor, lm: MaskedDiffusionLM) -> Tensor:
-    """(n, L) bool: masked positions of rows that are complete up to an end-of-sequence token."""
-    length = canvas.shape[1]
-    masked = canvas == lm.mask_id
-    ends = canvas == lm.eos_id
+def _after_the_end(state: _State, lm: MaskedDiffusionLM, eos: str) -> Tensor:
+    """(n, L) bool: masked positions of rows that are complete up to an end-of-sequence token, or
+    with `eos` "block" up to a block of them."""
+    length = state.canvas.shape[1]
+    masked = state.canvas == lm.mask_id
+    ends = state.canvas == lm.eos_id
     first_masked = torch.where(masked.any(1), masked.long().argmax(1), length)
-    first_end = torch.where(ends.any(1), ends.long().argmax(1), length)
-    return masked & (first_end < first_masked)[:, None]
-
-
-def _candidates(
-    logits: Tensor, decoding: Decoding, generator: torch.Generator | None
-) -> _Candidates:
-    """The candidates at K positions, from their (K, V) logits."""
-    logp = logits.log_softmax(-1)
-    best = logits.max(-1).indices
-    token = best
-    if decoding.temperature > 0:
-        scaled = logits / decoding.temperature
-        token = draw(scaled, decoding.top_k, decoding.top_p, generator)
-    logprob = logp.gather(-1, token[:, None])[:, 0]
-    highest = logp.gather(-1, best[:, None])[:, 0]
-    p = logp.exp()
-    # If V is large, every pass over (K, V) counts, so the rest is in place. 0 * -inf is no number,
-    # 0 * the least number is 0.
-    entropy = -logp.clamp_(min=torch.finfo(logp.dtype).min).mul_(p).sum(-1)
-    first = p.gather(-1, best[:, None])
-    margin = first[:, 0] - p.scatter_(-1, best[:, None], 0.0).amax(-1)
-    return _Candidates(token, logprob, entropy, margin, best, highest)
-
-
-def draw(logits: Tensor, top_k: int, top_p: float, generator: torch.Generator) -> Tensor:
-    """One token per row, exactly from the softmax of its logits after the filters: Gumbel-max.
-
-    The noise is -log E with E exponential, float32, drawn on the generator's own device.
-
-    Args:
-        logits: (K, V) float32.
-        top_k: keep the k largest; 0: all.
-        top_p: keep the likeliest until their share reaches this; 1: all.
-        generator: draws the noise.
-    Returns:
-        (K,) int64.
-    """
-    if top_k > 0:
-        least = logits.topk(min(top_k, logits.shape[-1]), -1).values[:, -1:]
-        logits = logits.masked_fill(logits < least, float("-inf"))
-    if top_p < 1:
-        ordered, index = logits.sort(-1, descending=True)
-        p = ordered.softmax(-1)
-        ordered = ordered.masked_fill(p.cumsum(-1) - p >= top_p, float("-inf"))
-        logits = torch.empty_like(logits).scatter(-1, index, ordered)
-    noise = torch.empty(logits.shape, dtype=torch.float32, device=generator.device)
-    noise = noise.exponential_(generator=generator)
-    noise = noise.clamp_(min=torch.finfo(torch.float32).tiny).log_().to(logits.device)
-    return torch.sub(logits, noise).max(-1).indices
+    if eos == "block":
+        block = torch.arange(length, device=ends.device) // state.block_length[:, None]
+        block_of_ends = (ends | (block != state.block[:, None])).all(1)
+        over = block_of_ends & (first_masked >= (state.block + 1) * state.block_length)
+    else:
+        over = torch.where(ends.any(1), ends.long().argmax(1), length) < first_masked
+    return masked & over[:, None]

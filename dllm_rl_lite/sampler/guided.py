@@ -12,8 +12,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ..models import MaskedDiffusionLM, encode_prompts
-from .denoiser import denoise
+from ..models import MaskedDiffusionLM
+from .denoiser import denoise, encoded
+from .ranges import check_whole
 from .rollout import Rollout
 from .rules import Rule
 
@@ -40,8 +41,8 @@ def answer_anchor(
     (KodCode).
     """
     margins = margin if isinstance(margin, list) else [margin] * len(answers)
-    if min(margins) < 0:
-        raise ValueError(f"margin must be 0 or more end tokens, got {min(margins)}")
+    for m in margins:
+        check_whole("margin", m, 0)
     canvas = torch.full((len(answers), length), tokenizer.mask_token_id)
     for row, answer, m in zip(canvas, answers, margins, strict=True):
         if answer is None:
@@ -88,14 +89,14 @@ def guided_denoise(
         guided_block: tokens per block of the guided rows in stage 1; None: one block.
         repredict: False keeps the anchor as the answer, as if the next step had written it: the
             reward then reads what it was told (an ablation).
-        sampling: what else `denoise` takes (temperature, filters, eos, generator).
+        sampling: what else `denoise` takes (temperature, filters, confidence, eos, generator).
     Returns:
         a `Rollout` with `anchor`. Steps of stage 2 follow those of stage 1, so `canvas_at` shows
         the reasoning's steps with the answer still masked: the plain prompt's context. `logprob`
         and `entropy` are of the distribution that a token was drawn from: of a guided row's
         reasoning, the guided one.
     Raises:
-        ValueError: as `denoise`, and if a rule re-masks.
+        ValueError: as `denoise`, if a rule re-masks, and unless `repredict` is a bool.
     Source: AG-GRPO (ACL 2026) and its release.
     Error: guided reasoning is not a draw from the policy; its gradient is that of
     advantage-weighted imitation, biased for the expected reward: `tests/sampler/test_guided.py`.
@@ -105,8 +106,9 @@ def guided_denoise(
             "a rule that re-masks cannot be guided: "
             "it may withdraw tokens in stage 2 that stage 1 wrote"
         )
-    if isinstance(prompts, list):
-        prompts = encode_prompts(lm.tokenizer, prompts)
+    if not isinstance(repredict, bool):
+        raise ValueError(f"repredict must be True or False, got {repredict!r}")
+    prompts = encoded(lm, prompts)
     anchor = anchor.to(lm.device)
     length = anchor.shape[1]
     told = anchor != lm.mask_id

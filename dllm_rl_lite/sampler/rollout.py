@@ -19,20 +19,19 @@ class Rollout:
     prompt_mask: Tensor  # (N, P) bool, False on padding
     tokens: Tensor  # (N, L) int64
     unmask_step: Tensor  # (N, L) int64, the step that revealed the token; -1 where it was anchored
-    # (N, L) float32 nats, of the token when it was revealed: temperature 1, unfiltered
-    logprob: Tensor
-    # (N, L) float32 nats, of the distribution it was drawn from: likewise temperature 1, unfiltered
-    entropy: Tensor
+    # Of the distribution that `Decoding.confidence` names, "plain": temperature 1, unfiltered.
+    logprob: Tensor  # (N, L) float32 nats, of the token when it was revealed
+    entropy: Tensor  # (N, L) float32 nats, of the distribution at that moment
     n_forwards: Tensor  # (N,) int64, forward passes the row took
     mask_id: int
     eos_id: int
     # (T, N, L) int64 canvases before each step; only if the rule re-masks
     history: Tensor | None = None
-    # If recorded, of each step: the text with every masked position of the current block (and
-    # before) filled in by its candidate, or by its likeliest token, and their log-probabilities (0
-    # where not masked). Finished rows keep their text.
+    # If recorded, of each step: the text with every masked position, whatever its block, filled in
+    # by its candidate, or by its likeliest token, and their log-probabilities (0 where not masked).
+    # Finished rows keep their text.
     predicted: Tensor | None = None  # (T, N, L) int64
-    predicted_logprob: Tensor | None = None  # (T, N, L) float32 nats, temperature 1, unfiltered
+    predicted_logprob: Tensor | None = None  # (T, N, L) float32 nats, as `logprob`
     # (N, L) int64: the answer that guided a row's reasoning (`guided.py`), mask_id elsewhere
     anchor: Tensor | None = None
 

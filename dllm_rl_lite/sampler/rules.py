@@ -11,14 +11,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .ranges import check_number, check_whole
+
 
 @dataclass(frozen=True)
 class RuleInput:
     """What a rule may look at: n rows, L canvas positions. Values count only where `active`."""
 
     active: Tensor  # (n, L) bool: masked, and in the row's current block or before it
-    # (n, L) float32: log-probability of the candidate token at temperature 1; its confidence
-    logprob: Tensor
+    # Of the distribution that `Decoding.confidence` names:
+    logprob: Tensor  # (n, L) float32 nats, of the candidate token: its confidence
     entropy: Tensor  # (n, L) float32 nats
     margin: Tensor  # (n, L) float32: probability of the likeliest token minus that of the second
     step_in_block: Tensor  # (n,) int64: forward passes spent on this block so far
@@ -37,7 +39,7 @@ class Rule:
         """Raise ValueError if the rule cannot work with this number of blocks."""
 
     def reveal(self, seen: RuleInput) -> Tensor:
-        """(n, L) bool: the active positions to write."""
+        """(n, L) bool: the active positions to write, at least one of each row."""
         raise NotImplementedError
 
 
@@ -79,15 +81,16 @@ class Schedule(Rule):
     Orders: confidence (LLaDA's low-confidence remasking: the surest candidates first), random,
     entropy (lowest first), margin (largest gap between the two likeliest tokens first),
     left_to_right. A block with fewer masked positions than steps ends early. Source: LLaDA (arXiv
-    2502.09992) and its `generate`; Dream for entropy and margin.
+    2502.09992) and its `generate`; Dream for entropy and margin. Greedy texts are `generate`'s
+    token for token on float32 logits only: on bfloat16 logits it ranks by a softmax in bfloat16,
+    whose ties order positions differently.
     """
 
     steps: int  # forward passes for the whole canvas; must be a multiple of the number of blocks
     order: str = "confidence"
 
     def __post_init__(self):
-        if self.steps < 1:
-            raise ValueError(f"steps must be at least 1, got {self.steps}")
+        check_whole("steps", self.steps, 1)
         if self.order not in ORDERS:
             raise ValueError(f"unknown order {self.order!r}: one of {ORDERS}")
 
@@ -133,6 +136,9 @@ class Threshold(Rule):
     tau: float = 0.9  # probability
     n_min = 1
 
+    def __post_init__(self):
+        check_number("threshold tau", self.tau, 0, 1)
+
     def chance(self, logprob: Tensor) -> Tensor:
         """1 if a candidate of this log-confidence is revealed on its own account, else 0; any
         shape."""
@@ -153,6 +159,9 @@ class Factor(Rule):
     """
 
     f: float = 1.0
+
+    def __post_init__(self):
+        check_number("factor f", self.f, 0, 1000)
 
     def reveal(self, seen: RuleInput) -> Tensor:
         confidence = seen.logprob.exp().masked_fill(~seen.active, -1.0)
@@ -176,8 +185,11 @@ class Gate(Rule):
     random = True
 
     def __post_init__(self):
-        if not 0 <= self.tau < 1 or self.kappa <= 0 or self.n_min < 1:
-            raise ValueError(f"need 0 <= tau < 1, kappa > 0 and n_min >= 1, got {self}")
+        check_number("gate tau", self.tau, 0, 1)
+        check_number("gate kappa", self.kappa, 0, 1000)
+        check_whole("gate n_min", self.n_min, 1)
+        if self.tau == 1 or self.kappa == 0:
+            raise ValueError(f"a gate needs tau below 1 and kappa above 0, got {self}")
 
     def chance(self, logprob: Tensor) -> Tensor:
         """Probability that a candidate of this log-confidence passes the gate; any shape,
@@ -210,8 +222,9 @@ class RunningConfidence(Rule):
     remasks = True
 
     def __post_init__(self):
-        if self.steps < 1 or self.keep not in ("latest", "max"):
-            raise ValueError(f"need steps >= 1 and keep 'latest' or 'max', got {self}")
+        check_whole("steps", self.steps, 1)
+        if self.keep not in ("latest", "max"):
+            raise ValueError(f"keep must be 'latest' or 'max', got {self.keep!r}")
 
     def check(self, n_blocks: int) -> None:
         _check_steps(self.steps, n_blocks)

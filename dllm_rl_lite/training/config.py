@@ -9,8 +9,8 @@ from pathlib import Path
 from ..methods import METHODS, Numbers
 from ..names import lookup
 from ..rewards import published
-from ..tasks import TASKS, Benchmark, Task, load_task
-from ..values import check_options, option, read_file, read_values
+from ..tasks import SPLITS, TASKS, Benchmark, Task, load_task
+from ..values import check_options, check_values, option, read_file, read_values
 
 
 @dataclass(frozen=True)
@@ -26,13 +26,21 @@ class TrainConfig:
     max_prompt: int = option(0, "leave out longer prompts, tokens; 0: all must fit", least=0)
     run_dir: str = option("runs/train", "everything the run writes goes here")
     steps: int = option(52, "rollout batches", least=1)
-    seed: int = option(0, "seeds problems, rollouts and views")
-    preset: str = option("auto", "numbers to start from: tiny, paper, or auto (by the model)")
+    seed: int = option(0, "seeds problems, rollouts and views", least=0)
+    preset: str = option(
+        "auto",
+        "numbers to start from: tiny, paper, or auto (by the model)",
+        choices=("auto", "tiny", "paper"),
+    )
     numbers: dict = option({}, "overrides of the method's numbers, such as numbers.lr=1e-4")
-    forwards: int = option(0, "stop after this many forward passes of one row; 0: no limit")
-    eval_every: int = option(10, "steps between evaluations; 0: only before and after")
+    forwards: int = option(
+        0, "stop after this many forward passes of one row; 0: no limit", least=0
+    )
+    eval_every: int = option(10, "steps between evaluations; 0: only before and after", least=0)
     eval_problems: int = option(128, "held-out problems per evaluation; 0: all of them", least=0)
-    eval_split: str = option("validation", "the split that evaluations during training use")
+    eval_split: str = option(
+        "validation", "the split that evaluations during training use", choices=tuple(SPLITS)
+    )
     checkpoint_every: int = option(10, "steps between checkpoints; one more at the end", least=1)
     rollout_batch: int = option(0, "rows per rollout call, whole groups; 0: all", least=0)
     micro_batch: int = option(0, "rows per forward-backward pass; 0: all", least=0)
@@ -49,8 +57,10 @@ class TrainConfig:
         choices=("", "all", "published"),
     )
     lora_r: int = option(128, "rank of the adapters", least=1)
-    lora_alpha: float = option(64.0, "their scale is lora_alpha / lora_r")
-    lora_dropout: float = option(0.0, "0.05 in d1's family; with it no ratio starts at exactly 1")
+    lora_alpha: float = option(64.0, "their scale is lora_alpha / lora_r", above=0, most=1e4)
+    lora_dropout: float = option(
+        0.0, "0.05 in d1's family; with it no ratio starts at exactly 1", least=0, most=0.9
+    )
     gradient_checkpointing: bool = option(False, "less memory for one more forward pass")
     quantize: str = option("", "4bit: the frozen base, on a GPU", choices=("", "4bit"))
     shard: bool = option(False, "split weights, gradients and optimiser over processes (FSDP)")
@@ -62,6 +72,7 @@ class TrainConfig:
 
     def __post_init__(self):
         check_options(self)
+        check_values(Numbers, self.numbers, kind="number")
         lookup("method", self.method, METHODS)
         if self.shard and (self.lora_targets or self.quantize):
             raise ValueError(
@@ -123,10 +134,14 @@ def preset(model: str, name: str) -> str:
 class Parameters(TrainConfig):
     """What a parameter file may say: the run, how it is started, what only 20_train.ipynb knows."""
 
-    processes: int = option(1, "start as many processes on this machine")
+    processes: int = option(1, "start as many processes on this machine", least=1)
     dry_run: bool = option(False, "print the plan and stop")
-    test_problems: int = option(180, "of 20_train.ipynb: problems before and after; 0: all")
-    test_split: str = option("test", "of 20_train.ipynb: where they come from")
+    test_problems: int = option(
+        180, "of 20_train.ipynb: problems before and after; 0: all", least=0
+    )
+    test_split: str = option(
+        "test", "of 20_train.ipynb: where they come from", choices=tuple(SPLITS)
+    )
 
 
 LAUNCH = ("processes", "dry_run")

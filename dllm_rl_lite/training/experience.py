@@ -217,6 +217,8 @@ def roll_out(
         temperature=decoding.temperature,
         top_k=decoding.top_k,
         top_p=decoding.top_p,
+        top_p_crossing=decoding.top_p_crossing,
+        confidence=decoding.confidence,
         eos=decoding.eos,
         cache=cache,
         generator=generator,

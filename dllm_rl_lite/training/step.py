@@ -85,6 +85,8 @@ def prepare(
             "set processes, or shard to false"
         )
     check_canvas(numbers, task.length)
+    numbers.decoding(task.length, config.cache)  # what cannot be decoded is named here
+    numbers.test_decoding(task.length)
     lm = load_policy(config, device)
     check_agreement("model", fingerprint(lm))
     reference = reference_policy(lm) if numbers.kl > 0 else None
@@ -96,7 +98,7 @@ def prepare(
     optimizer = torch.optim.AdamW(
         trainable_parameters(lm),
         lr=numbers.lr,
-        betas=(0.9, 0.99),
+        betas=(numbers.adam_beta1, numbers.adam_beta2),
         weight_decay=numbers.weight_decay,
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(

@@ -108,7 +108,7 @@ def score_views(
         raise ValueError(
             f"{method.name}: no token of the batch is scored, so there is nothing to learn from"
         )
-    row_sizes, normaliser = divisors(losses_per_token, objective.average, numbers.group)
+    row_sizes, normaliser = batch_divisors(method, numbers, losses_per_token)
 
     n = len(advantage)
     rows = torch.arange(n, device=advantage.device)
@@ -142,6 +142,26 @@ def score_views(
         forwards=forwards,
         fresh=fresh,
     )
+
+
+def batch_divisors(method: Method, numbers: Numbers, losses: Tensor) -> tuple[Tensor, float]:
+    """What the losses of a batch are divided by: `divisors`, of the method's average.
+
+    With `published_quirks` a token mean is that of the releases, whose trainers average every
+    micro-batch by itself, whatever its number of tokens, and then the micro-batches of all devices.
+    A micro-batch of d1 is a group; DiffuCoder's, half of one.
+
+    Args:
+        method: its average, and the micro-batches of a group.
+        numbers: of the method.
+        losses: (N, L), how many losses each token carries.
+    """
+    average = method.objective.average
+    rows = numbers.group
+    if numbers.published_quirks and average == "token":
+        average = "group"
+        rows = numbers.group // method.pieces_of_a_group
+    return divisors(losses, average, rows)
 
 
 def draw_views(
@@ -195,6 +215,13 @@ def scoring_temperature(method: Method, numbers: Numbers) -> float:
 def scored_by_any(views: list[View]) -> Tensor:
     """(N, L) bool: the tokens that at least one view scores."""
     return torch.stack([v.scored for v in views]).any(0)
+
+
+def counted_tokens(numbers: Numbers, rollout: Rollout, views: list[View]) -> Tensor:
+    """(N, L) bool: the tokens that a loss of estimates counts."""
+    if numbers.counted == "text":
+        return rollout.sampled & rollout.until_eos
+    return scored_by_any(views)
 
 
 def accumulate_gradients(
@@ -255,6 +282,8 @@ def token_pieces(
         advantage = batch.advantage[here]
         if part.step is not None:
             advantage = advantage.gather(1, part.step[:, None])
+        if part.emphasis is not None:
+            advantage = advantage * part.emphasis
         losses = method.objective.losses(
             logp,
             old_logp,
@@ -286,7 +315,7 @@ def text_pieces(
     temperature = scoring_temperature(method, numbers)
     views = [v.select(rows) for v in batch.views]
     rollout = batch.rollout.select(rows)
-    scored = scored_by_any(views)
+    scored = counted_tokens(numbers, rollout, views)
     (old,) = batch.old
     (ref,) = batch.ref
     forwards = 0

@@ -65,8 +65,7 @@ def verify(
 
 def partial_texts(rollout: Rollout, tokenizer, fill: bool = False) -> list[list[str]]:
     """T lists of N texts: what stands on each row's canvas after its steps 0 to T - 1; masks
-    dropped, or with `fill` the likeliest token of the same pass in their place (where that pass
-    looked, up to the end of its block)."""
+    dropped, or with `fill` the likeliest token of the same pass in their place."""
     texts = []
     for step in range(int(rollout.n_forwards.max())):
         canvas = rollout.canvas_at(step + 1)

@@ -19,7 +19,7 @@ from dllm_rl_lite.estimators.views import _TargetLogprob
 from dllm_rl_lite.methods import METHODS
 from dllm_rl_lite.models import reference_policy
 from dllm_rl_lite.sampler import Decoding, Schedule, denoise
-from dllm_rl_lite.sampler.denoiser import _candidates
+from dllm_rl_lite.sampler.candidates import candidates_of
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
@@ -267,7 +267,7 @@ def test_candidates_equal_the_plain_formulas_with_forbidden_tokens_and_ties(rng)
     logits[:, 7] = logits[:25, 9:200] = float("-inf")
     logits[3, [5, 250]] = 30.0
     before = logits.clone()
-    found = _candidates(logits, Decoding(), None)
+    found = candidates_of(logits, Decoding(), None)
     token = found.token
     wanted = plain_candidates(logits)
     assert (
@@ -278,7 +278,7 @@ def test_candidates_equal_the_plain_formulas_with_forbidden_tokens_and_ties(rng)
     for got, want in zip((found.logprob, found.entropy, found.margin), wanted[1:], strict=True):
         torch.testing.assert_close(got.double(), want, rtol=1e-5, atol=1e-5)
     assert torch.equal(found.logprob, found.highest) and found.margin[3] == 0 and token[3] == 5
-    warm = _candidates(logits, Decoding(temperature=2.0), rng(1))
+    warm = candidates_of(logits, Decoding(temperature=2.0), rng(1))
     drawn = warm.token
     assert not torch.equal(drawn, token)
     torch.testing.assert_close(

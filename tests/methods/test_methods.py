@@ -21,7 +21,7 @@ from dllm_rl_lite import objectives
 from dllm_rl_lite.estimators import chosen_steps, estimate
 from dllm_rl_lite.methods import METHODS, Numbers
 from dllm_rl_lite.models import decode
-from dllm_rl_lite.sampler import RunningConfidence, Schedule, denoise
+from dllm_rl_lite.sampler import RunningConfidence, Schedule, denoise, fill_canvas
 from dllm_rl_lite.tasks import Example
 from dllm_rl_lite.training import (
     UpdateBatch,
@@ -31,6 +31,7 @@ from dllm_rl_lite.training import (
     scored_by_any,
     verify,
 )
+from dllm_rl_lite.training.update import batch_divisors
 
 TEXTS = [name for name, m in METHODS.items() if m.objective.level != "view"]
 N, L = 5, 6
@@ -289,8 +290,8 @@ def test_predictions_are_recorded(policy, batch):
 
 
 def test_chosen_steps_are_those_of_largest_credit(batch):
-    """The k largest absolute credits, all tokens masked there scored as predicted, weight L conf /
-    (m^2 k)."""
+    """The k largest absolute credits, all m tokens masked there scored as predicted, weight conf /
+    m; the credit counts L / m times."""
     credit = torch.tensor([0.1, -0.9, 0.5, 0.2]).expand(6, 4).clone()
     credit[0] = torch.tensor([0.0, 0.3, 0.3, -2])
     views = chosen_steps(batch, None, credit, k=2)
@@ -301,22 +302,25 @@ def test_chosen_steps_are_those_of_largest_credit(batch):
             masked = batch.canvas_at(t)[i] == batch.mask_id
             assert torch.equal(view.scored[i], masked)
             assert torch.equal(view.target[i][masked], batch.predicted[t, i][masked])
-            weight = batch.predicted_logprob[t, i].exp() * 8 / int(masked.sum()) ** 2 / 2
+            weight = batch.predicted_logprob[t, i].exp() / int(masked.sum())
             torch.testing.assert_close(view.weight[i], weight * masked)
+            assert view.emphasis[i].item() == pytest.approx(8 / int(masked.sum()))
     plain = chosen_steps(batch, None, credit, k=9, confident=False)
-    assert len(plain) == 4 and plain[0].weight[plain[0].scored].min() >= 8 / 64 / 4
+    assert len(plain) == 4 and plain[0].weight[plain[0].scored].min() >= 1 / 8
     with pytest.raises(ValueError, match="record=True"):
         chosen_steps(replace(batch, predicted=None), None, credit)
     with pytest.raises(ValueError, match="k must be at least 1"):
         chosen_steps(batch, None, credit, k=0)
 
 
-def test_mdpo_is_its_formula(policy, batch):
-    """One update: minus the mean over rows of the chosen steps' A_t times weight times log p of the
-    prediction."""
-    n = numbers("mdpo", views={"k": 2, "confident": True})
+@pytest.mark.parametrize("kl, push", [(0.0, 1.0), (0.3, 1.0), (0.3, 0.0)])
+def test_mdpo_is_its_formula(policy, reference, batch, kl, push):
+    """One update: the mean over rows of the sum over the chosen steps of the mean over masked
+    tokens of conf (-A_t L / m log p + kl k2). Without credit (push 0) no L / m is left."""
+    n = numbers("mdpo", kl=kl, views={"k": 2, "confident": True})
     credit = torch.randn(6, 4, generator=torch.Generator().manual_seed(5))
-    scored = scored_by("mdpo", policy, batch, n, advantage=credit)
+    scored = scored_by("mdpo", policy, batch, n, reference if kl else None, advantage=credit)
+    scored = replace(scored, advantage=push * credit)
     total = 0.0
     for i in range(6):
         for t in credit[i].abs().topk(2).indices.tolist():
@@ -324,14 +328,74 @@ def test_mdpo_is_its_formula(policy, batch):
             where = canvas == batch.mask_id
             ids = torch.cat([batch.prompt[i : i + 1], canvas], 1)
             seen = torch.cat([batch.prompt_mask[i : i + 1], torch.ones_like(where)], 1)
-            logits = policy(
-                ids, seen, torch.cat([torch.zeros_like(batch.prompt_mask[i : i + 1]), where], 1)
-            )
-            logp = logits.log_softmax(-1).gather(1, batch.predicted[t, i][where[0]][:, None])[:, 0]
+            asked = torch.cat([torch.zeros_like(batch.prompt_mask[i : i + 1]), where], 1)
+            target = batch.predicted[t, i][where[0]][:, None]
+            logp = policy(ids, seen, asked).log_softmax(-1).gather(1, target)[:, 0]
+            with torch.no_grad():
+                ref = reference(ids, seen, asked).log_softmax(-1).gather(1, target)[:, 0]
             conf = batch.predicted_logprob[t, i][where[0]].exp()
             m = int(where.sum())
-            total = total - credit[i, t] * (conf * logp).sum() * (8 / m) / m / 2
+            token = -push * credit[i, t] * 8 / m * logp + kl * (logp - ref) ** 2 / 2
+            total = total + (conf * token).sum() / m
     assert_same(gradient_of(policy, "mdpo", n, scored)[0], direct_gradient(policy, total / 6), 1e-5)
+
+
+def test_mdpos_penalty_does_not_depend_on_the_masked_share(policy, reference, batch):
+    """With zero credit the gradient is that of the penalty alone, whatever L / m multiplies the
+    credit by; with credit it is not."""
+    n = numbers("mdpo", kl=0.3, views={"k": 2, "confident": True})
+
+    def gradient(credit, factor):
+        s = scored_by("mdpo", policy, batch, n, reference, advantage=credit)
+        views = [replace(v, emphasis=factor * v.emphasis) for v in s.views]
+        return gradient_of(policy, "mdpo", n, replace(s, views=views))[0]
+
+    none = torch.zeros(6, 4)
+    assert_same(gradient(none, 16.0), gradient(none, 1.0), 0.0)
+    some = none + 0.1
+    far = gradient(some, 16.0)["lm.backbone.lm_head.weight"]
+    near = gradient(some, 1.0)["lm.backbone.lm_head.weight"]
+    assert (far - near).abs().max() > 1e-3
+
+
+def test_mdpo_weighs_by_the_probability_it_drew_with(policy):
+    """At temperature 0.4 the release's confidence is the tempered probability, for the order and
+    for the loss: both presets ask for it."""
+    for preset in ("tiny", "paper"):
+        assert METHODS["mdpo"].numbers(preset).decoding(8).confidence == "sampled"
+    decoding = METHODS["mdpo"].numbers("tiny", temperature=0.4).decoding(8)
+    g = torch.Generator().manual_seed(3)
+    r = fill_canvas(policy, PROMPTS, decoding, generator=g, record=True)
+    (view,) = chosen_steps(r, None, torch.tensor([[1.0, 0, 0, 0]]).expand(6, 4), k=1)
+    where = torch.cat([torch.zeros_like(r.prompt_mask), view.scored], 1)
+    seen = torch.cat([r.prompt_mask, torch.ones_like(view.scored)], 1)
+    with torch.no_grad():
+        p = (policy(view.tokens, seen, where) / 0.4).softmax(-1)
+    drawn = p.gather(1, view.target[view.scored][:, None])[:, 0]
+    torch.testing.assert_close(view.weight[view.scored], drawn / 8)
+    assert (drawn < 0.99).any()
+
+
+def test_steps_of_several_blocks_are_predicted_and_scored_whole(policy):
+    """A step of the first block scores the blanks of the second as well, as the release does: 8
+    tokens of 8, then 6."""
+    g = torch.Generator().manual_seed(3)
+    r = denoise(
+        policy,
+        PROMPTS,
+        8,
+        Schedule(4),
+        block_length=4,
+        temperature=1.0,
+        generator=g,
+        record=True,
+    )
+    for step, m in ((0, 8), (1, 6), (2, 4)):
+        credit = torch.zeros(6, 4)
+        credit[:, step] = 1
+        (view,) = chosen_steps(r, None, credit, k=1)
+        assert view.scored.sum(1).tolist() == [m] * 6
+        assert (view.target[view.scored] != policy.mask_id).all()
 
 
 @pytest.mark.parametrize("keep", ["latest", "max"])
@@ -423,6 +487,84 @@ def test_chunks_have_masks_of_their_own(policy, batch):
     assert not torch.equal(halves.views[0].tokens, whole.views[0].tokens)
 
 
+@pytest.mark.parametrize("name, rows_of_a_mean", [("diffu-grpo", 3), ("coupled-grpo", 1)])
+def test_the_releases_average_each_micro_batch(policy, batch, name, rows_of_a_mean):
+    """With `published_quirks` the gradient is the mean over micro-batches of their token means, as
+    the releases' trainers take it; without, the token mean of the whole batch."""
+    method = replace(METHODS[name], pieces_of_a_group=3 // rows_of_a_mean)
+    views = method.views(batch, torch.Generator().manual_seed(2), **method.tiny.views)
+    tokens = scored_by_any(views)
+    assert len({int(m) for m in tokens.view(-1, 3 * 8).sum(1)}) == 2  # groups of unequal length
+    whole = estimate(policy, batch, views)
+    losses = -(whole - whole.detach()).exp() * ADVANTAGE[:, None] * tokens
+    means = [
+        losses[rows].sum() / tokens[rows].sum() for rows in torch.arange(6).split(rows_of_a_mean)
+    ]
+    for quirks, wanted in (
+        (True, sum(means) / len(means)),
+        (False, losses.sum() / tokens.sum()),
+    ):
+        n = numbers(name, group=3, published_quirks=quirks)
+        scored = scored_by(name, policy, batch, n, method=method)
+        gradient, _ = gradient_of(policy, name, n, scored, method=method)
+        (slopes,) = (torch.autograd.grad(wanted, list(policy.parameters()), retain_graph=True),)
+        names = [k for k, _ in policy.named_parameters()]
+        assert_same(gradient, dict(zip(names, slopes, strict=True)), 1e-5)
+
+
+@pytest.mark.parametrize(
+    "name, quirks, weights",
+    [
+        ("diffu-grpo", False, [1 / 60] * 4),
+        ("diffu-grpo", True, [1 / 24, 1 / 24, 1 / 96, 1 / 96]),
+        ("ag-grpo", True, [1 / 24, 1 / 24, 1 / 96, 1 / 96]),
+        ("ta-grpo-d", True, [1 / 24, 1 / 24, 1 / 96, 1 / 96]),
+        ("coupled-grpo", True, [1 / 16, 1 / 32, 1 / 64, 1 / 128]),
+        ("agrpo", True, [1 / 4] * 4),
+        ("wd1", True, [1 / 2] * 4),
+    ],
+)
+def test_weights_of_two_groups_by_hand(name, quirks, weights):
+    """Two groups of 12 and 48 tokens (texts of 4, 8, 16, 32): what a token of each text weighs."""
+    n = replace(METHODS[name].tiny, group=2, published_quirks=quirks, guide={})
+    losses = torch.arange(32) < torch.tensor([4, 8, 16, 32])[:, None]
+    sizes, count = batch_divisors(METHODS[name], n, losses)
+    assert (1 / sizes / count).flatten().tolist() == pytest.approx(weights)
+
+
+def test_gdpo_divides_by_the_whole_text_where_its_release_does(policy, later, batch):
+    """|y| counts every token up to end-of-sequence, also those that no node masked: the ratio is
+    exp(d / |y|), and the tiny numbers keep the scored tokens only."""
+    method = METHODS["gdpo"]
+    assert (method.paper.counted, method.tiny.counted) == ("text", "scored")
+    views = method.views(batch, torch.Generator().manual_seed(2), **method.tiny.views)
+    sizes = {
+        "text": batch.until_eos.sum(1),
+        "scored": scored_by_any(views).sum(1),
+    }
+    assert (sizes["text"] > sizes["scored"]).any()
+    with torch.no_grad():
+        old = estimate(policy, batch, views).sum(1)
+    for counted, size in sizes.items():
+        n = numbers("gdpo", inner_updates=2, clip=0.9, counted=counted)
+        ratio = ((estimate(later, batch, views).sum(1) - old) / size.clamp(min=1)).exp()
+        wanted = direct_gradient(later, -(ratio * ADVANTAGE).mean())
+        gradient, stats = gradient_of(later, "gdpo", n, scored_by("gdpo", policy, batch, n))
+        assert_same(gradient, wanted, 1e-5)
+        spread = ratio[ADVANTAGE != 0].std(unbiased=False).item()
+        assert stats["ratio_spread"] == pytest.approx(spread, rel=1e-4)
+
+
+def test_agrpos_recipe_takes_the_releases_conventions():
+    """Top-p drops the token that crosses, a row stops after a block of ends, and the entropies are
+    those of the sampled distribution; a gate goes by plain confidence."""
+    decoding = METHODS["agrpo"].numbers("paper").decoding(384)
+    assert (decoding.top_p_crossing, decoding.eos) == ("dropped", "block")
+    assert decoding.confidence == METHODS["coupled-grpo"].numbers("paper").confidence == "sampled"
+    for name in ("diffu-grpo", "wd1", "gdsd", "ag-grpo", "ta-grpo-d", "ta-agrpo", "ag-ta-grpo"):
+        assert METHODS[name].numbers("paper").confidence == "plain", name
+
+
 def test_records_are_complete_and_consistent():
     """Every method but the first names a parent, and has numbers whose keys its functions
     take."""
@@ -446,9 +588,20 @@ def test_records_are_complete_and_consistent():
         ValueError, match="unknown loss number of gdpo 'per_tokn'; did you mean 'per_token'"
     ):
         METHODS["gdpo"].numbers("tiny", loss={"per_tokn": "inside"})
-    with pytest.raises(ValueError, match="unknown order 'rcrr'"):
+    with pytest.raises(ValueError, match="got 'rcrr'; did you mean 'rcr'"):
         Numbers(prompts=1, group=2, inner_updates=1, clip=0.2, kl=0.0, lr=1.0, order="rcrr")
     assert METHODS["mdpo"].numbers("tiny", order="rcr-max").rule(8) == RunningConfidence(4, "max")
+    for name, overrides, message in (
+        ("gdpo", {"counted": "all"}, "counted must be 'scored' or 'text', got 'all'"),
+        ("agrpo", {"counted": "text"}, "counted 'text' is for losses of whole texts"),
+        (
+            "coupled-grpo",
+            {"group": 5, "published_quirks": True},
+            "group must be a multiple of 2 with published_quirks.*got 5",
+        ),
+    ):
+        with pytest.raises(ValueError, match=message):
+            METHODS[name].numbers("tiny", **overrides)
 
 
 @pytest.mark.parametrize("name", METHODS)

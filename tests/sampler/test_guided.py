@@ -40,7 +40,7 @@ def anchor_of(lm, margin=2):
 
 def guide(lm, rule=None, seed=0, prompts=PROMPTS, anchor=None, temperature=1.0, **more):
     anchor = anchor_of(lm) if anchor is None else anchor
-    more = {"answer_rule": Schedule(16), **more}
+    more = {"answer_rule": Schedule(LENGTH), **more}
     return guided_denoise(
         lm,
         prompts,
@@ -73,7 +73,7 @@ def test_an_anchor_is_the_answer_and_its_margin_at_the_very_end(lm):
 @pytest.mark.parametrize(
     "answer, margin, message",
     [
-        ("1", -1, "margin must be 0 or more"),
+        ("1", -1, "margin must be a whole number of at least 0"),
         ("1", 9, "takes 12 of the 12 tokens"),
         ("1" * 10, 0, "leaves none to reason"),
         ("é", 2, "does not know"),

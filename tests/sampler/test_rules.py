@@ -16,6 +16,9 @@ from dllm_rl_lite.sampler import (
     top,
 )
 
+NAN = float("nan")
+INF = float("inf")
+
 
 def seen(
     confidence,
@@ -144,7 +147,7 @@ def test_factor_takes_the_largest_n_that_holds(row, f):
     holds = [
         n
         for n in range(1, len(order) + 1)
-        if (n + 1) * (1 - float(s.logprob[0, order[n - 1]].exp())) <= f
+        if (n + 1) * (1 - s.logprob[0, order[n - 1]].exp()) <= f  # float32, as the rule counts
     ]
     n = max(holds, default=1)
     assert Factor(f).reveal(s)[0].nonzero().flatten().tolist() == sorted(order[:n])
@@ -246,13 +249,27 @@ def test_running_confidence_ends_and_leaves_anchors_alone(lm, rng, keep):
 @pytest.mark.parametrize(
     "make, message",
     [
-        (lambda: Schedule(0), "steps must be at least 1, got 0"),
+        (lambda: Schedule(0), "steps must be a whole number of at least 1, got 0"),
+        (lambda: Schedule(2.5), "steps must be a whole number of at least 1, got 2.5"),
+        (lambda: Schedule("8"), "steps must be a whole number of at least 1, got '8'"),
+        (lambda: Schedule(True), "steps must be a whole number of at least 1, got True"),
         (lambda: Schedule(4, "sideways"), "unknown order 'sideways'"),
-        (lambda: Gate(tau=1.0), "0 <= tau < 1"),
-        (lambda: Gate(kappa=0), "kappa > 0"),
-        (lambda: Gate(n_min=0), "n_min >= 1"),
-        (lambda: RunningConfidence(0), "steps >= 1"),
-        (lambda: RunningConfidence(4, "mean"), "'latest' or 'max'"),
+        (lambda: Threshold(NAN), "threshold tau must be a number from 0 to 1, got nan"),
+        (lambda: Threshold(INF), "threshold tau must be a number from 0 to 1, got inf"),
+        (lambda: Threshold(7), "threshold tau must be a number from 0 to 1, got 7"),
+        (lambda: Threshold(-1), "threshold tau must be a number from 0 to 1, got -1"),
+        (lambda: Threshold("high"), "threshold tau must be a number from 0 to 1, got 'high'"),
+        (lambda: Factor(NAN), "factor f must be a number from 0 to 1000, got nan"),
+        (lambda: Factor(-1), "factor f must be a number from 0 to 1000, got -1"),
+        (lambda: Gate(tau=1.0), "tau below 1"),
+        (lambda: Gate(tau=NAN), "gate tau must be a number from 0 to 1, got nan"),
+        (lambda: Gate(tau=7), "gate tau must be a number from 0 to 1, got 7"),
+        (lambda: Gate(kappa=0), "kappa above 0"),
+        (lambda: Gate(kappa=INF), "gate kappa must be a number from 0 to 1000, got inf"),
+        (lambda: Gate(n_min=0), "gate n_min must be a whole number of at least 1, got 0"),
+        (lambda: Gate(n_min=1.5), "gate n_min must be a whole number of at least 1, got 1.5"),
+        (lambda: RunningConfidence(0), "steps must be a whole number of at least 1, got 0"),
+        (lambda: RunningConfidence(4, "mean"), "keep must be 'latest' or 'max', got 'mean'"),
     ],
 )
 def test_bad_numbers_are_refused(make, message):

@@ -12,8 +12,19 @@ import torch
 from transformers import LlamaForCausalLM
 
 from dllm_rl_lite.models import encode_prompts
-from dllm_rl_lite.sampler import Factor, Gate, RunningConfidence, Schedule, Threshold, denoise
-from dllm_rl_lite.sampler.denoiser import draw
+from dllm_rl_lite.sampler import (
+    Decoding,
+    Factor,
+    Gate,
+    Rule,
+    RunningConfidence,
+    Schedule,
+    Threshold,
+    denoise,
+    guided_denoise,
+    top,
+)
+from dllm_rl_lite.sampler.candidates import draw, filtered
 
 PROMPTS = ["6-4+7-1", "1+2", "f(1)=3 f(2)=5", "9"]
 GREEDY_RULES = [
@@ -89,11 +100,13 @@ def gate(tau, kappa):
     return choose
 
 
-def outcomes(lm, canvas, positions, temperature):
+def outcomes(lm, canvas, positions, temperature, sampled=False):
     """Every tuple of candidates at the masked positions: (its probability, {position: what a rule
-    may ask})."""
+    may ask}), of the plain distribution or of the one that is sampled from."""
     logits = lm.logits(canvas)
     law, p = (logits / temperature).softmax(-1), logits.softmax(-1)
+    if sampled:
+        p = law
     for tokens in itertools.product(range(3), repeat=len(positions)):
         told = {}
         for i, token in zip(positions, tokens, strict=True):
@@ -107,7 +120,7 @@ def outcomes(lm, canvas, positions, temperature):
         yield math.prod(float(law[i, t]) for i, t in zip(positions, tokens, strict=True)), told
 
 
-def exact_law(lm, choose, temperature=1.0, block=None):
+def exact_law(lm, choose, temperature=1.0, block=None, sampled=False):
     """Probability of every text: the sum over all candidate tuples and all choices of positions of
     every step."""
     length = lm.length
@@ -123,7 +136,7 @@ def exact_law(lm, choose, temperature=1.0, block=None):
             final[canvas] += mass
             continue
         active = [i for i in masked if i // block == masked[0] // block]
-        for chance, told in outcomes(lm, canvas, active, temperature):
+        for chance, told in outcomes(lm, canvas, active, temperature, sampled):
             for share, chosen in choose(told, step, start):
                 new = tuple(told[i]["token"] if i in chosen else c for i, c in enumerate(canvas))
                 full = chosen == set(active)
@@ -244,6 +257,46 @@ def test_confidence_is_taken_at_temperature_one(table_lm, rng, temperature):
     assert_frequencies(lm, rollout.tokens, exact_law(lm, by_score(CONFIDENCE, 3), temperature))
 
 
+@pytest.mark.parametrize("order, score", [("confidence", CONFIDENCE), ("entropy", ENTROPY)])
+def test_confidence_may_be_that_of_the_sampled_distribution(table_lm, rng, order, score):
+    """Exact law at temperature 0.4, the order by the tempered distribution (MDPO, DiffuCoder): not
+    the law of the plain one."""
+    lm = table_lm(scale=0.7)
+    rollout = denoise(
+        lm,
+        lm.prompts(20_000),
+        3,
+        Schedule(3, order),
+        temperature=0.4,
+        confidence="sampled",
+        generator=rng(12),
+    )
+    law = exact_law(lm, by_score(score, 3), 0.4, sampled=True)
+    assert_frequencies(lm, rollout.tokens, law)
+    plain = exact_law(lm, by_score(score, 3), 0.4)
+    assert sum(abs(law[t] - plain[t]) for t in lm.texts()) / 2 > 0.05
+
+
+def test_what_the_rule_sees_by_hand(table_lm, rng):
+    """Probabilities 1/2, 1/4, 1/4 at temperature 1/2: squared, 4/6, 1/6, 1/6; with top_k 1 one
+    token is certain. At temperature 0 nothing is sampled from, so both confidences are plain."""
+    lm = table_lm(length=1)
+    lm.table[:, :, :3] = torch.tensor([0.5, 0.25, 0.25]).log()
+    third = math.log(2 / 3)
+    for settings, logprob, entropy in (
+        ({"temperature": 0.5}, math.log(1 / 2), 1.5 * math.log(2)),
+        ({"temperature": 0.5, "confidence": "sampled"}, third, -2 / 3 * third + math.log(6) / 3),
+        ({"temperature": 0.5, "top_k": 1, "confidence": "sampled"}, 0.0, 0.0),
+        ({"temperature": 0.0, "top_k": 1, "confidence": "sampled"}, math.log(1 / 2), None),
+    ):
+        r = denoise(lm, lm.prompts(50), 1, Schedule(1), generator=rng(1), **settings)
+        likeliest = r.tokens == 0
+        assert likeliest.any()
+        assert r.logprob[likeliest].tolist() == pytest.approx([logprob] * int(likeliest.sum()))
+        if entropy is not None:
+            assert r.entropy.flatten().tolist() == pytest.approx([entropy] * 50, abs=1e-6)
+
+
 def test_blocks_follow_the_exact_law(table_lm, rng):
     """Exact law of two blocks of two tokens, confidence order inside a block."""
     lm = table_lm(length=4, seed=5, scale=0.8)
@@ -257,7 +310,7 @@ def test_draw_is_exactly_its_softmax(rng):
     """Gumbel-max alone: 30 000 draws within 4.5 standard errors of the softmax, the tail of 1e-4
     included."""
     n, p = 30_000, torch.tensor([0.5, 0.3, 0.15, 0.0489, 0.001, 0.0001])
-    got = draw(p.log().expand(n, 6), 0, 1.0, rng(3)).bincount(minlength=6) / n
+    got = draw(p.log().expand(n, 6), rng(3)).bincount(minlength=6) / n
     assert ((got - p).abs() < 4.5 * (p * (1 - p) / n).sqrt()).all()
 
 
@@ -266,16 +319,34 @@ def test_filters_renormalise(rng):
     comes first."""
     n, p = 20_000, torch.tensor([0.1, 0.45, 0.15, 0.3])
     for arguments, kept in (
-        ((2, 1.0), [1, 3]),
-        ((0, 0.7), [1, 3]),
-        ((0, 0.76), [1, 2, 3]),
-        ((2, 0.55), [1]),
+        ({"top_k": 2}, [1, 3]),
+        ({"top_p": 0.7}, [1, 3]),
+        ({"top_p": 0.76}, [1, 2, 3]),
+        ({"top_k": 2, "top_p": 0.55}, [1]),
     ):
-        got = draw(p.log().expand(n, 4), *arguments, rng(4)).bincount(minlength=4) / n
+        logits = filtered(p.log().expand(n, 4), Decoding(**arguments))
+        got = draw(logits, rng(4)).bincount(minlength=4) / n
         want = torch.zeros(4)
         want[kept] = p[kept] / p[kept].sum()
         assert (got[want == 0] == 0).all()
         assert ((got - want).abs() <= 4.5 * (want * (1 - want) / n).sqrt()).all(), arguments
+
+
+@pytest.mark.parametrize(
+    "top_p, kept, dropped",
+    [
+        (0.99, [0, 1], [0]),  # 0.95 + 0.045 crosses 0.99: AGRPO's release samples one token only
+        (0.9, [0], [0]),  # the likeliest crosses by itself, and stays
+        (0.996, [0, 1, 2], [0, 1]),
+        (1.0, [0, 1, 2, 3], [0, 1, 2, 3]),
+    ],
+)
+def test_both_conventions_of_top_p_by_hand(top_p, kept, dropped):
+    """The token whose share crosses top_p stays or goes; the likeliest always stays."""
+    logits = torch.tensor([[0.95, 0.045, 0.004, 0.001]]).log()
+    for crossing, left in (("kept", kept), ("dropped", dropped)):
+        got = filtered(logits, Decoding(top_p=top_p, top_p_crossing=crossing))
+        assert got[0].isfinite().nonzero().flatten().tolist() == left
 
 
 # ---------------------------------------------------------------- a naive twin
@@ -524,6 +595,30 @@ def test_forbid_writes_no_end_of_sequence_and_free_does(lm, biased, rng):
         assert not (forbid.tokens == lm.mask_id).any() and forbid.logprob.isfinite().all()
 
 
+def test_a_block_of_ends_ends_a_row(table_lm):
+    """Blocks of two: the first text ends after a whole block of ends, one end is not enough, and
+    what follows costs no pass."""
+    lm = table_lm(length=4, eos=2)
+
+    def rows(ends):
+        """Greedy texts of a model that writes an end at these positions and token 1 elsewhere."""
+        lm.table[:, :, :3] = 0.0
+        lm.table[:, :, 1] = 5.0
+        for i in ends:
+            lm.table[:, i, 2] = 9.0
+        return denoise(lm, lm.prompts(2), 4, Schedule(4), block_length=2, eos="block")
+
+    whole = rows([0, 1])
+    assert whole.tokens[0].tolist() == [2, 2, 2, 2]
+    assert whole.n_forwards.tolist() == [2, 2]
+    assert whole.unmask_step[0].tolist() == [0, 1, 2, 2]  # the step after the last
+    assert (whole.logprob[:, 2:] == 0).all()
+    half = rows([1, 2])
+    assert half.tokens[0].tolist() == [1, 2, 2, 1] and half.n_forwards.tolist() == [4, 4]
+    last = rows([2, 3])
+    assert last.tokens[0].tolist() == [1, 1, 2, 2] and last.n_forwards.tolist() == [4, 4]
+
+
 def test_until_eos_counts_the_first_one():
     """True up to and including the first end-of-sequence; everywhere without one."""
     from dllm_rl_lite.sampler import Rollout
@@ -598,29 +693,53 @@ def test_filtered_tokens_stay_inside_the_filter(lm, rng, top_k, top_p):
 
 # ---------------------------------------------------------------- errors
 
+NO_COLUMNS = (torch.zeros(1, 0, dtype=torch.long), torch.zeros(1, 0, dtype=torch.bool))
+
 
 @pytest.mark.parametrize(
     "change, message",
     [
         ({"length": 60}, r"prompt of 9 tokens \+ completion of 60 must fit in 1..64"),
-        ({"length": 0}, "must fit in"),
+        ({"length": 0}, "length must be a whole number of at least 1, got 0"),
+        ({"length": 8.0}, "length must be a whole number of at least 1, got 8.0"),
+        ({"length": None}, "length must be a whole number of at least 1, got None"),
         ({"block_length": 5}, "block_length 5 must divide length 8"),
         ({"block_length": 0}, "block_length 0 must divide"),
         (
             {"block_length": 2, "rule": Schedule(6)},
             "steps 6 must be a multiple of the number of blocks, 4",
         ),
-        ({"temperature": -1.0}, "temperature must be 0 or more, got -1.0"),
+        ({"block_length": 4.0}, "block_length must be whole numbers, got torch.float32"),
+        ({"rule": Schedule(16)}, "steps must be at most 8, the tokens of the canvas.*got 16"),
+        ({"rule": RunningConfidence(10_000)}, "steps must be at most 8, .*got 10000"),
+        ({"temperature": -1.0}, "temperature must be a number from 0 to 100.0, got -1.0"),
+        ({"temperature": float("nan")}, "temperature must be a number from 0 to 100.0, got nan"),
+        ({"temperature": float("inf")}, "temperature must be a number from 0 to 100.0, got inf"),
+        ({"temperature": 1e30}, r"temperature must be a number from 0 to 100.0, got 1e\+30"),
+        ({"temperature": 1e-9}, "temperature must be 0 .* or at least 0.001, got 1e-09"),
+        ({"temperature": "hot"}, "temperature must be a number from 0 to 100.0, got 'hot'"),
         ({"temperature": 1.0}, "pass generator="),
         ({"rule": Schedule(4, "random")}, "pass generator="),
         ({"rule": Gate()}, "pass generator="),
         ({"eos": "halt"}, "unknown eos policy 'halt'.*free.*stop.*forbid"),
-        ({"top_p": 0.0}, "0 < top_p <= 1"),
-        ({"top_p": 1.5}, "0 < top_p <= 1"),
-        ({"top_k": -1}, "top_k >= 0"),
+        ({"top_p": 0.0}, "top_p must be above 0"),
+        ({"top_p": 1.5}, "top_p must be a number from 0 to 1, got 1.5"),
+        ({"top_p": float("nan")}, "top_p must be a number from 0 to 1, got nan"),
+        ({"top_k": -1}, "top_k must be a whole number of at least 0, got -1"),
+        ({"top_k": 2.5}, "top_k must be a whole number of at least 0, got 2.5"),
+        ({"top_p_crossing": "half"}, "unknown top_p_crossing 'half'.*kept.*dropped"),
+        ({"confidence": "high"}, "unknown confidence 'high'.*plain.*sampled"),
+        ({"cache": "triple"}, "unknown cache 'triple'"),
+        ({"cache": "dual", "rule": RunningConfidence(8)}, "cache 'dual' keeps.*re-masks nothing"),
+        ({"cache": "prefix", "rule": RunningConfidence(8)}, "cache 'prefix' keeps"),
+        ({"cache": "dual", "block_length": 4, "record": True}, "'dual' computes one block"),
+        ({"record": "all"}, "unknown record 'all'"),
         ({"anchor": torch.zeros(1, 8)}, "anchor must be int64 of shape .1, 8., got torch.float32"),
         ({"anchor": torch.zeros(2, 8, dtype=torch.long)}, "anchor must be int64 of shape .1, 8."),
         ({"prompts": []}, "no prompts"),
+        ({"prompts": "1+2"}, "prompts must be a list of texts, or .ids, mask., got str"),
+        ({"prompts": NO_COLUMNS}, r"neither N nor P zero, got torch.int64 \(1, 0\) and \(1, 0\)"),
+        ({"prompts": (torch.zeros(1, 2), torch.ones(1, 2))}, "int64 ids.*got torch.float32"),
     ],
 )
 def test_bad_arguments_name_the_value(lm, change, message):
@@ -628,3 +747,83 @@ def test_bad_arguments_name_the_value(lm, change, message):
     arguments = {"prompts": ["6-4+7-1"], "length": 8, "rule": Schedule(8), **change}
     with pytest.raises(ValueError, match=message):
         denoise(lm, **arguments)
+
+
+def test_a_guided_rollout_checks_its_arguments(lm):
+    """What `denoise` refuses, and a `repredict` that is not a bool: any text would count as yes."""
+    anchor = torch.full((1, 8), lm.mask_id)
+    for prompts, more, message in (
+        (["1+2"], {"repredict": "no"}, "repredict must be True or False, got 'no'"),
+        (["1+2"], {"temperature": float("nan")}, "temperature must be a number"),
+        (["1+2"], {"guided_block": 2.5}, "block_length must be whole numbers"),
+        (NO_COLUMNS, {}, "neither N nor P zero"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            guided_denoise(lm, prompts, anchor, Schedule(8), Schedule(8), **more)
+
+
+class Broken(Rule):
+    """A user's rule with a fault."""
+
+    def __init__(self, fault):
+        self.fault = fault
+        self.remasks = fault == "takes back"
+
+    def __repr__(self):
+        return f"Broken({self.fault})"
+
+    def reveal(self, seen):
+        if self.fault == "none in row 1":
+            return seen.active & (torch.arange(len(seen.active)) != 1)[:, None]
+        if self.fault == "everything":
+            return torch.ones_like(seen.active)
+        if self.fault == "numbers":
+            return seen.active.float()
+        return seen.active & (self.fault == "takes back")
+
+    def update(self, running, logprob, written):
+        return running
+
+    def remask(self, running, seen):
+        return top(-seen.logprob, seen.active, seen.active.sum(1))
+
+
+@pytest.mark.parametrize(
+    "fault, message",
+    [
+        ("none", r"Broken\(none\) reveals no token at a pass, so it would never end"),
+        ("none in row 1", r"Broken\(none in row 1\) reveals no token at a pass"),
+        ("everything", r"Broken\(everything\) reveals a position that is not active"),
+        ("numbers", r"Broken\(numbers\) must reveal by bool of shape \(2, 4\), got torch.float32"),
+        ("takes back", r"Broken\(takes back\) left blanks after 4 passes"),
+    ],
+)
+def test_a_rule_that_would_never_end_is_named(lm, fault, message):
+    """A pass must reveal something of every row, where it may; what is revealed must last."""
+    anchor = torch.full((2, 4), lm.mask_id)
+    if fault == "everything":
+        anchor[0, 2] = 9
+    with pytest.raises(ValueError, match=message):
+        denoise(lm, ["1+2", "9"], 4, Broken(fault), anchor=anchor)
+
+
+def test_a_record_predicts_the_whole_canvas(lm, rng):
+    """With blocks too: every masked position of a step is filled in, as the model says there, while
+    only the block is written; the texts are those without a record."""
+    settings = {"block_length": 4, "temperature": 0.0}
+    plain = denoise(lm, PROMPTS, 8, Schedule(4), **settings)
+    for record in (True, "likeliest"):
+        r = denoise(lm, PROMPTS, 8, Schedule(4), record=record, **settings)
+        assert torch.equal(r.tokens, plain.tokens)
+        assert (r.predicted != lm.mask_id).all()
+        canvas = r.canvas_at(1)
+        masked = canvas == lm.mask_id
+        assert masked[:, 4:].all()
+        seen = torch.cat([r.prompt_mask, torch.ones_like(masked)], 1)
+        where = torch.cat([torch.zeros_like(r.prompt_mask), masked], 1)
+        with torch.no_grad():
+            logp = lm(torch.cat([r.prompt, canvas], 1), seen, where).log_softmax(-1)
+        assert torch.equal(r.predicted[1][masked], logp.argmax(-1))
+        torch.testing.assert_close(r.predicted_logprob[1][masked], logp.amax(-1))
+        cached = denoise(lm, PROMPTS, 8, Schedule(4), record=record, cache="prefix", **settings)
+        assert (cached.predicted != lm.mask_id).all()

@@ -193,7 +193,7 @@ PUBLISHED = {
         "numbers.tokens_per_step": 1,
         "numbers.warmup": math.ceil(0.001 * 374 * 8),
         "numbers.views.n": 2,
-        "numbers.views.weighting": "elbo",
+        "numbers.views.weighting": "half",
         "numbers.loss.psi": 10.0,
     },
     # recipes/config_coupled_code.yaml; temperature: the paper's
@@ -279,7 +279,6 @@ NOT_THE_PRESET = {
         "warmup",
         "tokens_per_step",
         "views.n",
-        "views.weighting",
         "loss.psi",
     },
 }

@@ -23,8 +23,10 @@ from dllm_rl_lite.estimators import estimate, last_scored_step, token_logprobs
 from dllm_rl_lite.methods import METHODS
 from dllm_rl_lite.objectives import AVERAGES, token_weights
 from dllm_rl_lite.training import (
+    TrainConfig,
     UpdateBatch,
     accumulate_gradients,
+    prepare,
     score_views,
     scored_by_any,
 )
@@ -433,6 +435,24 @@ def test_scores_are_tempered_where_the_method_says_so(policy, rollout):
         assert torch.equal(old, want) and not torch.allclose(old, other)
         _, stats = gradient_of(policy, name, n, scored)
         assert stats["ratio_spread"] < 1e-6
+
+
+# ---------------------------------------------------------------- the run's own start
+
+
+def test_adams_betas_are_the_methods():
+    """MDPO trained with PyTorch's 0.999, all others with 0.99; either can be overridden."""
+    assert {name for name, m in METHODS.items() if m.paper.adam_beta2 == 0.999} == {"mdpo"}
+    for given, betas in (({}, (0.9, 0.99)), ({"adam_beta2": 0.999}, (0.9, 0.999))):
+        config = TrainConfig(method="mdpo", numbers=given)
+        assert prepare(config, config.load_task()).optimizer.defaults["betas"] == betas
+
+
+def test_remasking_and_a_cache_are_refused_before_the_first_step():
+    """Also where one block is the whole canvas."""
+    config = TrainConfig(method="mdpo", cache="dual", numbers={"order": "rcr"})
+    with pytest.raises(ValueError, match="cache 'dual' keeps .*RunningConfidence"):
+        prepare(config, config.load_task())
 
 
 # ---------------------------------------------------------------- memory and errors
