@@ -180,7 +180,7 @@ def test_runs_of_one_second_have_folders_of_their_own_and_one_folder_has_one_run
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("time.strftime", lambda form: "20260131-235959")
     book = notebook(tmp_path / "n.ipynb", FINISH)
-    monkeypatch.setattr("dllm_rl_lite.run.execute", lambda notebook, folder, values: values)
+    monkeypatch.setattr("dllm_rl_lite.run.execute", lambda book, folder, values, resume: values)
     folders = [tmp_path / "runs" / "n" / f"20260131-235959{end}" for end in ("", "-2")]
     assert [run(book)["run_dir"] for _ in folders] == [str(folder) for folder in folders]
     monkeypatch.undo()
