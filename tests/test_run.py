@@ -11,6 +11,7 @@ import nbformat
 import papermill
 import pytest
 
+from dllm_rl_lite.files import locked
 from dllm_rl_lite.run import declared, main, parameters, run
 
 FINISH = (
@@ -170,6 +171,24 @@ def test_papermill_knows_every_parameter_of_our_notebooks(name):
     """Of others it warns in its log: it reads one declaration a line."""
     path = Path(__file__).parents[1] / "notebooks" / f"{name}.ipynb"
     assert set(papermill.inspect_notebook(path)) == set(declared(path))
+
+
+def test_runs_of_one_second_have_folders_of_their_own_and_one_folder_has_one_run(
+    tmp_path, monkeypatch
+):
+    """A second run in a folder touches nothing there."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("time.strftime", lambda form: "20260131-235959")
+    book = notebook(tmp_path / "n.ipynb", FINISH)
+    monkeypatch.setattr("dllm_rl_lite.run.execute", lambda book, folder, values, resume: values)
+    folders = [tmp_path / "runs" / "n" / f"20260131-235959{end}" for end in ("", "-2")]
+    assert [run(book)["run_dir"] for _ in folders] == [str(folder) for folder in folders]
+    monkeypatch.undo()
+    results = folders[0] / "results.json"
+    results.write_text("{}")
+    with locked(folders[0] / "notebook.lock", "it"), pytest.raises(ValueError, match="is in use"):
+        run(book, None, [f"run_dir={folders[0]}"])
+    assert results.read_text() == "{}" and not (folders[0] / "n.ipynb").exists()
 
 
 def test_help_is_the_parameters_cell(tmp_path, monkeypatch, capsys):
