@@ -1,6 +1,7 @@
 """What the tests of updates share: a batch of rollouts, its credit, and a gradient by parameter
 name."""
 
+import weakref
 from dataclasses import replace
 
 import torch
@@ -75,3 +76,26 @@ def assert_same(a, b, tolerance=1e-6):
 
 def largest(gradient):
     return max(float(v.abs().max()) for v in gradient.values())
+
+
+class SavedBytes:
+    """What autograd keeps for backward: bytes alive now, and the most there ever were."""
+
+    def __init__(self):
+        self.now = self.peak = 0
+
+    def pack(self, tensor):
+        kept = Kept(tensor)
+        size = tensor.numel() * tensor.element_size()
+        self.now += size
+        self.peak = max(self.peak, self.now)
+        weakref.finalize(kept, self.free, size)
+        return kept
+
+    def free(self, size):
+        self.now -= size
+
+
+class Kept:
+    def __init__(self, tensor):
+        self.tensor = tensor

@@ -9,6 +9,7 @@ import torch
 from updates import (
     ADVANTAGE,
     PROMPTS,
+    SavedBytes,
     assert_same,
     direct_gradient,
     gradient_of,
@@ -224,7 +225,6 @@ def test_forward_passes_are_counted(policy, reference, spy, batch, name, kl, mu)
 
 def test_memory_of_a_loss_of_texts_is_that_of_one_view(policy, batch):
     """Sixteen views keep no more for backward than two."""
-    from test_update import SavedBytes
 
     def peak(views):
         n = numbers("gdsd", views={"n": views // 2, "weighting": "half"})

@@ -2,13 +2,13 @@
 thinned."""
 
 import copy
-import weakref
 from dataclasses import replace
 
 import pytest
 import torch
 from updates import (
     ADVANTAGE,
+    SavedBytes,
     assert_same,
     credit_of,
     direct_gradient,
@@ -533,29 +533,6 @@ def test_scoring_leaves_no_trace(policy, reference, rollout, name):
 
 
 # ---------------------------------------------------------------- memory
-
-
-class SavedBytes:
-    """What autograd keeps for backward: bytes alive now, and the most there ever were."""
-
-    def __init__(self):
-        self.now = self.peak = 0
-
-    def pack(self, tensor):
-        kept = Kept(tensor)
-        size = tensor.numel() * tensor.element_size()
-        self.now += size
-        self.peak = max(self.peak, self.now)
-        weakref.finalize(kept, self.free, size)
-        return kept
-
-    def free(self, size):
-        self.now -= size
-
-
-class Kept:
-    def __init__(self, tensor):
-        self.tensor = tensor
 
 
 def test_memory_is_flat_in_the_number_of_views(policy, rollout):
