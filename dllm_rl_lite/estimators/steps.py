@@ -144,5 +144,7 @@ def chosen_steps(
         if confident:
             weight = weight * rollout.predicted_logprob[step, rows].exp()
         tokens = torch.cat([rollout.prompt, canvas], 1)
-        views.append(View(tokens, scored, weight.float(), target, step, scored.shape[1] / m))
+        views.append(
+            View(tokens, scored, weight.float(), target, step, emphasis=scored.shape[1] / m)
+        )
     return views

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from ..models import MaskedDiffusionLM
 from .denoiser import denoise, encoded
-from .ranges import check_whole
 from .rollout import Rollout
 from .rules import Rule
 
@@ -41,8 +40,8 @@ def answer_anchor(
     (KodCode).
     """
     margins = margin if isinstance(margin, list) else [margin] * len(answers)
-    for m in margins:
-        check_whole("margin", m, 0)
+    if min(margins) < 0:
+        raise ValueError(f"margin must be 0 or more end tokens, got {min(margins)}")
     canvas = torch.full((len(answers), length), tokenizer.mask_token_id)
     for row, answer, m in zip(canvas, answers, margins, strict=True):
         if answer is None:

@@ -73,7 +73,7 @@ def test_an_anchor_is_the_answer_and_its_margin_at_the_very_end(lm):
 @pytest.mark.parametrize(
     "answer, margin, message",
     [
-        ("1", -1, "margin must be a whole number of at least 0"),
+        ("1", -1, "margin must be 0 or more end tokens"),
         ("1", 9, "takes 12 of the 12 tokens"),
         ("1" * 10, 0, "leaves none to reason"),
         ("é", 2, "does not know"),
@@ -440,7 +440,7 @@ def test_what_cannot_be_guided_is_named(lm):
         [countdown],
     )
     assert f"<answer>{countdown.columns['target']}</answer>" in lm.tokenizer.decode(row)
-    with pytest.raises(ValueError, match="guide rows must be in 0..4"):
+    with pytest.raises(ValueError, match="guide.rows must be at most 4"):
         numbers(rows=5)
     with pytest.raises(ValueError, match="order 'rcr' re-masks, which guided rollouts cannot"):
         METHODS["ag-grpo"].numbers("tiny", order="rcr")
