@@ -3,6 +3,7 @@ results.json means finished."""
 
 import json
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -78,6 +79,15 @@ def test_a_run_ends_with_its_results(tmp_path, monkeypatch):
     )
 
 
+@pytest.fixture
+def interrupts():
+    """Interrupts arrive as KeyboardInterrupt, also where the shell that started the tests in the
+    background ignores them."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize(
     "cell, message",
     [
@@ -94,7 +104,7 @@ def test_a_run_ends_with_its_results(tmp_path, monkeypatch):
     ],
 )
 def test_a_run_that_stopped_touches_nothing_that_a_finished_one_left(
-    tmp_path, monkeypatch, cell, message
+    tmp_path, monkeypatch, interrupts, cell, message
 ):
     """papermill's metadata says `completed` after a killed kernel; results.json does not lie. An
     old one does not count, and stays."""
