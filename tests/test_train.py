@@ -551,6 +551,10 @@ def test_it_trains_on_a_benchmark(tmp_path):
         ({"eval_problems": 0}, "eval_problems must be at least 1: 'chain2' is generated"),
         ({"lora_r": 0}, "lora_r must be a whole number of at least 1, got 0"),
         ({"eval_problems": -1}, "eval_problems must be a whole number of at least 0, got -1"),
+        (
+            {"eval_problems": 10_000_000},
+            "eval_problems must be at most 265, what the validation split",
+        ),
     ],
 )
 def test_bad_settings_of_big_models_say_what_is_wrong(tmp_path, changes, message):

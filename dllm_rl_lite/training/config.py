@@ -9,7 +9,7 @@ from pathlib import Path
 from ..methods import METHODS, Numbers
 from ..names import lookup
 from ..rewards import published
-from ..tasks import SPLITS, TASKS, Benchmark, Task, load_task
+from ..tasks import SPLITS, TASKS, GeneratedTask, Task, load_task
 from ..values import check_options, check_values, option, read_file, read_values
 
 
@@ -105,10 +105,17 @@ class TrainConfig:
         if quirks and self.method == published.TIMED:
             quirks = published.TIMED  # its release scores in its own way
         task = load_task(self.task, self.data or None, self.shots, quirks)
-        if not self.eval_problems and not isinstance(task, Benchmark):
-            raise ValueError(
-                f"eval_problems must be at least 1: {self.task!r} is generated and has no end"
-            )
+        if isinstance(task, GeneratedTask):
+            if not self.eval_problems:
+                raise ValueError(
+                    f"eval_problems must be at least 1: {self.task!r} is generated and has no end"
+                )
+            most = task.most_in(self.eval_split)
+            if self.eval_problems > most:
+                raise ValueError(
+                    f"eval_problems must be at most {most:.0f}, what the {self.eval_split} split "
+                    f"of {self.task!r} can hold, got {self.eval_problems}"
+                )
         return replace(task, length=self.length) if self.length else task
 
 
