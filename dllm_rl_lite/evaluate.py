@@ -87,12 +87,8 @@ def evaluate(
     decoding = (decoding or Decoding()).for_canvas(task.length)
     check_numbers(n=n, seed=seed, samples=samples, batch=batch)
     check_decoding(decoding, samples)
-    if save is not None and (not str(save) or Path(save).is_dir()):
-        raise ValueError(f"save must name a file, or be None, got {str(save)!r}")
-    if save is not None and process_count() > 1:
-        raise ValueError(
-            "several processes cannot save one evaluation: evaluate the checkpoint with one"
-        )
+    if save is not None:
+        check_saving(save)
     prefill = "" if split == "train" else task.prefill  # d1 trains without
     asked = task.sample(n, split, seed)
     examples = keep_fitting(lm, asked, prefill, decoding.length, skip_long)
@@ -126,6 +122,16 @@ def check_numbers(**numbers: int) -> None:
         least = 1 if name in ("samples", "batch") else 0
         if type(value) is not int or value < least:
             raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
+
+
+def check_saving(save: str | os.PathLike) -> None:
+    """Raise ValueError if this names no file, or if several processes would write it."""
+    if not str(save) or Path(save).is_dir():
+        raise ValueError(f"save must name a file, or be None, got {str(save)!r}")
+    if process_count() > 1:
+        raise ValueError(
+            "several processes cannot save one evaluation: evaluate the checkpoint with one"
+        )
 
 
 def check_decoding(decoding: Decoding, samples: int) -> None:
