@@ -448,9 +448,24 @@ def test_curves_colours_differ_and_errors_name_the_column():
             show.curves(empty, "reward")
 
 
-def test_a_wide_band_does_not_squeeze_the_curves():
+def test_no_band_is_cut_off():
     ax = show.curves({"x": [rows([0.0, 1.0]), rows([0.2, 0.4])]}, "reward")
-    assert band(ax, 1)[1] > 4 and ax.get_ylim() == pytest.approx((-0.5, 1.5))
+    low, high = band(ax, 1)
+    assert ax.get_ylim()[0] < low < -3 and 4 < high < ax.get_ylim()[1]
+    shares = show.curves({"x": [rows([0.0, 1.0]), rows([0.2, 0.4])]}, "reward", percent=True)
+    assert shares.get_ylim() == (-2, 102)  # no share is beyond 0 and 100 %
+    assert show.curves({"x": [rows([0, 0])]}, "reward").get_ylim() == (-0.05, 1)
+
+
+def test_seeds_of_unequal_cost_are_averaged_at_equal_steps():
+    def log(values, passes):
+        return [row | {"forwards": passes * row["step"]} for row in rows(values)]
+
+    ax = show.curves({"x": [log([0.0, 1.0], 10), log([0.5, 2.0], 30)]}, "reward", x="forwards")
+    assert line(ax, "x").get_xdata().tolist() == [0, 20]
+    assert line(ax, "x").get_ydata().tolist() == [0.25, 1.5]
+    thin = [li for li in ax.lines if li.get_label().startswith("_")]
+    assert [li.get_xdata().tolist() for li in thin] == [[0, 10], [0, 30]]
 
 
 def test_intervals_are_where_they_are_said_to_be():
@@ -547,7 +562,7 @@ def test_before_after_marks_right_and_wrong():
 def test_header_names_versions_and_no_path(capsys):
     with matplotlib.rc_context():
         show.header("03", 4.5)
-        assert not plt.rcParams["axes.spines.top"] and plt.rcParams["figure.dpi"] == 92
+        assert not plt.rcParams["axes.spines.top"] and plt.rcParams["figure.dpi"] == 100
         assert plt.rcParams["axes.prop_cycle"].by_key()["color"] == show.CYCLE
     text = capsys.readouterr().out
     assert (
