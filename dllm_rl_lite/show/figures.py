@@ -51,7 +51,8 @@ def panels(runs: dict[str, list[list[dict]]], columns: list[str] | None = None) 
         raise ValueError("nothing to draw: no run has any of the columns")
     across = min(3, len(columns))
     down = -(-len(columns) // across)
-    size = (3.7 * across, 2.8 * down + 0.3)
+    # Ten inches are as wide as a notebook shows without scaling down.
+    size = (3.3 * across, 2.5 * down + 0.3)
     fig, axes = plt.subplots(down, across, figsize=size, squeeze=False, layout="constrained")
     for ax, column in zip(axes.flat, columns, strict=False):
         percent = column == "eval_accuracy"
@@ -87,7 +88,7 @@ def comparison(rows: list[dict], log: dict[str, dict[str, list[list[dict]]]]) ->
     fig, axes = plt.subplots(
         len(tasks),
         3,
-        figsize=(13, 3.6 * len(tasks)),
+        figsize=(11, 3.3 * len(tasks)),
         squeeze=False,
         layout="constrained",
         gridspec_kw={"width_ratios": [1.15, 1, 1]},
@@ -104,7 +105,7 @@ def comparison(rows: list[dict], log: dict[str, dict[str, list[list[dict]]]]) ->
         passes.set(xlabel="forward passes (thousands)", ylabel="validation accuracy (%)")
         steps.set(xlabel="batches of rollouts", ylabel="validation accuracy (%)")
     handles, labels = axes[0, 1].get_legend_handles_labels()
-    fig.legend(handles, labels, loc="outside lower center", ncols=len(labels) or 1)
+    fig.legend(handles, labels, loc="outside lower center", ncols=min(7, len(labels) or 1))
     plt.close(fig)
     return fig
 
