@@ -96,7 +96,7 @@ def curves(
             banded.add("seeds" if len(seeds) > 1 else "problems")
     _limit_view(ax, percent)
     if x == "step":
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 5, 10]))
     if ylabel is None:
         ylabel = column.replace("_", " ") + (" (%)" if percent else "")
     ax.set(xlabel=x.replace("_", " "), ylabel=ylabel)

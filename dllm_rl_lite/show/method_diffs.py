@@ -166,9 +166,7 @@ class SourceDiff:
         return (
             # The border says that a long diff scrolls.
             '<pre style="font-size:12px;line-height:1.35;max-height:34em;overflow:auto;'
-            'border:1px solid #cccccc;padding:4px">'
-            + "\n".join(spans)
-            + "</pre>"
+            'border:1px solid #cccccc;padding:4px">' + "\n".join(spans) + "</pre>"
         )
 
 
