@@ -46,7 +46,7 @@ def micro_batch_log(
     return MicroBatchLog(
         loss=loss.item(),
         forwards=forwards,
-        log_ratio=method.objective.log_ratios(logp, old, scored),
+        log_ratio=method.objective.log_ratios(logp, old, scored, rollout),
         reference_log_ratio=reference_log_ratio,
         logprobs_by_row_kind=by_kind,
     )
