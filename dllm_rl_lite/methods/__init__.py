@@ -5,7 +5,7 @@
 from .method import REWARDED, Method
 from .numbers import REMASKING, Numbers
 from .objective import Objective
-from .part import Part, part
+from .parts import Part, part
 from .table import METHODS
 
 __all__ = [

@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from .. import advantages, estimators
 from .masked_views import DIFFU_GRPO
 from .numbers import D1, TINY, GateNumbers, Guide
-from .part import part
+from .parts import part
 from .visited_steps import AGRPO
 
 GUIDE = asdict(Guide())

@@ -9,7 +9,7 @@ from .. import advantages, estimators, objectives
 from .method import Method
 from .numbers import D1, TINY, Numbers
 from .objective import Objective
-from .part import part
+from .parts import part
 
 DIFFU_GRPO = Method(
     name="diffu-grpo",

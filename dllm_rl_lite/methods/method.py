@@ -12,7 +12,7 @@ from ..names import lookup, unknown
 from ..values import check_values
 from .numbers import Numbers
 from .objective import Objective
-from .part import Part, fill_slots
+from .parts import Part, fill_slots
 
 REWARDED = ("final", "every step", "partial")
 

@@ -12,7 +12,7 @@ from ..estimators import View
 from ..names import unknown
 from ..objectives import AVERAGES
 from ..sampler import Rollout
-from .part import Part, fill_slots
+from .parts import Part, fill_slots
 
 LEVELS = ("view", "token", "text", "group")
 

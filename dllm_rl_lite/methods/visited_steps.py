@@ -11,7 +11,7 @@ from ..estimators import View
 from ..sampler import Rollout
 from .masked_views import DIFFU_GRPO
 from .numbers import Numbers
-from .part import part
+from .parts import part
 
 
 def mean_over_steps(

@@ -7,7 +7,7 @@ from dataclasses import replace
 from .. import advantages, estimators, objectives
 from .masked_views import DIFFU_GRPO, GDPO
 from .numbers import D1, TINY
-from .part import part
+from .parts import part
 
 WD1 = replace(
     DIFFU_GRPO,

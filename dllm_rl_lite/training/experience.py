@@ -84,8 +84,8 @@ def collect(
     rollout = join_rollouts([part.rollout for part in done])
     rewards = join_rewards([part.rewards for part in done], numbers.group)
     weight = torch.cat([part.weight for part in done])
-    advantage = group_advantage(lm, method, numbers, rewards, rollout, repeated(problems, numbers))
-    advantage = advantage * weight
+    examples = repeated(problems, numbers)
+    advantage = group_advantage(lm, method, numbers, rewards, rollout, examples) * weight
     seconds = sum(part.seconds_rollout for part in own_part(done))
     forwards = sum(part.forwards for part in done)
     log = describe_rewards(final_rewards(rewards), numbers.guide.get("rows", 0)) | {

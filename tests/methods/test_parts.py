@@ -21,7 +21,7 @@ from dllm_rl_lite import train
 from dllm_rl_lite.advantages import group_mean, guided_mean
 from dllm_rl_lite.estimators import estimate, random_masks
 from dllm_rl_lite.methods import METHODS, Objective, part
-from dllm_rl_lite.methods.part import SLOTS
+from dllm_rl_lite.methods.parts import SLOTS
 from dllm_rl_lite.objectives import text_log_ratio
 from dllm_rl_lite.tasks import load_task
 from dllm_rl_lite.training import TrainConfig, credit, scored_by_any
