@@ -282,7 +282,9 @@ class Update:
     def restated(self) -> tuple[list[View], list[Tensor] | None, list[Tensor] | None]:
         clear_gradient(self.lm)
         views = self.method.views(
-            self.rollout, torch.Generator(self.lm.device).manual_seed(4), **self.numbers.views
+            rollout=self.rollout,
+            generator=torch.Generator(self.lm.device).manual_seed(4),
+            **self.numbers.views,
         )
         return views, *restatement.old_and_reference(
             self.lm, self.reference, self.method, self.numbers, self.rollout, views

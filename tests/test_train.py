@@ -167,7 +167,7 @@ def test_a_half_written_checkpoint_is_ignored(tmp_path):
         ({"task": "sudoko4"}, "unknown task 'sudoko4'; did you mean 'sudoku4'"),
         ({"numbers": {"learning_rate": 1}}, "unknown number 'learning_rate'"),
         ({"numbers": {"views": {"kk": 1}}}, "unknown view number of agrpo 'kk'"),
-        ({"numbers": {"group": 1}}, "group must be a whole number of at least 2, got 1"),
+        ({"numbers": {"group": 0}}, "group must be a whole number of at least 1, got 0"),
         ({"numbers": {"lr": 0}}, "lr must be a finite number above 0"),
         ({"steps": 0}, "steps must be a whole number of at least 1, got 0"),
         ({"preset": "papre"}, "did you mean 'paper'"),

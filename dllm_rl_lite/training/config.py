@@ -90,11 +90,9 @@ class TrainConfig:
                 "float32 weights"
             )
         group = self.resolved().group
-        if self.rollout_batch % group:
-            raise ValueError(
-                f"rollout_batch must hold whole groups, a multiple of {group}, "
-                f"got {self.rollout_batch}"
-            )
+        check_whole_groups("rollout_batch", self.rollout_batch, group)
+        if METHODS[self.method].objective.level == "group":
+            check_whole_groups("micro_batch", self.micro_batch, group)
         self.load_task()  # unknown names and bad numbers end here
 
     def resolved(self) -> Numbers:
@@ -120,6 +118,12 @@ class TrainConfig:
                     f"of {self.task!r} can hold, got {self.eval_problems}"
                 )
         return replace(task, length=self.length) if self.length else task
+
+
+def check_whole_groups(name: str, rows: int, group: int) -> None:
+    """Raises ValueError if a number of rows would cut a group."""
+    if rows % group:
+        raise ValueError(f"{name} must hold whole groups, a multiple of {group}, got {rows}")
 
 
 def check_canvas(numbers: Numbers, length: int) -> None:

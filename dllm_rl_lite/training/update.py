@@ -23,6 +23,7 @@ from ..models import MaskedDiffusionLM, Passes, add_passes, count_passes
 from ..objectives import divisors
 from ..processes import gather, own_part
 from ..sampler import Rollout
+from .config import check_whole_groups
 from .update_log import MicroBatchLog, log_numbers, micro_batch_log
 
 
@@ -80,8 +81,8 @@ def score_views(
     policy, without gradient.
 
     With one inner update the old policy is the current one, so its pass is saved. Without a KL
-    penalty rows of zero credit cannot move the policy, so they are left out; what the loss is
-    divided by still counts them.
+    penalty rows of zero credit cannot move the policy, so they are left out (where siblings are
+    compared, groups of them); what the loss is divided by still counts them.
 
     Args:
         lm: the current policy.
@@ -112,9 +113,10 @@ def score_views(
 
     n = len(advantage)
     rows = torch.arange(n, device=advantage.device)
+    rows = rows.view(-1, numbers.group if objective.level == "group" else 1)  # stay together
     if numbers.kl == 0:
-        rows = rows[(advantage != 0).view(n, -1).any(1)]
-    rows = own_part(rows)
+        rows = rows[(advantage != 0).view(len(rows), -1).any(1)]
+    rows = own_part(rows).flatten()
     rollout = rollout.select(rows)
     views = [v.select(rows) for v in views]
 
@@ -186,10 +188,8 @@ def draw_views(
     rows = torch.arange(len(advantage), device=advantage.device)
     parts = []
     for chunk, generator in zip(rows.tensor_split(len(generators)), generators, strict=True):
-        arguments = dict(numbers.views)
-        if method.rewarded == "every step":  # such views are chosen by credit
-            arguments["credit"] = advantage[chunk]
-        parts.append(method.views(rollout.select(chunk), generator, **arguments))
+        known = {"rollout": rollout.select(chunk), "generator": generator}
+        parts.append(method.views(**known, credit=advantage[chunk], **numbers.views))
     return [stack(list(same)) for same in zip(*parts, strict=True)]
 
 
@@ -261,8 +261,11 @@ def accumulate_gradients(
         kind of row. With several processes the numbers are those of all of them; the gradient is
         this process's own.
     Raises:
-        FloatingPointError: if the loss is not finite.
+        FloatingPointError: if the loss is not finite. ValueError: if micro-batches would cut
+            groups whose siblings the loss compares.
     """
+    if method.objective.level == "group":
+        check_whole_groups("micro_batch", micro_batch, numbers.group)
     n = len(batch.advantage)
     pieces = token_pieces if method.objective.level == "view" else text_pieces
     done = []
@@ -307,6 +310,8 @@ def token_pieces(
             part.scored,
             clip=numbers.clip,
             kl=numbers.kl,
+            rollout=rollout,
+            view=part,
             **numbers.loss,
         )
         loss = (losses * part.weight / batch.row_sizes[here]).sum() / batch.normaliser
@@ -351,6 +356,8 @@ def text_pieces(
         scored,
         clip=numbers.clip,
         kl=numbers.kl,
+        rollout=rollout,
+        group=numbers.group,
         **numbers.loss,
     )
     loss = (losses / batch.row_sizes[rows]).sum() / batch.normaliser

@@ -43,7 +43,7 @@ def micro_batch_log(
                 by_kind[kind] = logp[rows][scored[rows]]
     return MicroBatchLog(
         loss=loss.item(),
-        log_ratio=method.objective.log_ratios(logp, old, scored),
+        log_ratio=method.objective.log_ratios(logp, old, scored, rollout),
         reference_log_ratio=reference_log_ratio,
         logprobs_by_row_kind=by_kind,
     )

@@ -8,6 +8,7 @@ from updates import gradient_of
 
 from dllm_rl_lite.estimators import (
     all_steps,
+    chosen_steps,
     estimate,
     merge_equal_actions,
     one_step,
@@ -71,7 +72,7 @@ def test_what_all_siblings_did_alike_cancels(policy):
 
 def test_views_of_other_targets_are_refused(policy):
     rollout = denoise(policy, ["1+2"] * 2, 8, RunningConfidence(4), record=True)
-    views = METHODS["mdpo"].views(rollout, None, credit=torch.ones(2, 4), k=2)
+    views = chosen_steps(rollout, None, torch.ones(2, 4), k=2)
     with pytest.raises(ValueError, match="targets of their own"):
         merge_equal_actions(rollout, views, torch.ones(2, 1))
 

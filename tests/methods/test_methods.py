@@ -251,10 +251,16 @@ def test_permuting_a_group_changes_nothing(policy, later, batch, name):
     order = torch.tensor([2, 0, 1])
     rows = torch.cat([order, order + 3])
     a = scored_by(
-        name, policy, batch, n, advantage=method.advantage(rewards, **n.credit).flatten(0, 1)
+        name,
+        policy,
+        batch,
+        n,
+        advantage=method.advantage(rewards=rewards, **n.credit).flatten(0, 1),
     )
-    credit = method.advantage(rewards[:, order], **n.credit).flatten(0, 1)
-    torch.testing.assert_close(credit, method.advantage(rewards, **n.credit).flatten(0, 1)[rows])
+    credit = method.advantage(rewards=rewards[:, order], **n.credit).flatten(0, 1)
+    torch.testing.assert_close(
+        credit, method.advantage(rewards=rewards, **n.credit).flatten(0, 1)[rows]
+    )
     if method.merged:  # no rows of siblings are left that could be permuted
         again = scored_by(name, policy, batch.select(rows), n, advantage=credit)
         assert_same(gradient_of(later, name, n, again)[0], gradient_of(later, name, n, a)[0], 1e-5)
@@ -496,7 +502,9 @@ def test_the_releases_average_each_micro_batch(policy, batch, name, rows_of_a_me
     """With `published_quirks` the gradient is the mean over micro-batches of their token means, as
     the releases' trainers take it; without, the token mean of the whole batch."""
     method = replace(METHODS[name], pieces_of_a_group=3 // rows_of_a_mean)
-    views = method.views(batch, torch.Generator().manual_seed(2), **method.tiny.views)
+    views = method.views(
+        rollout=batch, generator=torch.Generator().manual_seed(2), **method.tiny.views
+    )
     tokens = scored_by_any(views)
     assert len({int(m) for m in tokens.view(-1, 3 * 8).sum(1)}) == 2  # groups of unequal length
     whole = estimate(policy, batch, views)
@@ -541,7 +549,9 @@ def test_gdpo_divides_by_the_whole_text_where_its_release_does(policy, later, ba
     exp(d / |y|), and the tiny numbers keep the scored tokens only."""
     method = METHODS["gdpo"]
     assert (method.paper.counted, method.tiny.counted) == ("text", "scored")
-    views = method.views(batch, torch.Generator().manual_seed(2), **method.tiny.views)
+    views = method.views(
+        rollout=batch, generator=torch.Generator().manual_seed(2), **method.tiny.views
+    )
     sizes = {
         "text": batch.until_eos.sum(1),
         "scored": scored_by_any(views).sum(1),
@@ -570,22 +580,11 @@ def test_agrpos_recipe_takes_the_releases_conventions():
 
 
 def test_records_are_complete_and_consistent():
-    """Every method but the first names a parent, and has numbers whose keys its functions
-    take."""
-    import inspect
-
+    """Every method but the first names a parent; both presets set the same numbers."""
     for name, m in METHODS.items():
         assert m.name == name and (m.parent in METHODS or name == "diffu-grpo")
-        for numbers_ in (m.tiny, m.paper):
-            for given, function in (
-                (numbers_.views, m.views),
-                (numbers_.credit, m.advantage),
-                (numbers_.loss, m.objective.surrogate),
-            ):
-                known = inspect.signature(function).parameters
-                takes_any = any(p.kind is p.VAR_KEYWORD for p in known.values())
-                assert takes_any or set(given) <= set(known), (name, given)
-        assert set(m.tiny.views) == set(m.paper.views) and set(m.tiny.loss) == set(m.paper.loss)
+        tiny, paper = m.numbers("tiny"), m.numbers("paper")
+        assert set(tiny.views) == set(paper.views) and set(tiny.loss) == set(paper.loss)
     with pytest.raises(ValueError, match="gdpo: unknown rewarded 'last'"):
         replace(METHODS["gdpo"], rewarded="last")
     with pytest.raises(
