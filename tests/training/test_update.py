@@ -468,7 +468,7 @@ def test_one_backward_per_view_and_micro_batch(policy, spy, rollout, name, micro
     """Every forward pass is followed by its own backward before the next: memory does not grow with
     the views."""
     views = {"k": 5} if name == "agrpo" else {}
-    n = numbers(name, views={**METHODS[name].tiny.views, **views})
+    n = numbers(name, views=views)
     scored = scored_by(name, policy, rollout, n, advantage=torch.tensor([1.0, -1, 1, -1, 1, -1]))
     watched, events = spy(policy), []
 
