@@ -82,6 +82,7 @@ def build(o: argparse.Namespace) -> MaskedDiffusionLM:
     releases really adapt."""
     shape, dtype = SHAPES[o.model], getattr(torch, o.dtype)
     lm = load_lm("tiny", o.device, dtype) if shape is None else random_llama(shape, o.device, dtype)
+    lm.shares_rows = False  # both sides compute every row: greedy siblings would all be equal
     return add_adapters(lm, "published", r=128, alpha=64) if o.adapters else lm
 
 
@@ -276,7 +277,7 @@ class Update:
 
     def ours(self) -> int:
         scored = self.scored()
-        return scored.forwards + int(self.learned(scored)["forwards"])
+        return scored.passes.asked + int(self.learned(scored)["forwards"])
 
     def restated(self) -> tuple[list[View], list[Tensor] | None, list[Tensor] | None]:
         clear_gradient(self.lm)

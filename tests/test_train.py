@@ -257,9 +257,11 @@ def test_unknown_model_is_named(tmp_path):
         train(config(tmp_path, model="tinny"))
 
 
-def test_the_budget_of_forward_passes_ends_a_run(tmp_path):
-    rows = train(config(tmp_path, steps=100, forwards=200)).rows
-    spent = [r.get("forwards_rollout", 0) + r.get("forwards_update", 0) for r in rows]
+@pytest.mark.parametrize("count", ["forwards", "computed"])
+def test_the_budget_of_forward_passes_ends_a_run(tmp_path, count):
+    """Of those asked for, and of those computed."""
+    rows = train(config(tmp_path, steps=100, **{count: 200})).rows
+    spent = [r.get(f"{count}_rollout", 0) + r.get(f"{count}_update", 0) for r in rows]
     assert sum(spent) >= 200 > sum(spent[:-1])
     assert "eval_accuracy" in rows[-1]
 

@@ -34,6 +34,9 @@ class Method:
     token_credit: Part | Callable[..., Tensor] | None = None
     objective: Objective  # credit to loss
     tempered: bool  # score under the rollouts' temperature (True) or at temperature 1 (False)
+    # Score equal actions on equal canvases once, with their summed advantages? For losses that are
+    # linear in the log-probabilities: without a ratio, and where there is no penalty.
+    merged: bool = False
     # What the verifier sees: one of `REWARDED`
     rewarded: str = "final"
     # Micro-batches that the release cuts a group into; with `published_quirks` a token mean is
@@ -48,6 +51,8 @@ class Method:
     def __post_init__(self):
         if self.rewarded not in REWARDED:
             raise ValueError(f"{self.name}: {unknown('rewarded', self.rewarded, REWARDED)}")
+        if self.merged and self.objective.uses_old:
+            raise ValueError(f"{self.name}: a ratio is not linear, so its actions cannot be merged")
         fill_slots(self, ("views", "shape", "advantage", "token_credit"))
 
     def parts(self) -> dict[str, Part | None]:

@@ -26,6 +26,12 @@ def mean_over_steps(
     return estimators.reweighted(views, 1 / estimators.last_scored_step(rollout))
 
 
+def mean_over_path(rollout: Rollout, generator: torch.Generator) -> list[View]:
+    """`all_steps` with each row divided by its number of steps; nothing is drawn."""
+    views = estimators.all_steps(rollout)
+    return estimators.reweighted(views, 1 / estimators.last_scored_step(rollout))
+
+
 AGRPO = replace(
     DIFFU_GRPO,
     name="agrpo",
@@ -61,6 +67,23 @@ AGRPO = replace(
         kl=0.0,
         lr=2e-4,
     ),
+)
+
+# The gradient that AGRPO's steps are a sample of.
+MERGED_PATH = replace(
+    AGRPO,
+    name="merged-path",
+    parent="agrpo",
+    source="ours, after AGRPO",
+    views=mean_over_path,
+    objective=replace(
+        AGRPO.objective,
+        ratio=None,
+        surrogate=objectives.weighted_likelihood,
+        weighted_penalty=False,
+    ),
+    merged=True,
+    paper=replace(AGRPO.paper, views={}),
 )
 
 MDPO = replace(

@@ -36,6 +36,9 @@ class TrainConfig:
     forwards: int = option(
         0, "stop after this many forward passes of one row; 0: no limit", least=0
     )
+    computed: int = option(
+        0, "the same, of passes computed: equal rows of a pass count once; 0: no limit", least=0
+    )
     eval_every: int = option(10, "steps between evaluations; 0: only before and after", least=0)
     eval_problems: int = option(128, "held-out problems per evaluation; 0: all of them", least=0)
     eval_split: str = option(

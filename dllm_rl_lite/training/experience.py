@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from ..estimators import importance_weights
 from ..methods import Method, Numbers
-from ..models import MaskedDiffusionLM, decode
+from ..models import MaskedDiffusionLM, Passes, add_passes, count_passes, decode
 from ..processes import gather, own_part, process_count
 from ..sampler import Rollout, answer_anchor, fill_canvas, guided_denoise
 from ..tasks import Example, Task
@@ -37,7 +37,7 @@ class Part:
     rollout: Rollout
     rewards: Tensor  # (n,) or (n, T)
     weight: Tensor  # importance weights, broadcastable to the rows' advantages; ones if off
-    forwards: int  # passes of one row that the weights took
+    passes: Passes  # weights included
     seconds_rollout: float  # weights included
     seconds_reward: float
 
@@ -87,11 +87,12 @@ def collect(
     examples = repeated(problems, numbers)
     advantage = group_advantage(lm, method, numbers, rewards, rollout, examples) * weight
     seconds = sum(part.seconds_rollout for part in own_part(done))
-    forwards = sum(part.forwards for part in done)
+    spent = add_passes([part.passes for part in done])
     log = describe_rewards(final_rewards(rewards), numbers.guide.get("rows", 0)) | {
         "entropy": rollout.entropy.mean().item(),
         "steps_row": rollout.n_forwards.float().mean().item(),
-        "forwards_rollout": int(rollout.n_forwards.sum()) + forwards,
+        "forwards_rollout": spent.asked,
+        "computed_rollout": spent.computed,
         "seconds_rollout": seconds,
         "seconds_reward": sum(part.seconds_reward for part in own_part(done)),
         "tokens_per_second": rollout.tokens.numel() / seconds,
@@ -112,12 +113,13 @@ def collect_part(
     """Rollouts, importance weights and rewards of some of the problems."""
     start = time.perf_counter()
     examples = repeated(problems, numbers)
-    rollout = roll_out(lm, task, method, numbers, examples, generator, cache)
-    weight, forwards = importance(lm, method, numbers, rollout)
+    with count_passes(lm) as passes:
+        rollout = roll_out(lm, task, method, numbers, examples, generator, cache)
+        weight = importance(lm, method, numbers, rollout)
     middle = time.perf_counter()
     rewards = verify(reward, examples, rollout, lm.tokenizer, method.rewarded, **numbers.verify)
     end = time.perf_counter()
-    return Part(rollout, rewards, weight, forwards, middle - start, end - middle)
+    return Part(rollout, rewards, weight, passes, middle - start, end - middle)
 
 
 def repeated(problems: list[Example], numbers: Numbers) -> list[Example]:
@@ -288,27 +290,23 @@ def credit(
     rewards: Tensor,
     rollout: Rollout,
     examples: Sequence[Example] = (),
-) -> tuple[Tensor, int]:
-    """The rows' advantages on the rollout's device, from (B, G) or (B, G, T) rewards, and the
-    forward passes they took. examples: one per row; few methods look at them."""
-    weight, forwards = importance(lm, method, numbers, rollout)
-    advantage = group_advantage(lm, method, numbers, rewards, rollout, examples)
-    return advantage * weight, forwards
+) -> Tensor:
+    """The rows' advantages on the rollout's device, from (B, G) or (B, G, T) rewards. examples: one
+    per row; few methods look at them."""
+    weight = importance(lm, method, numbers, rollout)
+    return group_advantage(lm, method, numbers, rewards, rollout, examples) * weight
 
 
-def importance(
-    lm: MaskedDiffusionLM, method: Method, numbers: Numbers, rollout: Rollout
-) -> tuple[Tensor, int]:
-    """Weights of the rows, of a shape that their advantages can be multiplied with, and the passes
-    they took; ones if they are off."""
+def importance(lm: MaskedDiffusionLM, method: Method, numbers: Numbers, rollout: Rollout) -> Tensor:
+    """Weights of the rows, of a shape that their advantages can be multiplied with; ones if they
+    are off."""
     weight = torch.ones_like(rollout.logprob[:, 0])
-    forwards = 0
     cap = numbers.guide.get("importance", 0)
     if cap:
-        weight, forwards = importance_weights(lm, rollout, cap)
+        weight = importance_weights(lm, rollout, cap)
     if method.token_credit or method.rewarded == "every step":
         weight = weight[:, None]
-    return weight, forwards
+    return weight
 
 
 def group_advantage(

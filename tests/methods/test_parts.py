@@ -120,7 +120,7 @@ def test_shaped_rewards_become_credit(policy, batch):
     length = torch.tensor([float(len(text)) for text in batch_texts(policy, batch)]).view(2, 3)
     for changed, share in (({}, 0.5), ({"share": 0.1}, 0.1)):
         n = method.numbers("tiny", group=3, shape=changed)
-        found, _ = credit(policy, method, n, rewards, batch, examples)
+        found = credit(policy, method, n, rewards, batch, examples)
         torch.testing.assert_close(found.view(2, 3), group_mean(rewards - share * length))
     assert rewards.sum() == 3
 
@@ -225,7 +225,7 @@ def test_credit_that_compares_siblings_refuses_groups_of_one(policy, batch):
     with pytest.raises(ValueError, match="a group of 1 has no siblings to compare with"):
         credit(policy, METHODS["diffu-grpo"], n, torch.ones(6, 1), batch)
     alone = replace(METHODS["diffu-grpo"], advantage=scaled)
-    assert credit(policy, alone, n, torch.ones(6, 1), batch)[0].tolist() == [1.0] * 6
+    assert credit(policy, alone, n, torch.ones(6, 1), batch).tolist() == [1.0] * 6
 
 
 def test_a_record_may_have_no_penalty():
