@@ -92,7 +92,7 @@ def count_passes(*models: object) -> Iterator[Passes]:
         spent.tokens += arguments[0].numel()
 
     hooks = []
-    for model in models:
+    for model in {id(model): model for model in models}.values():  # one that is given twice once
         if isinstance(model, nn.Module):
             hooks.append(model.register_forward_pre_hook(ask))
             hooks.append(model.backbone.model.register_forward_pre_hook(compute))

@@ -109,6 +109,12 @@ def test_the_network_sees_each_different_canvas_once(lm):
     assert not lm._forward_pre_hooks
 
 
+def test_a_model_that_is_its_own_reference_is_counted_once(lm):
+    with count_passes(lm, lm, None) as spent:
+        denoise(lm, ["1+2"], 8, Schedule(4))
+    assert spent.asked == spent.computed == 4
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_gradients_and_logs_are_the_same(policy, reference, apart, name):
     """One group on one prompt, some completions alike; with a penalty and two inner updates."""
