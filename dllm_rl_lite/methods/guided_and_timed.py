@@ -30,7 +30,7 @@ AG_GRPO = replace(
         credit={"baseline": "shared"},
     ),
     # The prompt is not masked here: on these short prompts a masked operand drowns the signal
-    # (chapter 07).
+    # (notebook on diffu-GRPO).
     tiny=replace(
         TINY,
         kl=0.04,
