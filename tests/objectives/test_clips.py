@@ -88,7 +88,8 @@ def test_at_the_old_policy_every_slope_is_minus_the_advantage(name):
 
 
 def grid():
-    """Ratios from 0.05 to 12, none of them a bound, at old probability 0.3, for a good and a bad text."""
+    """Ratios from 0.05 to 12, none of them a bound, for a good and a bad text; old probability
+    0.3."""
     ratio = torch.linspace(0.0513, 12, 240, dtype=torch.float64)
     old = torch.full((2, 240), math.log(0.3), dtype=torch.float64)
     advantage = torch.tensor([[1.5], [-0.7]], dtype=torch.float64)
