@@ -17,11 +17,12 @@ from .penalties import k1, k2, k3, mean_k3, text_k2
 from .ratios import mean_log_ratio, text_log_ratio, token_log_ratio
 from .regression import group_regression
 from .segments import (
-    clipped_segments,
+    entropy_clip,
     guarded_ratio,
     own_segments,
     segment_mean,
     standardised_steps,
+    step_log_ratio,
 )
 from .surrogates import clipped_ratio, clipped_text_ratio, self_distillation, weighted_likelihood
 
@@ -31,10 +32,10 @@ __all__ = [
     "capped_weight",
     "clip_higher",
     "clipped_ratio",
-    "clipped_segments",
     "clipped_text_ratio",
     "diffusion_loss",
     "divisors",
+    "entropy_clip",
     "group_regression",
     "guarded_ratio",
     "k1",
@@ -50,6 +51,7 @@ __all__ = [
     "self_distillation",
     "soft_gate",
     "standardised_steps",
+    "step_log_ratio",
     "text_k2",
     "text_log_ratio",
     "token_log_ratio",

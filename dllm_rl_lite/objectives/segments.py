@@ -1,4 +1,4 @@
-"""Surrogates that look at the tokens of one denoising step together.
+"""Ratios and surrogates that look at the tokens of one denoising step together.
 
 Tokens that were revealed in one step saw the same canvas, so a step is what a sentence is to a
 model that writes from left to right.
@@ -41,44 +41,62 @@ def own_segments(segment: Tensor, group: int = 1) -> Tensor:
     return groups * (segment.max() + 1) + segment
 
 
-def clipped_segments(
+def step_log_ratio(logp: Tensor, old: Tensor, scored: Tensor, rollout: Rollout) -> Tensor:
+    """Log-ratios of whole denoising steps: a token's is the mean over the tokens that its step
+    revealed in its text.
+
+    Args:
+        logp: (N, L) log-probabilities under the new policy, in nats.
+        old: (N, L), under the old policy.
+        scored: (N, L) bool, the tokens that count.
+        rollout: N rows; its `unmask_step` is used.
+    Returns:
+        (N, L) in nats.
+    Source: SSPO (arXiv 2511.04256), with denoising steps for sentences. A text of one step has
+    GSPO's ratio, `mean_log_ratio`; with one token a step it is `token_log_ratio`.
+    """
+    return segment_mean(logp - old, own_segments(rollout.unmask_step), scored)
+
+
+def entropy_clip(
     log_ratio: Tensor,
     advantage: Tensor,
     clip: float,
-    scored: Tensor,
     rollout: Rollout,
     least: float = 0.5,
     most: float = 2.0,
 ) -> Tensor:
-    """SSPO-style surrogate: the clipped ratio of segments, and more room for uncertain ones.
+    """SSPO-style surrogate: the clipped ratio, with more room for denoising steps that were
+    uncertain.
 
-    A token's ratio is its segment's: e^(mean of the log-ratios), as GSPO has it of texts. A segment
-    is what one denoising step revealed. Its epsilon is clip times its mean entropy over the text's,
-    kept within [least, most].
+    The epsilon of a token is clip times the mean entropy of its step over that of its text, kept
+    within [least, most].
 
     Args:
-        log_ratio: (N, L) of tokens, new minus old log-probability in nats.
+        log_ratio: (N, L), new minus old log-probability in nats: `step_log_ratio`.
         advantage: (N, 1).
         clip: epsilon >= 0.
-        scored: (N, L) bool, the tokens that count.
-        rollout: N rows; its `unmask_step` and `entropy` are used.
+        rollout: N rows; its `unmask_step` and `entropy` up to the end of the text are used.
         least: 0..1, smallest factor of epsilon.
-        most: >= 1, largest factor; with least = most = 1 the clip is fixed.
+        most: >= 1, largest factor; with least = most = 1 it is `clipped_ratio`.
     Returns:
         (N, L).
     Raises:
         ValueError: unless 0 <= least <= 1 <= most.
-    Source: reconstructed. The segment's ratio is that of SSPO (arXiv 2511.04256) with denoising
-    steps for sentences; the form of the entropy's factor is ours, the paper's was not found.
+    Source: reconstructed. That uncertain segments have more room is SSPO's (arXiv 2511.04256); the
+    form of the factor is ours, as the paper's was not found.
     """
     if not 0 <= least <= 1 <= most:
         raise ValueError(f"need 0 <= least <= 1 <= most, got least {least} and most {most}")
-    segment = own_segments(rollout.unmask_step)
+    step = own_segments(rollout.unmask_step)
+    text = own_segments(torch.zeros_like(step))
     written = rollout.sampled & rollout.until_eos
-    entropy = segment_mean(rollout.entropy, segment, written)
-    of_text = segment_mean(rollout.entropy, own_segments(torch.zeros_like(segment)), written)
-    factor = (entropy / of_text.clamp(min=1e-8)).clamp(least, most)
-    return clipped_ratio(segment_mean(log_ratio, segment, scored), advantage, clip * factor)
+    of_step = segment_mean(rollout.entropy, step, written)
+    of_text = segment_mean(rollout.entropy, text, written)
+    factor = (of_step / of_text.clamp(min=1e-8)).clamp(least, most)
+    ratio = log_ratio.exp()
+    within = ratio.clamp(1 - clip * factor, 1 + clip * factor)
+    return -torch.minimum(ratio * advantage, within * advantage)
 
 
 def standardised_steps(
@@ -130,8 +148,8 @@ def guarded_ratio(
         group: siblings in a group, rows prompt by prompt.
         eps: as in `standardised_steps`.
     Returns:
-        (N, L); the slope of a token is minus A times a weight whose mean over the tokens of each
-        step of a group is 1, or 0 where all of them are clipped.
+        (N, L), zero where not scored; the slope of a token is minus A times a weight whose mean
+        over the tokens of each step of a group is 1, or 0 where all of them are clipped.
     Source: reconstructed from the abstract of GRPO-Guard (arXiv 2510.22319), which is about images:
     that the moments are those of a group, and the form of the weights, is ours.
     """
@@ -143,4 +161,4 @@ def guarded_ratio(
     step = own_segments(rollout.unmask_step, group)
     of_step = segment_mean(weight, step, scored)
     losses = clipped_ratio(standardised, advantage, clip)
-    return losses / torch.where(of_step > 0, of_step, 1.0)
+    return scored * losses / torch.where(of_step > 0, of_step, 1.0)

@@ -11,7 +11,7 @@ from dllm_rl_lite.objectives import (
     capped_weight,
     clip_higher,
     clipped_ratio,
-    clipped_segments,
+    entropy_clip,
     group_regression,
     guarded_ratio,
     mean_log_ratio,
@@ -21,6 +21,7 @@ from dllm_rl_lite.objectives import (
     segment_mean,
     soft_gate,
     standardised_steps,
+    step_log_ratio,
 )
 from dllm_rl_lite.sampler import Rollout
 
@@ -64,8 +65,8 @@ RULES = {
     "soft_gate": lambda logp, old, a, scored: soft_gate(logp - old, a),
     "soft_gate at 5": lambda logp, old, a, scored: soft_gate(logp - old, a, 5.0, 0.3),
     "probability_clip": lambda logp, old, a, scored: probability_clip(logp - old, old, a),
-    "clipped_segments": lambda logp, old, a, scored: clipped_segments(
-        logp - old, a, 0.2, scored, rollout_of()
+    "entropy_clip": lambda logp, old, a, scored: entropy_clip(
+        step_log_ratio(logp, old, scored, rollout_of()), a, 0.2, rollout_of()
     ),
     "guarded_ratio": lambda logp, old, a, scored: guarded_ratio(
         logp - old, a, 0.2, scored, rollout_of(), GROUP
@@ -193,34 +194,35 @@ def test_segments_are_kept_apart_by_row_or_by_group():
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_one_segment_is_gspos_ratio_and_one_per_token_the_tokens(seed):
+def test_one_step_is_gspos_ratio_and_one_per_token_the_tokens(seed):
+    """In between, the mean over each step's scored tokens of each text, written as a loop."""
     logp, old, _, scored = scores(seed)
-    whole = segment_mean(logp - old, own_segments(torch.zeros(N, L).long()), scored)
+    rollout = rollout_of(seed=seed)
+    got = step_log_ratio(logp, old, scored, rollout)
+    for i in range(N):
+        for step in range(3):
+            here = (rollout.unmask_step[i] == step) & scored[i]
+            wanted = float((logp - old)[i][here].mean()) if here.any() else 0.0
+            assert got[i][here].tolist() == pytest.approx([wanted] * int(here.sum()))
+    whole = step_log_ratio(logp, old, scored, rollout_of(steps=1))
     torch.testing.assert_close(whole, mean_log_ratio(logp, old, scored).expand(N, L))
-    single = segment_mean(logp - old, own_segments(torch.arange(L).repeat(N, 1)), scored)
+    rollout.unmask_step[:] = torch.arange(L)
+    single = step_log_ratio(logp, old, scored, rollout)
     torch.testing.assert_close(single, (logp - old) * scored)
 
 
 def test_without_the_entropys_factor_the_clip_is_fixed():
-    """The clipped ratio of each step's mean log-ratio, written as a loop; with the factor, the
-    certain half of a text has half the room."""
-    logp, old, advantage, scored = scores()
+    """With it, the certain half of a text has half the room, the other one more."""
+    logp, old, advantage, _ = scores()
     rollout = rollout_of()
-    got = clipped_segments(logp - old, advantage, 0.2, scored, rollout, least=1.0, most=1.0)
-    for i in range(N):
-        for step in range(3):
-            here = (rollout.unmask_step[i] == step) & scored[i]
-            if here.any():
-                d = (logp - old)[i][here].mean()
-                wanted = clipped_ratio(d.view(1, 1), advantage[i : i + 1], 0.2).item()
-                assert got[i][here].tolist() == pytest.approx([wanted] * int(here.sum()))
-
+    fixed = entropy_clip(logp - old, advantage, 0.2, rollout, least=1.0, most=1.0)
+    assert torch.equal(fixed, clipped_ratio(logp - old, advantage, 0.2))
     rollout.unmask_step[:] = torch.arange(L) // 3
     rollout.entropy[:] = torch.tensor([0.1, 0.1, 0.1, 1.9, 1.9, 1.9])
-    up = torch.full((N, L), math.log(1.3), dtype=torch.float64)
+    up = torch.full((N, L), math.log(1.5), dtype=torch.float64)
     good = torch.ones(N, 1, dtype=torch.float64)
-    got = clipped_segments(up, good, 0.2, torch.ones(N, L).bool(), rollout)
-    assert got[0].tolist() == pytest.approx([-1.1] * 3 + [-1.3] * 3)
+    got = entropy_clip(up, good, 0.2, rollout)
+    assert got[0].tolist() == pytest.approx([-1.1] * 3 + [-1.38] * 3)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -343,7 +345,7 @@ ONE = torch.zeros(1, 1)
         (lambda: soft_gate(ONE, ONE, tau=0.0), "must be above 0, got tau 0.0"),
         (lambda: probability_bounds(ONE, low=-1.0), "need low >= 0, high >= 0, most >= 1"),
         (
-            lambda: clipped_segments(ONE, ONE, 0.2, ONE.bool(), rollout_of(), least=2.0),
+            lambda: entropy_clip(ONE, ONE, 0.2, rollout_of(), least=2.0),
             "least <= 1 <= most, got least 2.0",
         ),
         (lambda: group_regression(ONE, ONE, 1), "at least 2 and divide the 1 rows, got 1"),
