@@ -1,6 +1,6 @@
-"""How advantages become a loss: ratios, surrogates, penalties and averages, the record that names
-one of each, and the denoising loss of pretraining. A new surrogate goes to clips.py if it sees
-single tokens, to segments.py if those of a denoising step, to regression.py if a whole group.
+"""How advantages become a loss: ratios, surrogates, penalties and averages, and the denoising loss
+of pretraining. A new surrogate goes to clips.py if it sees single tokens, to segments.py if those
+of a denoising step, to regression.py if a whole group.
 """
 
 from .averages import AVERAGES, divisors, token_weights
@@ -12,7 +12,6 @@ from .clips import (
     soft_gate,
 )
 from .denoising import diffusion_loss, masked_loss
-from .objective import Objective
 from .penalties import k1, k2, k3, mean_k3, text_k2
 from .ratios import mean_log_ratio, text_log_ratio, token_log_ratio
 from .regression import group_regression
@@ -28,7 +27,6 @@ from .surrogates import clipped_ratio, clipped_text_ratio, self_distillation, we
 
 __all__ = [
     "AVERAGES",
-    "Objective",
     "capped_weight",
     "clip_higher",
     "clipped_ratio",
