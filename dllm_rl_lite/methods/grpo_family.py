@@ -186,6 +186,14 @@ XRPO_SHARPENING = replace(
     advantage=part(advantages.sharpened, lam=2.5, kappa=0.5),
 )
 
+PREF_GRPO = replace(
+    GRPO,
+    name="pref-grpo",
+    parent="grpo",
+    source="Pref-GRPO, arXiv 2508.20751",
+    shape=advantages.win_rate,
+)
+
 FAMILY = {
     m.name: m
     for m in (
@@ -203,5 +211,6 @@ FAMILY = {
         NGRPO,
         SEED_GRPO,
         XRPO_SHARPENING,
+        PREF_GRPO,
     )
 }

@@ -36,6 +36,7 @@ CHANGED = {
     "ngrpo": {"advantage"},
     "seed-grpo": {"advantage"},
     "xrpo-sharpening": {"advantage"},
+    "pref-grpo": {"shape"},
 }
 
 
@@ -137,6 +138,16 @@ def test_reg_grpos_first_update_is_reinforces_at_a_length_of_its_own(policy, bat
     text = estimate(policy, batch, own_steps(batch)).sum(1)
     loss = -2 / 1e-4 / len(text) * (advantage * text).sum()
     assert_same(gradient, direct_gradient(policy, loss), 1e-5)
+
+
+def test_pref_grpo_is_grpo_where_rewards_are_0_or_1(policy, batch):
+    """As records: the reward shape and the z-score together."""
+    rewards = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 1.0]])
+    mine, plain = (
+        advantage_of(METHODS[name], METHODS[name].numbers("tiny"), rewards, batch, policy.tokenizer)
+        for name in ("pref-grpo", "grpo")
+    )
+    torch.testing.assert_close(mine, plain, rtol=1e-3, atol=0)
 
 
 def graded(completions, **columns):
