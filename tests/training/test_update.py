@@ -8,6 +8,7 @@ import pytest
 import torch
 from updates import (
     ADVANTAGE,
+    RUN_APART,
     UPDATED_APART,
     SavedBytes,
     advantage_of,
@@ -22,8 +23,8 @@ from updates import (
     scored_by,
 )
 
-from dllm_rl_lite.estimators import estimate, last_scored_step, token_logprobs
-from dllm_rl_lite.methods import CORE, METHODS
+from dllm_rl_lite.estimators import all_steps, estimate, last_scored_step, token_logprobs
+from dllm_rl_lite.methods import METHODS
 from dllm_rl_lite.objectives import AVERAGES, token_weights
 from dllm_rl_lite.training import (
     TrainConfig,
@@ -36,7 +37,9 @@ from dllm_rl_lite.training import (
 
 ALL = pytest.mark.parametrize("name", UPDATED_APART)
 # GRPO's relatives are cut in one way, as some may hold whole groups only (test_parts.py).
-CUTS = [(name, 3) for name in UPDATED_APART] + [(name, size) for name in CORE for size in (1, 4)]
+CUTS = [(name, 3) for name in UPDATED_APART] + [
+    (name, size) for name in RUN_APART for size in (1, 4)
+]
 BOTH = pytest.mark.parametrize("name", ["diffu-grpo", "agrpo"])
 
 
@@ -272,7 +275,7 @@ def test_logged_numbers_by_hand(policy, later, reference, rollout):
 
 
 @pytest.mark.parametrize("average", AVERAGES)
-@pytest.mark.parametrize("name", ["diffu-grpo", "coupled-grpo"])
+@pytest.mark.parametrize("name", ["diffu-grpo", "coupled-grpo", "agrpo"])
 @pytest.mark.parametrize("micro_batch", [0, 2])
 def test_every_average_trains(policy, later, rollout, name, average, micro_batch):
     """The gradient is that of the losses under the weights that chapter 06 teaches, however the
@@ -280,11 +283,14 @@ def test_every_average_trains(policy, later, rollout, name, average, micro_batch
     n = numbers(name, inner_updates=2, group=3)
     method = METHODS[name]
     method = replace(method, objective=replace(method.objective, average=average))
+    if name == "agrpo":  # each token in the view of its step
+        method = replace(method, views=all_steps)
     scored = scored_by(name, policy, rollout, n, method=method)
     views = method.views(rollout=rollout, generator=torch.Generator().manual_seed(2), **n.views)
     with torch.no_grad():
         old = estimate(policy, rollout, views)
-    tokens = scored_by_any(views)
+    tokens = torch.stack([v.weight != 0 for v in views]).any(0)
+    assert (name == "agrpo") == bool((scored_by_any(views) & ~tokens).any())
     losses = method.objective.losses(
         estimate(later, rollout, views), old, None, ADVANTAGE[:, None], tokens, clip=n.clip, kl=0.0
     )
