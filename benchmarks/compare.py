@@ -40,6 +40,7 @@ from studies import (
     FEWER,
     LEARNING_RATES,
     MERGED,
+    METHODS_RUN,
     ONLY_SUMMIT,
     PROBLEMS,
     PUBLISHED,
@@ -378,7 +379,7 @@ def main() -> None:
     try:
         for stage in a.stages:
             tasks = a.tasks or (SUMMIT_TASKS if stage == "summit" else TASKS)
-            methods = a.methods or (PUBLISHED if stage == "final" else list(METHODS))
+            methods = a.methods or (PUBLISHED if stage == "final" else list(METHODS_RUN))
             todo = jobs(stage, methods, tasks, a.seeds or SEEDS.get(stage, 1), a.budget)
             start = time.perf_counter()
             n = 0
