@@ -305,12 +305,14 @@ class Update:
         nats, share = TOLERANCE[self.lm.backbone.dtype]
         (scored, a1), ((views, old, ref), b1) = counted(self.scored), counted(self.restated)
         shown = [v.scored for v in views]
-        if self.method.objective.level != "view":  # one estimate from all views
+        weight = 1.0
+        if self.method.objective.level != "view":  # one estimate from all views, each with a weight
             shown = [torch.ones_like(views[0].scored)]
+            weight = float(torch.stack([v.weight for v in views]).sum(0).max())
         for mine, other in ((scored.old, old), (scored.ref, ref)):
             for x, y, where in zip(mine, other or (), shown, strict=False):
                 within(
-                    float((x - y)[where].abs().max()),
+                    float((x - y)[where].abs().max()) / weight,
                     nats,
                     f"{self.name}: scores before the update",
                     "nats",
