@@ -58,10 +58,11 @@ SHAPES["small"] = {
     "num_attention_heads": 2,
     "num_key_value_heads": 2,
 }
-SMALL_RUN = {"length": 16, "rollout_batch": 4, "micro_batch": 2}
+SMALL_RUN = {"length": 16, "rollout_batch": 4, "micro_batch": 2, "eval_problems": 1}
 SMALL_NUMBERS = {"prompts": 2, "group": 2, "block_length": 8, "tokens_per_step": 4}
+SMALL_NUMBERS |= {"views": {"k": 2}}
 SUITE = ("tests/models", "tests/sampler", "tests/estimators")
-PACKAGES = ("torch", "transformers", "peft", "accelerate", "bitsandbytes")
+PACKAGES = ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "pandas")
 
 
 def require(holds: bool, what: str) -> None:
@@ -75,7 +76,7 @@ def require(holds: bool, what: str) -> None:
 def agreement(o: argparse.Namespace, found: dict) -> None:
     """Greedy texts, accuracy, log-probabilities and the gradients of two methods, CPU and GPU."""
     task = load_task("chain2")
-    prompts = [example.prompt for example in task.sample(32, "validation")]
+    prompts = [example.prompt for example in task.sample(8 if o.small else 32, "validation")]
     cpu, gpu = load_lm("tiny"), load_lm("tiny", o.device)
     rollout = denoise(cpu, prompts, task.length, Schedule(8))
     for cache in ("", "dual"):
@@ -85,10 +86,13 @@ def agreement(o: argparse.Namespace, found: dict) -> None:
         found["same_steps" + cache] = share(here.unmask_step == there.unmask_step)
         found["nats" + cache] = float((here.logprob - there.logprob).abs().max())
     decoding = METHODS["agrpo"].numbers("tiny").test_decoding(task.length)
-    reports = [evaluate(lm, task, decoding, 128) for lm in (cpu, gpu)]
+    problems = 16 if o.small else 128
+    reports = [evaluate(lm, task, decoding, problems) for lm in (cpu, gpu)]
     found["accuracy_cpu"], found["accuracy_gpu"] = (report.accuracy for report in reports)
     for name in ("agrpo", "gdpo"):
-        found[f"gradient_{name}"] = apart(gradient(gpu, name, rollout), gradient(cpu, name, rollout))
+        found[f"gradient_{name}"] = apart(
+            gradient(gpu, name, rollout), gradient(cpu, name, rollout)
+        )
     exact = gradient(adapted("cpu", "float32"), "agrpo", rollout)
     for device in ("cpu", o.device):
         rounded = gradient(adapted(device, "bfloat16"), "agrpo", rollout)
@@ -182,8 +186,8 @@ def checkpoint(o: argparse.Namespace, found: dict) -> None:
     found["seconds"] = time.perf_counter() - start
     problem = "Ann has {} red apples and buys {} green ones at the market. How many has she now?"
     lines = []
-    for a in range(20, 50):
-        for b in range(20, 50):
+    for a in range(20, 40):
+        for b in range(20, 40):
             row = {"question": problem.format(a, b), "answer": f"{a}+{b} #### {a + b}"}
             lines.append(json.dumps(row) + "\n")
     o.data.mkdir(parents=True)
@@ -270,6 +274,13 @@ def planned_and_taken(o: argparse.Namespace, found: dict) -> None:
         require(close(found["gib_peak_of_the_run"], most, 0.15), "other memory than planned")
 
 
+def recipe(o: argparse.Namespace, found: dict) -> None:
+    """The dry run of the one-GPU recipe with all its forward passes."""
+    numbers = {} if o.small else {"tokens_per_step": 2}
+    prediction = plan(run_8b(o, numbers, steps=400, eval_every=50, eval_problems=128), say=o.say)
+    found["plan"] = str(prediction).splitlines()
+
+
 def out_of_memory(o: argparse.Namespace, found: dict) -> None:
     """All rows in one backward pass do not fit; with checkpointing the same run then goes on."""
     config = run_8b(o, steps=3, micro_batch=0)
@@ -317,13 +328,16 @@ def four_bits(o: argparse.Namespace, found: dict) -> None:
 def suite(o: argparse.Namespace, found: dict) -> None:
     """The tests of models, sampler and estimators, with the versions that are here."""
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "8", *SUITE]
-    settings = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
+    settings = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(paths)}
     done = subprocess.run(
         command, cwd=ROOT, env=settings, capture_output=True, text=True, check=False
     )
     lines = done.stdout.splitlines()
     found["failed"] = [line for line in lines if line.startswith(("FAILED", "ERROR"))]
     found["last_line"] = lines[-1] if lines else done.stderr[-500:]
+    if done.returncode:
+        o.say(done.stdout[-3000:])
     require(done.returncode == 0, "tests fail")
 
 
@@ -350,6 +364,7 @@ CHECKS = {
     "quickstart": quickstart,
     "checkpoint": checkpoint,
     "loading": loading,
+    "recipe": recipe,
     "planned_and_taken": planned_and_taken,
     "out_of_memory": out_of_memory,
     "four_bits": four_bits,
@@ -400,6 +415,9 @@ def checked(name: str, o: argparse.Namespace) -> dict:
         found["passed"] = True
     except Exception as error:
         found["error"] = f"{type(error).__name__}: {error}"[:2000]
+    for key, value in found.items():
+        if isinstance(value, float):
+            found[key] = float(f"{value:.4g}")
     gc.collect()
     if o.device == "cuda":
         torch.cuda.empty_cache()

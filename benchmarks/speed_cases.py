@@ -46,8 +46,10 @@ UPDATES = {
 }
 # The largest differences that pass: of a log-probability in nats, and of a gradient relative to its
 # norm (of a loss, as it is). In bfloat16 a logit near 20 comes in steps of 0.125, and either side
-# is as far from float32 as from the other.
-TOLERANCE = {torch.float32: (1e-3, 1e-4), torch.bfloat16: (0.5, 0.3)}
+# is as far from float32 as from the other: at 8B, of 1536 log-probabilities on an H100, ours by
+# 0.18 (root mean square; the largest 0.57), the restatement by 0.18 (0.59), and from each other by
+# 0.15 (0.60).
+TOLERANCE = {torch.float32: (1e-3, 1e-4), torch.bfloat16: (1.0, 0.3)}
 
 
 def random_llama(shape: dict, device: str, dtype: torch.dtype, seed: int = 0) -> MaskedDiffusionLM:
