@@ -42,7 +42,6 @@ from dllm_rl_lite.tasks import load_task
 from dllm_rl_lite.train import train
 from dllm_rl_lite.training import (
     TrainConfig,
-    UpdateBatch,
     accumulate_gradients,
     complete_checkpoints,
     read_config,

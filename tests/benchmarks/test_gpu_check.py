@@ -1,4 +1,4 @@
-"""`benchmarks/gpu_check.py` on a CPU, with a small model: its checks run, and none stops the rest."""
+"""`benchmarks/gpu_check.py` on a CPU, with a small model: its checks run, none stops the rest."""
 
 import json
 
