@@ -1,7 +1,7 @@
 """Every method at equal forward passes: `python benchmarks/compare.py` tunes, trains, tests and
 records.
 
-Four stages, one row per finished run in notebooks/results/compare.csv, its log in
+Five stages, one row per finished run in notebooks/results/compare.csv, its log in
 compare_curves.csv:
   tune    three learning rates, one seed, one task; the best by validation accuracy is used from
           then on
@@ -9,6 +9,8 @@ compare_curves.csv:
   flag    what the forks between paper and released code change, several seeds
   summit  AG-GRPO and TA-GRPO-d where they are at home, five seeds, and how few steps each trained
           model can do with: its test accuracy under several decoders goes to compare_decoders.csv
+  merged  merged-path, the exact gradient of the visited path, against agrpo at equal passes
+          computed, five seeds
 Interrupt it whenever you like: finished runs are not run again, a half-finished one goes on from
 its last checkpoint.
 
@@ -34,8 +36,10 @@ import torch
 from studies import (
     BUDGET,
     COMBINED,
+    COMPUTED,
     FEWER,
     LEARNING_RATES,
+    MERGED,
     ONLY_SUMMIT,
     PROBLEMS,
     PUBLISHED,
@@ -81,6 +85,7 @@ COLUMNS = (
     "high",
     "habit_share",
     "reward",
+    "computed",  # of the passes; empty in rows that are older than the count
 )
 LOGGED = (
     "step",
@@ -103,6 +108,8 @@ LOGGED = (
     "dead_free_wrong",
     "logprob_free",
     "logprob_guided",
+    "computed_rollout",
+    "computed_update",
 )
 
 
@@ -166,7 +173,9 @@ def tuning_jobs(methods: list[str], budget: int) -> list[Job]:
 
 
 def runs_of_a_seed(stage: str, methods: list[str], tasks: list[str]) -> list[tuple[str, str, str]]:
-    """(task, method, variant) of each run of the stages "final", "flag" and "summit"."""
+    """(task, method, variant) of each run of a stage that is not "tune"."""
+    if stage == "merged":
+        return [(TUNE_TASK, method, "plain") for method in methods if method in MERGED]
     if stage == "final":
         return [(task, method, "plain") for task in tasks for method in methods]
     found = []
@@ -247,7 +256,7 @@ def run_job(job: Job, threads: int, folder: Path) -> tuple[dict, list[dict], lis
         seed=job.seed,
         steps=1000,
         numbers={**changes, "lr": job.lr},
-        forwards=job.budget,
+        **{"computed" if job.stage in COMPUTED else "forwards": job.budget},
         eval_every=3,
         eval_problems=FEWER.get(job.task, 128),
         checkpoint_every=10,
@@ -260,10 +269,9 @@ def run_job(job: Job, threads: int, folder: Path) -> tuple[dict, list[dict], lis
         rule = numbers.rule(load_task(job.task).length)
     report = evaluate(result.lm, job.task, rule, FEWER.get(job.task, PROBLEMS), split=split)
     log = [{k: r.get(k) for k in LOGGED} for r in result.rows]
-    spent = sum((r["forwards_rollout"] or 0) + (r["forwards_update"] or 0) for r in log)
     row = asdict(job) | {
         "steps": log[-1]["step"],
-        "forwards": spent,
+        "forwards": spent(log, "forwards"),
         "seconds": round(time.perf_counter() - start, 1),
         "before": base_accuracy(job.task, split),
         "accuracy": report.accuracy,
@@ -271,6 +279,7 @@ def run_job(job: Job, threads: int, folder: Path) -> tuple[dict, list[dict], lis
         "high": report.high,
         "habit_share": report.habit_share,
         "reward": log[-1]["reward"],
+        "computed": spent(log, "computed"),
     }
     by_decoder = decoders(result.lm, job.task) if job.stage == "summit" else []
     shutil.rmtree(folder)  # all that is kept of it is in the tables
@@ -279,6 +288,11 @@ def run_job(job: Job, threads: int, folder: Path) -> tuple[dict, list[dict], lis
         [asdict(job) | entry for entry in log],
         [asdict(job) | entry for entry in by_decoder],
     )
+
+
+def spent(log: list[dict], count: str) -> int:
+    """All passes of a run, "forwards" asked for or "computed"."""
+    return sum((r[f"{count}_rollout"] or 0) + (r[f"{count}_update"] or 0) for r in log)
 
 
 def append(path: Path, columns: tuple[str, ...], rows: list[dict]) -> None:
@@ -337,7 +351,8 @@ def describe(row: dict) -> str:
     run = f"{row['method']} {row['variant']} {row['task']} seed {row['seed']} lr {row['lr']:g}"
     return (
         f"{run}: {100 * row['before']:.1f} -> {100 * row['accuracy']:.1f} % "
-        f"in {row['steps']} steps, {row['forwards']} forward passes, {row['seconds']:.0f} s"
+        f"in {row['steps']} steps, {row['forwards']} forward passes, {row['computed']} computed, "
+        f"{row['seconds']:.0f} s"
     )
 
 

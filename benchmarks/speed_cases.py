@@ -82,6 +82,7 @@ def build(o: argparse.Namespace) -> MaskedDiffusionLM:
     releases really adapt."""
     shape, dtype = SHAPES[o.model], getattr(torch, o.dtype)
     lm = load_lm("tiny", o.device, dtype) if shape is None else random_llama(shape, o.device, dtype)
+    lm.shares_rows = False  # both sides compute every row: greedy siblings would all be equal
     return add_adapters(lm, "published", r=128, alpha=64) if o.adapters else lm
 
 
@@ -276,12 +277,14 @@ class Update:
 
     def ours(self) -> int:
         scored = self.scored()
-        return scored.forwards + int(self.learned(scored)["forwards"])
+        return scored.passes.asked + int(self.learned(scored)["forwards"])
 
     def restated(self) -> tuple[list[View], list[Tensor] | None, list[Tensor] | None]:
         clear_gradient(self.lm)
         views = self.method.views(
-            self.rollout, torch.Generator(self.lm.device).manual_seed(4), **self.numbers.views
+            rollout=self.rollout,
+            generator=torch.Generator(self.lm.device).manual_seed(4),
+            **self.numbers.views,
         )
         return views, *restatement.old_and_reference(
             self.lm, self.reference, self.method, self.numbers, self.rollout, views

@@ -171,10 +171,13 @@ def is_over(config: TrainConfig, rows: list[dict]) -> bool:
     """Are the steps or the forward passes spent?"""
     if rows[-1]["step"] >= config.steps:
         return True
-    spent = 0
-    for row in rows:
-        spent += row.get("forwards_rollout", 0) + row.get("forwards_update", 0)
-    return 0 < config.forwards <= spent
+    for name in ("forwards", "computed"):
+        spent = 0
+        for row in rows:
+            spent += row.get(f"{name}_rollout", 0) + row.get(f"{name}_update", 0)
+        if 0 < getattr(config, name) <= spent:
+            return True
+    return False
 
 
 def log_row(run: Run, step: int, rows: list[dict]) -> dict:

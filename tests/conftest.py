@@ -32,18 +32,21 @@ def sharpen(
     return lm.eval()
 
 
-class Spy:
+class Spy(nn.Module):
     """A model that notes what it is asked: `calls` holds (ids, attention_mask, where) of each
     forward pass."""
 
     def __init__(self, lm):
+        super().__init__()
         self.lm = lm
         self.calls = []
 
     def __getattr__(self, name):
+        if name == "lm":
+            return super().__getattr__(name)
         return getattr(self.lm, name)
 
-    def __call__(self, ids, attention_mask, where):
+    def forward(self, ids, attention_mask, where):
         self.calls.append((ids.clone(), attention_mask.clone(), where.clone()))
         return self.lm(ids, attention_mask, where)
 
@@ -55,7 +58,8 @@ class Biased(nn.Module):
     def __init__(self, lm, bias: dict[int, float]):
         super().__init__()
         self.lm = lm
-        for name in ("tokenizer", "mask_id", "eos_id", "pad_id", "device", "max_length"):
+        kept = ("tokenizer", "mask_id", "eos_id", "pad_id", "device", "max_length", "backbone")
+        for name in kept:
             setattr(self, name, getattr(lm, name))
         self.register_buffer("bias", torch.zeros(len(lm.tokenizer)))
         for token, value in bias.items():

@@ -319,7 +319,7 @@ def test_a_method_takes_the_value_of_a_nested_number_or_names_it(name):
     """By the signature of the function that gets it: a text is no flag, 2.5 is no count."""
     method = METHODS[name]
     for part in ("views", "credit", "tokens", "loss", "gate", "guide", "verify"):
-        own = getattr(method.tiny, part)
+        own = getattr(method.numbers("tiny"), part)
         assert getattr(method.numbers("tiny", **{part: own}), part) == own
         for key, kept in own.items():
             for value in ODD:

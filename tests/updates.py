@@ -19,7 +19,7 @@ def numbers(name, **overrides):
     return replace(METHODS[name].tiny, **{**base, **overrides})
 
 
-def every_step(rollout, generator, **_):
+def every_step(rollout):
     """AGRPO's views with every step in them, each row divided by its number of steps."""
     return reweighted(all_steps(rollout), 1 / last_scored_step(rollout))
 

@@ -14,12 +14,12 @@ def group_mean(rewards: Tensor) -> Tensor:
     Returns:
         (B, G) float32; each row sums to zero.
     Raises:
-        ValueError: for an empty group or a reward that is not finite.
+        ValueError: for a group of less than two, or a reward that is not finite.
     Source: d1, AGRPO, AG-GRPO (all without std).
     Error: a sibling is part of its own baseline, so the expected gradient is (G - 1) / G times the
     true one, whatever the prompt: `tests/objectives/test_objectives.py`.
     """
-    check_rewards(rewards)
+    siblings(rewards)
     # The mean of equal float32 rewards is exact in float64: a dead group gets exactly zero.
     exact = rewards.double()
     return (exact - exact.mean(1, keepdim=True)).to(rewards.dtype)
@@ -33,7 +33,7 @@ def leave_one_out(rewards: Tensor) -> Tensor:
     Returns:
         (B, G) float32.
     Raises:
-        ValueError: as `group_mean` does, and for groups of one.
+        ValueError: as `group_mean` does.
     Source: RLOO (arXiv 2402.14740); DiffuCoder, GDSD.
     Error: none; the baseline does not depend on the sibling it is subtracted from, so the expected
     gradient is the true one: `tests/objectives/test_objectives.py`.
@@ -152,7 +152,7 @@ def guided_mean(rewards: Tensor, guided: int = 0, baseline: str = "shared") -> T
     advantage = group_mean(rewards)
     free = rewards.shape[1] - guided  # answer-free siblings
     if free and baseline in ("free apart", "apart"):
-        advantage[:, :free] = group_mean(rewards[:, :free])
+        advantage[:, :free] = group_mean(rewards[:, :free]) if free > 1 else 0
     if guided and baseline in ("guided apart", "apart"):
-        advantage[:, free:] = group_mean(rewards[:, free:])
+        advantage[:, free:] = group_mean(rewards[:, free:]) if guided > 1 else 0
     return advantage

@@ -24,6 +24,7 @@ from .masks import (
     random_masks,
     random_subset,
 )
+from .merging import merge_equal_actions
 from .referee import (
     directions,
     distinct,
@@ -60,6 +61,7 @@ __all__ = [
     "last_scored_step",
     "left_to_right",
     "masked_view",
+    "merge_equal_actions",
     "one_step",
     "one_step_with_answer",
     "optimal_policy",

@@ -11,7 +11,7 @@ from .views import View, token_logprobs
 
 
 @torch.no_grad()
-def importance_weights(lm: MaskedDiffusionLM, rollout: Rollout, cap: float) -> tuple[Tensor, int]:
+def importance_weights(lm: MaskedDiffusionLM, rollout: Rollout, cap: float) -> Tensor:
     """How much likelier guided reasoning is without the answer than with it, whole texts.
 
     w = min(cap, p(reasoning | prompt) / p(reasoning | prompt, anchor)), both from left to right,
@@ -23,8 +23,8 @@ def importance_weights(lm: MaskedDiffusionLM, rollout: Rollout, cap: float) -> t
         rollout: N rows, as `guided_denoise` returns it.
         cap: > 0; no weight is larger.
     Returns:
-        (N,) float32, 1 for answer-free rows; and the forward passes of one row that it took, two
-        for each token of guided reasoning.
+        (N,) float32, 1 for answer-free rows. It takes two forward passes for each token of guided
+        reasoning.
     Raises:
         ValueError: unless cap > 0.
     Source: our choice of ablation.
@@ -35,9 +35,8 @@ def importance_weights(lm: MaskedDiffusionLM, rollout: Rollout, cap: float) -> t
     if not cap > 0:
         raise ValueError(f"cap must be above 0, got {cap}")
     weights = torch.ones(len(rollout.tokens), device=rollout.tokens.device)
-    passes = 0
     if not rollout.guided.any():
-        return weights, passes
+        return weights
     r = rollout.select(rollout.guided)
     reasoning = r.anchor == r.mask_id
     position = torch.arange(reasoning.shape[1], device=weights.device)
@@ -50,6 +49,5 @@ def importance_weights(lm: MaskedDiffusionLM, rollout: Rollout, cap: float) -> t
         for canvas, sign in ((plain, 1), (told, -1)):
             view = View(torch.cat([r.prompt, canvas], 1), scored, scored.float()).select(live)
             log_ratio[live] += sign * token_logprobs(lm, r.select(live), view).sum(1)
-            passes += int(live.sum())
     weights[rollout.guided] = log_ratio.exp().clamp(max=cap)
-    return weights, passes
+    return weights

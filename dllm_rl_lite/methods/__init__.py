@@ -1,15 +1,20 @@
-"""Each method as one record: its five answers and their numbers, one file per family.
+"""Each method as one record: its answers as parts, and its numbers, one file per family.
 `METHODS` is the table; a new record goes beside its nearest relative.
 """
 
 from .method import REWARDED, Method
 from .numbers import REMASKING, Numbers
+from .objective import Objective
+from .parts import Part, part
 from .table import METHODS
 
 __all__ = [
     "METHODS",
     "Method",
     "Numbers",
+    "Objective",
+    "Part",
     "REMASKING",
     "REWARDED",
+    "part",
 ]

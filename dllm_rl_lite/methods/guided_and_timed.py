@@ -7,37 +7,24 @@ from dataclasses import asdict, replace
 from .. import advantages, estimators
 from .masked_views import DIFFU_GRPO
 from .numbers import D1, TINY, GateNumbers, Guide
+from .parts import part
 from .visited_steps import AGRPO
 
 GUIDE = asdict(Guide())
 TINY_GUIDE = {**GUIDE, "rows": 4, "margin": "fitted", "answer_steps": 4}
 GATE = asdict(GateNumbers())
-TIMED = {"delta": 1.0, "form": "factor", "clamp": False}
 
 AG_GRPO = replace(
     DIFFU_GRPO,
     name="ag-grpo",
     parent="diffu-grpo",
     source="AG-GRPO, ACL 2026 long 1724",
-    views=estimators.one_step_with_answer,
-    advantage=advantages.guided_mean,
-    paper=replace(
-        D1,
-        prompts=2,
-        tokens_per_step=4,
-        guide=GUIDE,
-        views={"p_mask_prompt": 0.15, "told": False},
-        credit={"baseline": "shared"},
-    ),
+    views=part(estimators.one_step_with_answer, p_mask_prompt=0.15, told=False),
+    advantage=part(advantages.guided_mean, baseline="shared"),
+    paper=replace(D1, prompts=2, tokens_per_step=4, guide=GUIDE),
     # The prompt is not masked here: on these short prompts a masked operand drowns the signal
     # (chapter 07).
-    tiny=replace(
-        TINY,
-        kl=0.04,
-        guide=TINY_GUIDE,
-        views={"p_mask_prompt": 0.0, "told": False},
-        credit={"baseline": "shared"},
-    ),
+    tiny=replace(TINY, kl=0.04, guide=TINY_GUIDE, views={"p_mask_prompt": 0.0}),
 )
 
 TA_GRPO_D = replace(
@@ -45,24 +32,15 @@ TA_GRPO_D = replace(
     name="ta-grpo-d",
     parent="diffu-grpo",
     source="TA-GRPO-d, ACL 2026 long 1723",
-    token_credit=advantages.timed_credit,
+    token_credit=part(advantages.timed_credit, delta=1.0, form="factor", clamp=False),
     rewarded="partial",
-    paper=replace(
-        D1,
-        prompts=2,
-        top_p=0.95,
-        views={"p_mask_prompt": 0.15},
-        gate=GATE,
-        tokens=TIMED,
-        verify={"fill": False},
-    ),
+    paper=replace(D1, prompts=2, top_p=0.95, gate=GATE, verify={"fill": False}),
     tiny=replace(
         TINY,
         kl=0.04,
         lr=1e-4,
         views={"p_mask_prompt": 0.0},
         gate=GATE,
-        tokens=TIMED,
         verify={"fill": False},
     ),
 )
@@ -72,9 +50,9 @@ AG_AGRPO = replace(
     name="ag-agrpo",
     parent="agrpo",
     source="our combination: answer-guided rollouts, visited steps",
-    advantage=advantages.guided_mean,
-    paper=replace(AGRPO.paper, guide={**GUIDE, "rows": 4}, credit={"baseline": "shared"}),
-    tiny=replace(AGRPO.tiny, guide=TINY_GUIDE, credit={"baseline": "shared"}),
+    advantage=part(advantages.guided_mean, baseline="shared"),
+    paper=replace(AGRPO.paper, guide={**GUIDE, "rows": 4}),
+    tiny=replace(AGRPO.tiny, guide=TINY_GUIDE),
 )
 
 TA_AGRPO = replace(
@@ -82,11 +60,11 @@ TA_AGRPO = replace(
     name="ta-agrpo",
     parent="agrpo",
     source="our combination: the gate and its credit, visited steps",
-    token_credit=advantages.timed_credit,
+    token_credit=part(advantages.timed_credit, delta=1.0, form="factor", clamp=False),
     rewarded="partial",
     # The gate's confidence is the plain one, as in TA-GRPO-d.
-    paper=replace(AGRPO.paper, confidence="plain", gate=GATE, tokens=TIMED, verify={"fill": False}),
-    tiny=replace(AGRPO.tiny, gate=GATE, tokens=TIMED, verify={"fill": False}),
+    paper=replace(AGRPO.paper, confidence="plain", gate=GATE, verify={"fill": False}),
+    tiny=replace(AGRPO.tiny, gate=GATE, verify={"fill": False}),
 )
 
 AG_TA_GRPO = replace(
@@ -94,7 +72,7 @@ AG_TA_GRPO = replace(
     name="ag-ta-grpo",
     parent="ta-agrpo",
     source="our combination: answer-guided rollouts, the gate and its credit, visited steps",
-    advantage=advantages.guided_mean,
-    paper=replace(TA_AGRPO.paper, guide={**GUIDE, "rows": 4}, credit={"baseline": "shared"}),
-    tiny=replace(TA_AGRPO.tiny, guide=TINY_GUIDE, credit={"baseline": "shared"}),
+    advantage=part(advantages.guided_mean, baseline="shared"),
+    paper=replace(TA_AGRPO.paper, guide={**GUIDE, "rows": 4}),
+    tiny=replace(TA_AGRPO.tiny, guide=TINY_GUIDE),
 )

@@ -8,14 +8,16 @@ from dataclasses import replace
 from .. import advantages, estimators, objectives
 from .method import Method
 from .numbers import D1, TINY, Numbers
+from .objective import Objective
+from .parts import part
 
 DIFFU_GRPO = Method(
     name="diffu-grpo",
     parent="",
     source="d1, arXiv 2504.12216",
-    views=estimators.one_step,
+    views=part(estimators.one_step, p_mask_prompt=0.15),
     advantage=advantages.group_mean,
-    objective=objectives.Objective(
+    objective=Objective(
         level="view",
         ratio=objectives.token_log_ratio,
         surrogate=objectives.clipped_ratio,
@@ -23,8 +25,8 @@ DIFFU_GRPO = Method(
         average="token",
     ),
     tempered=False,
-    paper=replace(D1, views={"p_mask_prompt": 0.15}),
-    tiny=replace(TINY, kl=0.04, lr=4e-4, views={"p_mask_prompt": 0.15}),
+    paper=D1,
+    tiny=replace(TINY, kl=0.04, lr=4e-4),
 )
 
 COUPLED_GRPO = replace(
@@ -32,7 +34,7 @@ COUPLED_GRPO = replace(
     name="coupled-grpo",
     parent="diffu-grpo",
     source="DiffuCoder, arXiv 2506.20639",
-    views=estimators.coupled,
+    views=part(estimators.coupled, low=0.2, high=0.8),
     advantage=advantages.leave_one_out,
     objective=replace(DIFFU_GRPO.objective, level="token"),
     pieces_of_a_group=2,  # a device holds 5 rows of 10
@@ -51,9 +53,8 @@ COUPLED_GRPO = replace(
         tokens_per_step=1,
         order="entropy",
         confidence="sampled",
-        views={"low": 0.2, "high": 0.8},
     ),
-    tiny=replace(TINY, kl=0.01, views={"low": 0.2, "high": 0.8}),
+    tiny=replace(TINY, kl=0.01),
 )
 
 GDPO = replace(
@@ -61,21 +62,14 @@ GDPO = replace(
     name="gdpo",
     parent="diffu-grpo",
     source="GDPO, arXiv 2510.08554",
-    views=estimators.quadrature,
-    objective=objectives.Objective(
+    views=part(estimators.quadrature, nodes=3, n=1, nominal=True),
+    objective=Objective(
         level="text",
         ratio=objectives.mean_log_ratio,
-        surrogate=objectives.clipped_text_ratio,
+        surrogate=part(objectives.clipped_text_ratio, per_token="inside"),
         penalty=objectives.mean_k3,
         average="text_sum",
     ),
-    paper=replace(
-        D1,
-        kl=0.0,
-        lr=3e-7,
-        views={"nodes": 3, "n": 1, "nominal": True},
-        loss={"per_token": "inside"},
-        counted="text",
-    ),
-    tiny=replace(TINY, views={"nodes": 3, "n": 1, "nominal": True}, loss={"per_token": "inside"}),
+    paper=replace(D1, kl=0.0, lr=3e-7, counted="text"),
+    tiny=TINY,
 )

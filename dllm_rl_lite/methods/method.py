@@ -1,4 +1,4 @@
-"""The record of a method: five answers and their numbers."""
+"""The record of a method: its answers and their numbers."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from torch import Tensor
 
 from ..estimators import View
 from ..names import lookup, unknown
-from ..objectives import Objective
-from ..values import check_value, check_values, types_of
-from .numbers import GateNumbers, Guide, Numbers, Verify
+from ..values import check_values
+from .numbers import Numbers
+from .objective import Objective
+from .parts import Part, fill_slots
 
 REWARDED = ("final", "every step", "partial")
 
@@ -24,18 +25,19 @@ class Method:
     name: str
     parent: str  # the method that it differs from by little; "" for the first
     source: str
-    # (rollout, generator, **numbers.views) -> the masked copies that score a text; with credit by
-    # step also credit=
-    views: Callable[..., list[View]]
-    # (rewards, **numbers.credit): (B, G) or (B, G, T) rewards -> credit of that shape; with guided
-    # rows also guided=
-    advantage: Callable[..., Tensor]
-    # (advantage of the final rewards, (B, G, T) rewards, rollout, **numbers.tokens) -> (N, L);
-    # None: credit by text or step
-    token_credit: Callable[..., Tensor] | None = None
-    objective: Objective  # credit to loss; its surrogate also takes **numbers.loss
+    # Functions or `Part`s; what they may ask for is in `SLOTS`.
+    views: Part | Callable[..., list[View]]  # the masked copies that score a text
+    # (B, G) or (B, G, T) rewards -> those that become credit; None: as they are
+    shape: Part | Callable[..., Tensor] | None = None
+    advantage: Part | Callable[..., Tensor]  # rewards -> credit of that shape
+    # advantage of the final rewards -> (N, L); None: credit by text or step
+    token_credit: Part | Callable[..., Tensor] | None = None
+    objective: Objective  # credit to loss
     tempered: bool  # score under the rollouts' temperature (True) or at temperature 1 (False)
-    # What the verifier sees: one of `REWARDED`; credit by step goes to the views too.
+    # Score equal actions on equal canvases once, with their summed advantages? For losses that are
+    # linear in the log-probabilities: without a ratio, and where there is no penalty.
+    merged: bool = False
+    # What the verifier sees: one of `REWARDED`
     rewarded: str = "final"
     # Micro-batches that the release cuts a group into; with `published_quirks` a token mean is
     # taken over each of them.
@@ -49,26 +51,43 @@ class Method:
     def __post_init__(self):
         if self.rewarded not in REWARDED:
             raise ValueError(f"{self.name}: {unknown('rewarded', self.rewarded, REWARDED)}")
+        if self.merged and self.objective.uses_old:
+            raise ValueError(f"{self.name}: a ratio is not linear, so its actions cannot be merged")
+        fill_slots(self, ("views", "shape", "advantage", "token_credit"))
+
+    def parts(self) -> dict[str, Part | None]:
+        """Whose numbers a dictionary of `Numbers` holds."""
+        return {
+            "views": self.views,
+            "shape": self.shape,
+            "credit": self.advantage,
+            "tokens": self.token_credit,
+            "loss": self.objective.surrogate,
+            "gate": None,
+            "guide": None,
+            "verify": None,
+        }
 
     def numbers(self, preset: str, **overrides) -> Numbers:
-        """The "tiny" or the "paper" numbers, some of them overridden; unknown names
-        (with the nearest match) and values of another type are errors."""
+        """The "tiny" or the "paper" numbers, those of the parts included, some of them overridden;
+        unknown names (with the nearest match) and values of another type are errors."""
         base = lookup("preset", preset, {"tiny": self.tiny, "paper": self.paper})
         check_values(Numbers, overrides, kind="number")
-        for part, taker in self.takers().items():
-            own = getattr(base, part)
-            changed = overrides.get(part, {})
-            for name, value in changed.items():
+        for key, answer in self.parts().items():
+            own = {**(answer.numbers if answer else {}), **getattr(base, key)}
+            changed = overrides.get(key, {})
+            for name in changed:
                 if name not in own:
                     raise ValueError(
-                        unknown(f"{part.replace('views', 'view')} number of {self.name}", name, own)
+                        unknown(f"{key.replace('views', 'view')} number of {self.name}", name, own)
                     )
-                # A recipe that hands its numbers on does not say what they may be.
-                wanted = types_of(taker).get(name, type(own[name]))
-                check_value(f"{part}.{name}", value, wanted)
-            overrides = {**overrides, part: {**own, **changed}}
+            overrides = {**overrides, key: {**own, **changed}}
+            if answer:
+                answer.check(overrides[key], key)
         numbers = replace(base, **overrides)
-        if numbers.counted == "text" and self.objective.level != "text":
+        if numbers.kl > 0 and self.objective.penalty is None:
+            raise ValueError(f"kl must be 0, for {self.name} has no penalty, got {numbers.kl}")
+        if numbers.counted == "text" and not self.objective.of_texts:
             raise ValueError(
                 f"counted 'text' is for losses of whole texts, and {self.name}'s is one of tokens: "
                 "leave it at 'scored'"
@@ -80,15 +99,3 @@ class Method:
                 f"got {numbers.group}"
             )
         return numbers
-
-    def takers(self) -> dict[str, Callable | None]:
-        """Who takes which dictionary of the numbers, and so says what its values may be."""
-        return {
-            "views": self.views,
-            "credit": self.advantage,
-            "tokens": self.token_credit,
-            "loss": self.objective.surrogate,
-            "gate": GateNumbers,
-            "guide": Guide,
-            "verify": Verify,
-        }

@@ -50,7 +50,7 @@ class Numbers:
     """What a method is run with. Every field can be overridden in a `TrainConfig`."""
 
     prompts: int = option(help="prompts per step", least=1)
-    group: int = option(help="rollouts per prompt, compared with each other", least=2)
+    group: int = option(help="rollouts per prompt, compared with each other", least=1)
     inner_updates: int = option(help="optimiser steps on one batch of rollouts (mu)", least=1)
     clip: float = option(help="epsilon of the clipped ratio", least=0)
     kl: float = option(
@@ -86,13 +86,15 @@ class Numbers:
         choices=(*ORDERS, *REMASKING),
     )
     eos: str = option("free", "what an end-of-sequence token means", choices=EOS_POLICIES)
-    views: dict = option({}, "keyword arguments of the view recipe")
-    credit: dict = option({}, "keyword arguments of the advantage")
-    tokens: dict = option({}, "keyword arguments of the advantage by token")
+    # Of the method's parts; a preset says only what differs from the part's own numbers.
+    views: dict = option({}, "numbers of the view recipe")
+    shape: dict = option({}, "numbers of the reward shaping")
+    credit: dict = option({}, "numbers of the advantage")
+    tokens: dict = option({}, "numbers of the advantage by token")
+    loss: dict = option({}, "numbers of the loss")
     verify: dict = option({}, "of `Verify`")
     gate: dict = option({}, "of `GateNumbers`; empty: the schedule")
     guide: dict = option({}, "of `Guide`; empty: no guided rows")
-    loss: dict = option({}, "keyword arguments of the loss")
     counted: str = option(
         "scored",
         "tokens that a loss of whole texts counts, and divides by: those that a view scored, or "

@@ -11,11 +11,24 @@ from ..estimators import View
 from ..sampler import Rollout
 from .masked_views import DIFFU_GRPO
 from .numbers import Numbers
+from .parts import part
 
 
-def mean_over_steps(rollout: Rollout, generator: torch.Generator, **numbers) -> list[View]:
+def mean_over_steps(
+    rollout: Rollout,
+    generator: torch.Generator,
+    k: int = 4,
+    stratified: bool = True,
+    law: str = "uniform",
+) -> list[View]:
     """`visited_steps` with each row divided by its number of steps, as AGRPO's objective has it."""
-    views = estimators.visited_steps(rollout, generator, **numbers)
+    views = estimators.visited_steps(rollout, generator, k, stratified, law)
+    return estimators.reweighted(views, 1 / estimators.last_scored_step(rollout))
+
+
+def mean_over_path(rollout: Rollout, generator: torch.Generator) -> list[View]:
+    """`all_steps` with each row divided by its number of steps; nothing is drawn."""
+    views = estimators.all_steps(rollout)
     return estimators.reweighted(views, 1 / estimators.last_scored_step(rollout))
 
 
@@ -24,7 +37,7 @@ AGRPO = replace(
     name="agrpo",
     parent="diffu-grpo",
     source="AGRPO, arXiv 2510.04019",
-    views=mean_over_steps,
+    views=part(mean_over_steps, k=4, stratified=True, law="uniform"),
     objective=replace(DIFFU_GRPO.objective, weighted_penalty=True, average="text_sum"),
     tempered=True,
     paper=Numbers(
@@ -44,7 +57,7 @@ AGRPO = replace(
         block_length=12,
         order="random",
         eos="block",
-        views={"k": 24, "stratified": True, "law": "entropy"},
+        views={"k": 24, "law": "entropy"},
     ),
     tiny=Numbers(
         prompts=32,
@@ -53,8 +66,24 @@ AGRPO = replace(
         clip=0.2,
         kl=0.0,
         lr=2e-4,
-        views={"k": 4, "stratified": True, "law": "uniform"},
     ),
+)
+
+# The gradient that AGRPO's steps are a sample of.
+MERGED_PATH = replace(
+    AGRPO,
+    name="merged-path",
+    parent="agrpo",
+    source="ours, after AGRPO",
+    views=mean_over_path,
+    objective=replace(
+        AGRPO.objective,
+        ratio=None,
+        surrogate=objectives.weighted_likelihood,
+        weighted_penalty=False,
+    ),
+    merged=True,
+    paper=replace(AGRPO.paper, views={}),
 )
 
 MDPO = replace(
@@ -62,8 +91,8 @@ MDPO = replace(
     name="mdpo",
     parent="agrpo",
     source="MDPO, arXiv 2508.13148",
-    views=estimators.chosen_steps,
-    advantage=advantages.step_credit,
+    views=part(estimators.chosen_steps, k=4, confident=True),
+    advantage=part(advantages.step_credit, outlook=True),
     rewarded="every step",
     objective=replace(AGRPO.objective, penalty=objectives.k2, weighted_penalty=False),
     paper=Numbers(
@@ -77,8 +106,7 @@ MDPO = replace(
         temperature=0.4,
         confidence="sampled",
         tokens_per_step=4,
-        views={"k": 8, "confident": True},
-        credit={"outlook": True},
+        views={"k": 8},
     ),
     tiny=Numbers(
         prompts=32,
@@ -88,7 +116,5 @@ MDPO = replace(
         kl=0.02,
         lr=2e-4,
         confidence="sampled",
-        views={"k": 4, "confident": True},
-        credit={"outlook": True},
     ),
 )

@@ -7,13 +7,14 @@ from dataclasses import replace
 from .. import advantages, estimators, objectives
 from .masked_views import DIFFU_GRPO, GDPO
 from .numbers import D1, TINY
+from .parts import part
 
 WD1 = replace(
     DIFFU_GRPO,
     name="wd1",
     parent="diffu-grpo",
     source="wd1, arXiv 2507.08838",
-    advantage=advantages.exponential_weights,
+    advantage=part(advantages.exponential_weights, psi=1.0, over="group", negative=True),
     # The paper has no penalty.
     objective=replace(
         DIFFU_GRPO.objective,
@@ -21,16 +22,8 @@ WD1 = replace(
         surrogate=objectives.weighted_likelihood,
         average="group_sum",
     ),
-    paper=replace(
-        D1,
-        prompts=8,
-        kl=0.0,
-        views={"p_mask_prompt": 0.15},
-        credit={"psi": 1.0, "over": "group", "negative": True},
-    ),
-    tiny=replace(
-        TINY, views={"p_mask_prompt": 0.15}, credit={"psi": 1.0, "over": "group", "negative": True}
-    ),
+    paper=replace(D1, prompts=8, kl=0.0),
+    tiny=TINY,
 )
 
 GDSD = replace(
@@ -38,12 +31,12 @@ GDSD = replace(
     name="gdsd",
     parent="gdpo",
     source="GDSD, arXiv 2605.29398",
-    views=estimators.complement_pairs,
+    views=part(estimators.complement_pairs, n=1, weighting="half"),
     advantage=advantages.leave_one_out,
     objective=replace(
         GDPO.objective,
         ratio=objectives.text_log_ratio,
-        surrogate=objectives.self_distillation,
+        surrogate=part(objectives.self_distillation, psi=1.0),
         penalty=objectives.text_k2,
     ),
     paper=replace(
@@ -54,10 +47,6 @@ GDSD = replace(
         weight_decay=0.01,
         temperature=1.0,
         tokens_per_step=4,
-        views={"n": 1, "weighting": "half"},
-        loss={"psi": 1.0},
     ),
-    tiny=replace(
-        TINY, clip=4e-4, kl=1e-3, lr=4e-4, views={"n": 1, "weighting": "half"}, loss={"psi": 1.0}
-    ),
+    tiny=replace(TINY, clip=4e-4, kl=1e-3, lr=4e-4),
 )

@@ -14,14 +14,19 @@ from .adapters import (
 )
 from .checkpoints import load_lm
 from .lm import MaskedDiffusionLM, fingerprint, new_tiny_lm
+from .sharing import Passes, add_passes, count_passes, distinct_rows
 from .tokenizer import build_tokenizer, decode, encode_prompts, prompt_lengths
 
 __all__ = [
     "MaskedDiffusionLM",
+    "Passes",
     "ReferencePolicy",
     "adapters_off",
     "add_adapters",
+    "add_passes",
     "build_tokenizer",
+    "count_passes",
+    "distinct_rows",
     "decode",
     "encode_prompts",
     "fingerprint",

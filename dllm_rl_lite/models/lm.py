@@ -17,6 +17,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from .cache import BlockCache
+from .sharing import asked_of_any, distinct_rows
 from .tokenizer import build_tokenizer
 
 
@@ -34,6 +35,8 @@ class MaskedDiffusionLM(nn.Module):
     Raises:
         ValueError: if the tokenizer lacks one of the three tokens, or the model does.
     """
+
+    shares_rows = True  # compute equal rows of a pass once (`sharing.py`)?
 
     def __init__(
         self,
@@ -102,7 +105,7 @@ class MaskedDiffusionLM(nn.Module):
         self, ids: Tensor, attention_mask: Tensor, where: Tensor, cache: BlockCache | None = None
     ) -> Tensor:
         """Aligned logits at the asked positions only; the (rows, positions, vocabulary) tensor is
-        never built.
+        never built, and equal rows are computed once (`sharing.py`).
 
         Args:
             ids: (N, S) int64, masked positions hold `mask_id`.
@@ -128,13 +131,28 @@ class MaskedDiffusionLM(nn.Module):
                 f"ids {tuple(ids.shape)}, attention_mask {tuple(attention_mask.shape)} and where "
                 f"{tuple(where.shape)} must have one shape"
             )
+        if self.shifted and bool(where[:, 0].any()):
+            raise ValueError(
+                "a shifted model predicts token i from position i - 1: position 0 has no logits"
+            )
+        attention_mask = attention_mask.bool()
+        if cache is not None:
+            return self._logits(ids, attention_mask, where, cache)
+        if not self.shares_rows or self.draws_dropout:
+            return self._logits(ids, attention_mask, where)
+        first, kind = distinct_rows(ids, attention_mask)
+        if len(first) == len(ids):
+            return self._logits(ids, attention_mask, where)
+        union, pick = asked_of_any(where, kind, len(first))
+        return self._logits(ids[first], attention_mask[first], union).index_select(0, pick)
+
+    def _logits(
+        self, ids: Tensor, attention_mask: Tensor, where: Tensor, cache: BlockCache | None = None
+    ) -> Tensor:
+        """What `forward` gives, each row computed, equal or not; `where` is not yet shifted."""
         if self.shifted:
-            if bool(where[:, 0].any()):
-                raise ValueError(
-                    "a shifted model predicts token i from position i - 1: position 0 has no logits"
-                )
             where = torch.cat([where[:, 1:], torch.zeros_like(where[:, :1])], 1)
-        arguments = self._attention(attention_mask.bool(), cache)
+        arguments = self._attention(attention_mask, cache)
         if cache is not None and cache.at is not None:
             ids = ids.gather(1, cache.at)
             where = where.gather(1, cache.at) & cache.once
@@ -143,6 +161,14 @@ class MaskedDiffusionLM(nn.Module):
         logits = self.backbone.lm_head(hidden[where]).float()  # (K, V)
         logits[:, self.mask_id] = float("-inf")
         return logits
+
+    @property
+    def draws_dropout(self) -> bool:
+        """Is it in training mode with dropout? Then equal rows are to be computed apart, each with
+        units of its own."""
+        if not self.training:
+            return False
+        return any(isinstance(module, nn.Dropout) and module.p > 0 for module in self.modules())
 
     def _attention(self, keys: Tensor, cache: BlockCache | None) -> dict:
         """What the backbone has to be told of the (N, S) real tokens: nothing if every token sees

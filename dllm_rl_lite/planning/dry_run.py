@@ -20,7 +20,7 @@ from typing import Any
 import psutil
 import torch
 
-from ..models import MaskedDiffusionLM
+from ..models import MaskedDiffusionLM, count_passes
 from ..training import Run, TrainConfig, collect_step, prepare, update_policy
 from .memory import (
     KnownMemory,
@@ -181,9 +181,13 @@ def take_small_step(
     """Load the model, and measure the rollouts and the update of a step.
 
     A step of one prompt comes before it: libraries load, kernels are chosen, and the optimiser
-    makes its moments.
+    makes its moments. Equal rows are computed apart: how many of a run are equal changes as it
+    learns, so what is measured is the most that it may need.
     """
     run = prepare(config, prompts.task, reward, device)
+    for lm in (run.lm, run.reference):
+        if isinstance(lm, MaskedDiffusionLM):  # any other reference is the policy itself
+            lm.shares_rows = False
     take_step(replace(run, numbers=replace(run.numbers, prompts=1)), 1)
     return take_step(run, 2)
 
@@ -201,16 +205,7 @@ def take_step(run: Run, step: int) -> tuple[Measured, Measured]:
 
 
 def measure(run: Run, work: Callable[[], Any]) -> tuple[Measured, Any]:
-    """Do a part of a step; returns what it took, counted by hooks on the run's models, and what
-    `work` returned."""
-    shapes = []
-    hooks = []
-    for lm in (run.lm, run.reference):
-        if isinstance(lm, MaskedDiffusionLM):  # any other reference is the policy itself
-            hook = lm.backbone.model.register_forward_hook(
-                lambda module, arguments, output: shapes.append(arguments[0].shape)
-            )
-            hooks.append(hook)
+    """Do a part of a step; returns what it took, its passes counted, and what `work` returned."""
     on_gpu = run.lm.device.type == "cuda"
     if on_gpu:
         torch.cuda.reset_peak_memory_stats()
@@ -220,11 +215,8 @@ def measure(run: Run, work: Callable[[], Any]) -> tuple[Measured, Any]:
             CLEAR.write_text("5")
         before = psutil.Process().memory_info().rss
     start = time.perf_counter()
-    try:
+    with count_passes(run.lm, run.reference) as spent:
         result = work()
-    finally:
-        for hook in hooks:
-            hook.remove()
     if on_gpu:
         torch.cuda.synchronize()
         peak = torch.cuda.max_memory_allocated()
@@ -232,8 +224,8 @@ def measure(run: Run, work: Callable[[], Any]) -> tuple[Measured, Any]:
         peak = peak_memory()
     return (
         Measured(
-            passes=sum(shape[0] for shape in shapes),
-            tokens=sum(shape.numel() for shape in shapes),
+            passes=spent.computed,
+            tokens=spent.tokens,
             seconds=time.perf_counter() - start,
             memory=peak - before,
         ),
@@ -275,7 +267,9 @@ def describe(plan: Plan) -> dict[str, str]:
             f"at most {plan.scale * plan.update.passes:,.0f} in updates; "
             f"{plan.total('passes'):,.0f} in {plan.steps} steps and {plan.evaluations} evaluations"
         )
-        lines["tokens"] = f"{plan.total('tokens'):,.0f} through the model"
+        lines["tokens"] = (
+            f"{plan.total('tokens'):,.0f} through the model, fewer where rows are equal"
+        )
         lines["memory"] = (
             f"rollouts {gib(plan.memory('rollouts'))}, update {gib(plan.memory('update'))} "
             f"per process: {plan.verdict}"

@@ -11,13 +11,14 @@ from dataclasses import asdict, fields
 from pathlib import Path
 
 from .. import methods
-from ..methods import METHODS, Method
+from ..methods import METHODS, Method, Part
 from ..names import lookup
 from .tables import table as plain_table
 
 QUESTIONS = {
     "views": "views: which masked copies score a text",
     "rewarded": "which texts are rewarded",
+    "shape": "rewards before credit",
     "advantage": "credit",
     "token_credit": "credit of a token",
     "level": "what has a loss: view, token or text",
@@ -29,7 +30,7 @@ QUESTIONS = {
     "tempered": "scored at the rollouts' temperature",
 }
 # the questions whose answers are functions
-FUNCTIONS = ("views", "advantage", "token_credit", "ratio", "surrogate", "penalty")
+FUNCTIONS = ("views", "shape", "advantage", "token_credit", "ratio", "surrogate", "penalty")
 STYLE = {"+": "background:#dff3e4;color:#0b5d2a", "-": "background:#fbe3e1;color:#8c1d13"}
 
 
@@ -48,8 +49,9 @@ def rows(method: Method, preset: str = "tiny") -> dict[str, str]:
     "paper"."""
     mine = answers(method)
     found = {text: answer(mine[name]) for name, text in QUESTIONS.items()}
-    if method.token_credit is None:  # as in most: not worth a line
-        del found[QUESTIONS["token_credit"]]
+    for name in ("shape", "token_credit"):
+        if mine[name] is None:  # as in most: not worth a line
+            del found[QUESTIONS[name]]
     numbers = asdict(method.numbers(preset))
     for f in fields(methods.Numbers):
         value = numbers[f.name]
@@ -104,9 +106,9 @@ def _name_of(node: ast.Assign) -> str | None:
     )
 
 
-def code(function) -> str:
-    """A function's source without docstring and annotations; comments go with parsing."""
-    node = ast.parse(inspect.getsource(function)).body[0]
+def code(part: Part) -> str:
+    """A part's source without docstring and annotations; comments go with parsing."""
+    node = ast.parse(inspect.getsource(part.function)).body[0]
     node.returns = None
     for argument in [*node.args.args, *node.args.kwonlyargs]:
         argument.annotation = None
@@ -128,7 +130,7 @@ def diff(name: str, parent: str | None = None) -> list[str]:
     for question in FUNCTIONS:
         new = answers(method)[question]
         old = theirs.get(question)
-        if new is not old:
+        if getattr(new, "function", None) is not getattr(old, "function", None):
             lines += ["", *_compare(code(old) if old else "", code(new) if new else "")]
     return lines
 

@@ -36,6 +36,9 @@ class TrainConfig:
     forwards: int = option(
         0, "stop after this many forward passes of one row; 0: no limit", least=0
     )
+    computed: int = option(
+        0, "the same, of passes computed: equal rows of a pass count once; 0: no limit", least=0
+    )
     eval_every: int = option(10, "steps between evaluations; 0: only before and after", least=0)
     eval_problems: int = option(128, "held-out problems per evaluation; 0: all of them", least=0)
     eval_split: str = option(
@@ -87,11 +90,9 @@ class TrainConfig:
                 "float32 weights"
             )
         group = self.resolved().group
-        if self.rollout_batch % group:
-            raise ValueError(
-                f"rollout_batch must hold whole groups, a multiple of {group}, "
-                f"got {self.rollout_batch}"
-            )
+        check_whole_groups("rollout_batch", self.rollout_batch, group)
+        if METHODS[self.method].objective.level == "group":
+            check_whole_groups("micro_batch", self.micro_batch, group)
         self.load_task()  # unknown names and bad numbers end here
 
     def resolved(self) -> Numbers:
@@ -117,6 +118,12 @@ class TrainConfig:
                     f"of {self.task!r} can hold, got {self.eval_problems}"
                 )
         return replace(task, length=self.length) if self.length else task
+
+
+def check_whole_groups(name: str, rows: int, group: int) -> None:
+    """Raises ValueError if a number of rows would cut a group."""
+    if rows % group:
+        raise ValueError(f"{name} must hold whole groups, a multiple of {group}, got {rows}")
 
 
 def check_canvas(numbers: Numbers, length: int) -> None:

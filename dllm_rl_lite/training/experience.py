@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from ..estimators import importance_weights
 from ..methods import Method, Numbers
-from ..models import MaskedDiffusionLM
+from ..models import MaskedDiffusionLM, Passes, add_passes, count_passes, decode
 from ..processes import gather, own_part, process_count
 from ..sampler import Rollout, answer_anchor, fill_canvas, guided_denoise
 from ..tasks import Example, Task
@@ -37,7 +37,7 @@ class Part:
     rollout: Rollout
     rewards: Tensor  # (n,) or (n, T)
     weight: Tensor  # importance weights, broadcastable to the rows' advantages; ones if off
-    forwards: int  # passes of one row that the weights took
+    passes: Passes  # weights included
     seconds_rollout: float  # weights included
     seconds_reward: float
 
@@ -84,13 +84,15 @@ def collect(
     rollout = join_rollouts([part.rollout for part in done])
     rewards = join_rewards([part.rewards for part in done], numbers.group)
     weight = torch.cat([part.weight for part in done])
-    advantage = group_advantage(method, numbers, rewards, rollout) * weight
+    examples = repeated(problems, numbers)
+    advantage = group_advantage(lm, method, numbers, rewards, rollout, examples) * weight
     seconds = sum(part.seconds_rollout for part in own_part(done))
-    forwards = sum(part.forwards for part in done)
+    spent = add_passes([part.passes for part in done])
     log = describe_rewards(final_rewards(rewards), numbers.guide.get("rows", 0)) | {
         "entropy": rollout.entropy.mean().item(),
         "steps_row": rollout.n_forwards.float().mean().item(),
-        "forwards_rollout": int(rollout.n_forwards.sum()) + forwards,
+        "forwards_rollout": spent.asked,
+        "computed_rollout": spent.computed,
         "seconds_rollout": seconds,
         "seconds_reward": sum(part.seconds_reward for part in own_part(done)),
         "tokens_per_second": rollout.tokens.numel() / seconds,
@@ -110,13 +112,19 @@ def collect_part(
 ) -> Part:
     """Rollouts, importance weights and rewards of some of the problems."""
     start = time.perf_counter()
-    examples = [example for example in problems for _ in range(numbers.group)]
-    rollout = roll_out(lm, task, method, numbers, examples, generator, cache)
-    weight, forwards = importance(lm, method, numbers, rollout)
+    examples = repeated(problems, numbers)
+    with count_passes(lm) as passes:
+        rollout = roll_out(lm, task, method, numbers, examples, generator, cache)
+        weight = importance(lm, method, numbers, rollout)
     middle = time.perf_counter()
     rewards = verify(reward, examples, rollout, lm.tokenizer, method.rewarded, **numbers.verify)
     end = time.perf_counter()
-    return Part(rollout, rewards, weight, forwards, middle - start, end - middle)
+    return Part(rollout, rewards, weight, passes, middle - start, end - middle)
+
+
+def repeated(problems: list[Example], numbers: Numbers) -> list[Example]:
+    """One example per row: each problem as often as its group has siblings."""
+    return [example for example in problems for _ in range(numbers.group)]
 
 
 def join_rewards(parts: list[Tensor], group: int) -> Tensor:
@@ -276,39 +284,53 @@ def fitting_margin(tokenizer, task: Task, example: Example) -> int:
 
 
 def credit(
-    lm: MaskedDiffusionLM, method: Method, numbers: Numbers, rewards: Tensor, rollout: Rollout
-) -> tuple[Tensor, int]:
-    """The rows' advantages on the rollout's device, from (B, G) or (B, G, T) rewards, and the
-    forward passes they took."""
-    weight, forwards = importance(lm, method, numbers, rollout)
-    return group_advantage(method, numbers, rewards, rollout) * weight, forwards
+    lm: MaskedDiffusionLM,
+    method: Method,
+    numbers: Numbers,
+    rewards: Tensor,
+    rollout: Rollout,
+    examples: Sequence[Example] = (),
+) -> Tensor:
+    """The rows' advantages on the rollout's device, from (B, G) or (B, G, T) rewards. examples: one
+    per row; few methods look at them."""
+    weight = importance(lm, method, numbers, rollout)
+    return group_advantage(lm, method, numbers, rewards, rollout, examples) * weight
 
 
-def importance(
-    lm: MaskedDiffusionLM, method: Method, numbers: Numbers, rollout: Rollout
-) -> tuple[Tensor, int]:
-    """Weights of the rows, of a shape that their advantages can be multiplied with, and the passes
-    they took; ones if they are off."""
+def importance(lm: MaskedDiffusionLM, method: Method, numbers: Numbers, rollout: Rollout) -> Tensor:
+    """Weights of the rows, of a shape that their advantages can be multiplied with; ones if they
+    are off."""
     weight = torch.ones_like(rollout.logprob[:, 0])
-    forwards = 0
     cap = numbers.guide.get("importance", 0)
     if cap:
-        weight, forwards = importance_weights(lm, rollout, cap)
+        weight = importance_weights(lm, rollout, cap)
     if method.token_credit or method.rewarded == "every step":
         weight = weight[:, None]
-    return weight, forwards
+    return weight
 
 
-def group_advantage(method: Method, numbers: Numbers, rewards: Tensor, rollout: Rollout) -> Tensor:
+def group_advantage(
+    lm: MaskedDiffusionLM,
+    method: Method,
+    numbers: Numbers,
+    rewards: Tensor,
+    rollout: Rollout,
+    examples: Sequence[Example],
+) -> Tensor:
     """Advantages before any importance weight, on the rollout's device."""
-    settings = dict(numbers.credit)
-    if numbers.guide:
-        settings["guided"] = numbers.guide["rows"]
+    known = {
+        "rollout": rollout,
+        "completions": decode(lm.tokenizer, rollout.tokens),
+        "examples": examples,
+        "guided": numbers.guide.get("rows", 0),
+    }
+    if method.shape:
+        rewards = method.shape(rewards=rewards, **known, **numbers.shape)
     if method.token_credit:
-        advantage = method.advantage(rewards[..., -1], **settings)
-        advantage = method.token_credit(advantage, rewards, rollout, **numbers.tokens)
+        final = method.advantage(rewards=final_rewards(rewards), **known, **numbers.credit)
+        advantage = method.token_credit(advantage=final, rewards=rewards, **known, **numbers.tokens)
     else:
-        advantage = method.advantage(rewards, **settings).flatten(0, 1)
+        advantage = method.advantage(rewards=rewards, **known, **numbers.credit).flatten(0, 1)
     return advantage.to(rollout.tokens.device)
 
 

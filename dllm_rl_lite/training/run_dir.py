@@ -23,6 +23,7 @@ MAY_CHANGE_ON_RESUME = (
     "run_dir",
     "steps",
     "forwards",
+    "computed",
     "rollout_batch",
     "micro_batch",
     "gradient_checkpointing",

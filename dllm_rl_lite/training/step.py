@@ -16,6 +16,7 @@ from ..models import (
     MaskedDiffusionLM,
     ReferencePolicy,
     add_adapters,
+    add_passes,
     fingerprint,
     load_lm,
     reference_policy,
@@ -167,21 +168,26 @@ def update_policy(run: Run, batch: Batch, step: int) -> dict[str, float]:
     """The inner updates of one step; old and reference scores of all of them are taken before the
     first.
 
-    Returns the log columns, averaged over the inner updates, and `forwards_update`, the forward
-    passes (of one row) spent, `lr` and `seconds_update`.
+    Returns the log columns, averaged over the inner updates, and `forwards_update` and
+    `computed_update`, the forward passes (of one row) asked for and computed, `lr` and
+    `seconds_update`.
     """
     start = time.perf_counter()
     scored = score_updates(run, batch, step)
     logs = []
-    spent = sum(gather([one.forwards for one in scored]))
+    scoring = add_passes(gather([one.passes for one in scored]))
+    forwards = scoring.asked
+    computed = scoring.computed
     for i, one in enumerate(scored):
         stats = inner_update(run, one, step, i)
-        spent += stats.pop("forwards")
+        forwards += stats.pop("forwards")
+        computed += stats.pop("computed")
         logs.append(stats)
     columns = {name: [log[name] for log in logs if name in log] for log in logs for name in log}
     means = {name: sum(values) / len(values) for name, values in columns.items()}
     return means | {
-        "forwards_update": spent,
+        "forwards_update": forwards,
+        "computed_update": computed,
         "lr": run.optimizer.param_groups[0]["lr"],
         "seconds_update": time.perf_counter() - start,
     }

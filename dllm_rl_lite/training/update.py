@@ -12,17 +12,18 @@ view.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from ..estimators import View, estimate, stack, token_logprobs
+from ..estimators import View, estimate, merge_equal_actions, stack, token_logprobs
 from ..methods import Method, Numbers
-from ..models import MaskedDiffusionLM
+from ..models import MaskedDiffusionLM, Passes, add_passes, count_passes
 from ..objectives import divisors
 from ..processes import gather, own_part
 from ..sampler import Rollout
+from .config import check_whole_groups
 from .update_log import MicroBatchLog, log_numbers, micro_batch_log
 
 
@@ -41,7 +42,7 @@ class UpdateBatch:
     ref: list[Tensor | None]  # None: no KL penalty
     row_sizes: Tensor  # (N, 1) float32: what the losses of each row are divided by
     normaliser: float  # what the sum over all rows of the batch is then divided by
-    forwards: int = 0  # forward passes (of one row) that it took
+    passes: Passes = field(default_factory=Passes)  # that scoring took
     fresh: bool = False  # is the policy still the old one, although `old` was scored?
 
 
@@ -80,8 +81,8 @@ def score_views(
     policy, without gradient.
 
     With one inner update the old policy is the current one, so its pass is saved. Without a KL
-    penalty rows of zero credit cannot move the policy, so they are left out; what the loss is
-    divided by still counts them.
+    penalty rows of zero credit cannot move the policy, so they are left out (where siblings are
+    compared, groups of them); what the loss is divided by still counts them.
 
     Args:
         lm: the current policy.
@@ -112,11 +113,25 @@ def score_views(
 
     n = len(advantage)
     rows = torch.arange(n, device=advantage.device)
+    rows = rows.view(-1, numbers.group if objective.level == "group" else 1)  # stay together
     if numbers.kl == 0:
-        rows = rows[(advantage != 0).view(n, -1).any(1)]
-    rows = own_part(rows)
+        rows = rows[(advantage != 0).view(len(rows), -1).any(1)]
+    rows = own_part(rows).flatten()
     rollout = rollout.select(rows)
     views = [v.select(rows) for v in views]
+
+    if method.merged and numbers.kl == 0 and len(rows):
+        shares = advantage[rows].view(len(rows), -1) / row_sizes[rows]
+        rollout, view = merge_equal_actions(rollout, views, shares)
+        return UpdateBatch(
+            rollout=rollout,
+            advantage=torch.ones(len(view.tokens), device=advantage.device),
+            views=[view],
+            old=[None],
+            ref=[None],
+            row_sizes=torch.ones(len(view.tokens), 1, device=advantage.device),
+            normaliser=normaliser,
+        )
 
     def scores(model: MaskedDiffusionLM) -> list[Tensor]:
         return view_logprobs(model, method, numbers, rollout, views, micro_batch)
@@ -124,13 +139,11 @@ def score_views(
     entries = len(views) if objective.level == "view" else 1
     old: list = [None] * entries
     ref: list = [None] * entries
-    forwards = 0
-    if len(rows) and numbers.inner_updates > 1 and objective.uses_old:
-        old = scores(lm)
-        forwards += len(views) * len(rows)
-    if len(rows) and numbers.kl > 0:
-        ref = scores(reference)
-        forwards += len(views) * len(rows)
+    with count_passes(lm, reference) as passes:
+        if len(rows) and numbers.inner_updates > 1 and objective.uses_old:
+            old = scores(lm)
+        if len(rows) and numbers.kl > 0:
+            ref = scores(reference)
     return UpdateBatch(
         rollout=rollout,
         advantage=advantage[rows],
@@ -139,7 +152,7 @@ def score_views(
         ref=ref,
         row_sizes=row_sizes[rows],
         normaliser=normaliser,
-        forwards=forwards,
+        passes=passes,
         fresh=fresh,
     )
 
@@ -175,10 +188,8 @@ def draw_views(
     rows = torch.arange(len(advantage), device=advantage.device)
     parts = []
     for chunk, generator in zip(rows.tensor_split(len(generators)), generators, strict=True):
-        arguments = dict(numbers.views)
-        if method.rewarded == "every step":  # such views are chosen by credit
-            arguments["credit"] = advantage[chunk]
-        parts.append(method.views(rollout.select(chunk), generator, **arguments))
+        known = {"rollout": rollout.select(chunk), "generator": generator}
+        parts.append(method.views(**known, credit=advantage[chunk], **numbers.views))
     return [stack(list(same)) for same in zip(*parts, strict=True)]
 
 
@@ -244,20 +255,27 @@ def accumulate_gradients(
         micro_batch: rows at a time, 0: all.
     Returns:
         loss, clip_fraction (share of the ratios that left the clip range), ratio_spread (their
-        standard deviation), kl (mean k3 of the scored tokens; 0 without a penalty) and forwards
-        (forward passes of one row). With guided rows also logprob_free and logprob_guided: mean
-        log-probability, in nats, of the scored tokens, by kind of row. With several processes the
-        numbers are those of all of them; the gradient is this process's own.
+        standard deviation), kl (mean k3 of the scored tokens; 0 without a penalty), and forwards
+        and computed (forward passes of one row, asked for and computed). With guided rows also
+        logprob_free and logprob_guided: mean log-probability, in nats, of the scored tokens, by
+        kind of row. With several processes the numbers are those of all of them; the gradient is
+        this process's own.
     Raises:
-        FloatingPointError: if the loss is not finite.
+        FloatingPointError: if the loss is not finite. ValueError: if micro-batches would cut
+            groups whose siblings the loss compares.
     """
+    if method.objective.level == "group":
+        check_whole_groups("micro_batch", micro_batch, numbers.group)
     n = len(batch.advantage)
     pieces = token_pieces if method.objective.level == "view" else text_pieces
     done = []
-    if n:
-        for rows in torch.arange(n, device=batch.advantage.device).split(micro_batch or n):
-            done.extend(pieces(lm, method, numbers, batch, rows, backward))
-    return log_numbers(gather(done), numbers.clip)
+    with count_passes(lm) as passes:
+        if n:
+            for rows in torch.arange(n, device=batch.advantage.device).split(micro_batch or n):
+                done.extend(pieces(lm, method, numbers, batch, rows, backward))
+    spent = add_passes(gather([passes]))
+    columns = {"forwards": spent.asked, "computed": spent.computed}
+    return log_numbers(gather(done), numbers.clip) | columns
 
 
 def token_pieces(
@@ -292,14 +310,14 @@ def token_pieces(
             part.scored,
             clip=numbers.clip,
             kl=numbers.kl,
+            rollout=rollout,
+            view=part,
             **numbers.loss,
         )
         loss = (losses * part.weight / batch.row_sizes[here]).sum() / batch.normaliser
         check_finite(method, loss)
         backward(loss)
-        yield micro_batch_log(
-            method, loss, len(here), rollout, logp.detach(), old_logp, ref_logp, part.scored
-        )
+        yield micro_batch_log(method, loss, rollout, logp.detach(), old_logp, ref_logp, part.scored)
 
 
 def text_pieces(
@@ -318,7 +336,6 @@ def text_pieces(
     scored = counted_tokens(numbers, rollout, views)
     (old,) = batch.old
     (ref,) = batch.ref
-    forwards = 0
     if old is not None and batch.fresh:
         logp = old[rows]
     elif old is None and ref is None:
@@ -327,7 +344,6 @@ def text_pieces(
     else:
         with torch.no_grad():
             logp = estimate(lm, rollout, views, temperature)
-        forwards += len(views) * len(rows)
     old_logp = logp if old is None else old[rows]
     ref_logp = None if ref is None else ref[rows]
 
@@ -340,6 +356,8 @@ def text_pieces(
         scored,
         clip=numbers.clip,
         kl=numbers.kl,
+        rollout=rollout,
+        group=numbers.group,
         **numbers.loss,
     )
     loss = (losses / batch.row_sizes[rows]).sum() / batch.normaliser
@@ -353,8 +371,7 @@ def text_pieces(
             partial = (slope[live] * part.weight * now).sum()
             check_finite(method, partial)
             backward(partial)
-            forwards += int(live.sum())
-    yield micro_batch_log(method, loss, forwards, rollout, logp, old_logp, ref_logp, scored)
+    yield micro_batch_log(method, loss, rollout, logp, old_logp, ref_logp, scored)
 
 
 def check_finite(method: Method, loss: Tensor) -> None:

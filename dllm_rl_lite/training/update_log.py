@@ -16,7 +16,6 @@ class MicroBatchLog:
     """What one backward pass, or one micro-batch of estimates, leaves for the log."""
 
     loss: float
-    forwards: int
     log_ratio: Tensor  # (K,) nats
     # (K,) nats, reference minus new of the scored tokens; empty without a penalty
     reference_log_ratio: Tensor
@@ -27,7 +26,6 @@ class MicroBatchLog:
 def micro_batch_log(
     method: Method,
     loss: Tensor,
-    forwards: int,
     rollout: Rollout,
     logp: Tensor,
     old: Tensor,
@@ -45,8 +43,7 @@ def micro_batch_log(
                 by_kind[kind] = logp[rows][scored[rows]]
     return MicroBatchLog(
         loss=loss.item(),
-        forwards=forwards,
-        log_ratio=method.objective.log_ratios(logp, old, scored),
+        log_ratio=method.objective.log_ratios(logp, old, scored, rollout),
         reference_log_ratio=reference_log_ratio,
         logprobs_by_row_kind=by_kind,
     )
@@ -55,7 +52,7 @@ def micro_batch_log(
 def log_numbers(done: list[MicroBatchLog], clip: float) -> dict[str, float]:
     """One row of the log from all its parts, as `update.accumulate_gradients` returns it."""
     if not done:  # no row has any credit
-        return {"loss": 0.0, "clip_fraction": 0.0, "ratio_spread": 0.0, "kl": 0.0, "forwards": 0}
+        return {"loss": 0.0, "clip_fraction": 0.0, "ratio_spread": 0.0, "kl": 0.0}
     ratio = torch.cat([p.log_ratio.exp() for p in done])
     outside = (ratio < 1 - clip) | (ratio > 1 + clip)
     d = torch.cat([p.reference_log_ratio for p in done])
@@ -64,7 +61,6 @@ def log_numbers(done: list[MicroBatchLog], clip: float) -> dict[str, float]:
         "clip_fraction": outside.float().mean().item(),
         "ratio_spread": ratio.std(unbiased=False).item(),
         "kl": 0.0,
-        "forwards": sum(p.forwards for p in done),
     }
     if len(d):
         numbers["kl"] = (d.exp() - d - 1).mean().item()

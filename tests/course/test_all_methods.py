@@ -22,7 +22,7 @@ def test_the_price_is_what_the_package_counts(policy, reference, batch, name, kl
         g = torch.Generator().manual_seed(i)
         scored = score_views(policy, reference, method, n, batch, ADVANTAGE + 1, g, fresh=i == 0)
         _, stats = gradient_of(policy, name, n, scored)
-        views, spent = len(scored.views), spent + scored.forwards + stats["forwards"]
+        views, spent = len(scored.views), spent + scored.passes.asked + stats["forwards"]
         spent += sum(int((~v.scored.any(1)).sum()) for v in scored.views)
     assert spent == 6 * _price(0, views, mu, kl > 0, method.objective.level != "view")
 

@@ -214,11 +214,12 @@ def test_tokens_computed(published, kind, tokens):
     if published.shifted and kind:
         tokens += 3
     counted = []
+    different = torch.arange(30).view(5, 6) % 20 + 5  # equal rows would be computed once
     hook = published.backbone.model.embed_tokens.register_forward_hook(
         lambda m, i, o: counted.append(o[..., 0].numel())
     )
-    ids = torch.full((5, 6), 7)
-    rollout = denoise(published, (ids, ids == 7), LENGTH, Schedule(6), BLOCK, cache=kind)
+    prompts = (different, different > 0)
+    rollout = denoise(published, prompts, LENGTH, Schedule(6), BLOCK, cache=kind)
     hook.remove()
     assert sum(counted) == 5 * tokens and rollout.n_forwards.tolist() == [6] * 5
 

@@ -10,6 +10,7 @@ import torch
 from large import run_8b
 
 from dllm_rl_lite.methods import METHODS
+from dllm_rl_lite.models import MaskedDiffusionLM
 from dllm_rl_lite.planning import check_memory, plan
 from dllm_rl_lite.planning.dry_run import Measured, measure, span
 from dllm_rl_lite.train import train
@@ -50,6 +51,9 @@ def test_hooks_count_the_passes_that_training_logs(tmp_path, method):
     guide = {"guide": {"rows": 2}} if METHODS[method].tiny.guide else {}
     c = config(tmp_path, method=method, numbers=guide)
     run = prepare(c, c.load_task(), uneven)
+    run.lm.shares_rows = False
+    if isinstance(run.reference, MaskedDiffusionLM):
+        run.reference.shares_rows = False
     for step in (1, 2):
         rollouts, batch = measure(run, lambda step=step: collect_step(run, step))
         update, log = measure(run, lambda b=batch, step=step: update_policy(run, b, step))
@@ -57,7 +61,7 @@ def test_hooks_count_the_passes_that_training_logs(tmp_path, method):
         assert update.passes == log["forwards_update"] > 0
         width = batch.rollout.prompt.shape[1] + batch.rollout.tokens.shape[1]
         assert rollouts.tokens + update.tokens == (rollouts.passes + update.passes) * width
-    assert not run.lm.backbone.model._forward_hooks
+    assert not run.lm.backbone.model._forward_pre_hooks
 
 
 @pytest.mark.parametrize(
@@ -73,6 +77,9 @@ def test_hooks_count_the_passes_that_training_logs(tmp_path, method):
 def test_weights_adapters_and_caches_are_counted_too(tmp_path, changes):
     c = config(tmp_path, method="ag-grpo", task="chain", **changes)
     run = prepare(c, c.load_task(), uneven)
+    run.lm.shares_rows = False
+    if isinstance(run.reference, MaskedDiffusionLM):
+        run.reference.shares_rows = False
     rollouts, batch = measure(run, lambda: collect_step(run, 1))
     update, log = measure(run, lambda: update_policy(run, batch, 1))
     assert rollouts.passes == batch.log["forwards_rollout"]

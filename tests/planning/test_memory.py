@@ -203,10 +203,12 @@ def test_advice_that_is_followed_ends_at_one_group_or_row(prompts, group, set_gr
 RUN = """
 import json, os, sys
 import psutil, torch
+from dllm_rl_lite.models import MaskedDiffusionLM
 from dllm_rl_lite.planning import memory
 from dllm_rl_lite.train import train
 from dllm_rl_lite.training import TrainConfig
 torch.set_num_threads(1)
+MaskedDiffusionLM.shares_rows = False  # the most memory that a run may need
 
 def reward(completions, **columns):
     return [float(i % 2) for i in range(len(completions))]

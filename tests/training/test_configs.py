@@ -373,7 +373,9 @@ def test_what_it_says_is_what_was_published(name):
 @pytest.mark.parametrize("name", RECIPES)
 def test_it_is_the_preset_but_where_listed(name):
     config, _ = read_config(CONFIGS / f"{name}.yaml")
-    mine, preset = (flat(asdict(n)) for n in (config.resolved(), METHODS[config.method].paper))
+    mine, preset = (
+        flat(asdict(n)) for n in (config.resolved(), METHODS[config.method].numbers("paper"))
+    )
     assert {k for k in mine if mine[k] != preset[k]} == NOT_THE_PRESET.get(name, set())
 
 

@@ -60,10 +60,11 @@ def weights(run_dir) -> dict[str, torch.Tensor]:
 
 
 def log(run_dir) -> list[dict]:
-    """The log without its clocks."""
+    """The log without its clocks, and without the rows computed: equal rows in two processes are
+    computed twice."""
     with open(Path(run_dir) / "log.csv") as file:
         return [
-            {k: float(v) for k, v in row.items() if v and "second" not in k}
+            {k: float(v) for k, v in row.items() if v and "second" not in k and "computed" not in k}
             for row in csv.DictReader(file)
         ]
 

@@ -8,28 +8,32 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..estimators import View
 from ..names import unknown
-from .averages import AVERAGES
+from ..objectives import AVERAGES
+from ..sampler import Rollout
+from .parts import Part, fill_slots
 
-LEVELS = ("view", "token", "text")
+LEVELS = ("view", "token", "text", "group")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Objective:
     """How advantages become a loss: surrogate(ratio) plus kl times penalty, averaged.
 
-    The functions of level "text" also take `scored`, (N, L) bool, the tokens that count.
+    Ratio, surrogate and penalty are functions or `Part`s; what they may ask for is in `SLOTS`.
     """
 
     # What one value of the loss belongs to. "view": a token in one view; "token": a token, its
-    # log-probabilities summed over the views; "text": a text, summed over views and tokens.
+    # log-probabilities summed over the views; "text": a text, summed over views and tokens;
+    # "group": a text that is compared with its siblings, so groups are never cut.
     level: str
-    # (logp, old) -> the log-ratios that the surrogate and its clip see, (N, L), or (N, 1) of texts.
+    # -> the log-ratios that the surrogate and its clip see, (N, L), or (N, 1) of texts.
     # None: no ratio; the surrogate sees logp, and the old policy is not scored.
-    ratio: Callable[..., Tensor] | None
-    # (log-ratio, advantage, clip, **numbers.loss) -> a loss of that shape
-    surrogate: Callable[..., Tensor]
-    penalty: Callable[..., Tensor]  # (logp, ref) -> a divergence from the reference of that shape
+    ratio: Part | Callable[..., Tensor] | None
+    surrogate: Part | Callable[..., Tensor]  # -> a loss of the same shape
+    # -> a divergence from the reference of that shape; None: kl is 0
+    penalty: Part | Callable[..., Tensor] | None = None
     # Multiply the penalty by the ratio, gradient included (AGRPO, after DeepSeek-V3.2)? For tokens
     # of the old policy the mean gradient of k3 is then that of KL(policy || reference), at any
     # distance from the old policy.
@@ -43,11 +47,17 @@ class Objective:
             raise ValueError(unknown("average", self.average, AVERAGES))
         if self.ratio is None and (self.weighted_penalty or self.level != "view"):
             raise ValueError("without a ratio the level must be 'view', the penalty not weighted")
+        fill_slots(self, ("ratio", "surrogate", "penalty"))
 
     @property
     def uses_old(self) -> bool:
         """Does the loss look at the old policy?"""
         return self.ratio is not None
+
+    @property
+    def of_texts(self) -> bool:
+        """Has a whole text one loss?"""
+        return self.level in ("text", "group")
 
     def losses(
         self,
@@ -59,6 +69,9 @@ class Objective:
         *,
         clip: float,
         kl: float,
+        rollout: Rollout | None = None,
+        view: View | None = None,
+        group: int = 1,
         **numbers,
     ) -> Tensor:
         """The losses before they are averaged.
@@ -68,38 +81,49 @@ class Objective:
                 token's part of the text's estimate. Gradient flows through them only.
             old: (N, L), under the old policy.
             ref: (N, L), under the reference; may be None if kl is 0.
-            advantage: (N, 1), or (N, L) unless the level is "text".
+            advantage: (N, 1), or (N, L) unless the loss is one of texts.
             scored: (N, L) bool, the tokens that count.
             clip: epsilon of the surrogate.
             kl: weight of the penalty.
-            numbers: further numbers of the surrogate.
+            rollout, view: of these rows; only some functions ask for them.
+            group: siblings of a group, rows prompt by prompt.
+            numbers: of the surrogate, in place of its own.
         Returns:
-            (N, L), zero on the tokens that are not scored; (N, 1) for level "text".
+            (N, L), zero on the tokens that are not scored; (N, 1) for losses of texts.
         """
-        texts = self._texts(scored)
         log_ratio = logp
         if self.ratio is not None:
-            log_ratio = self.ratio(logp, old, **texts)
-        values = self.surrogate(log_ratio, advantage, clip, **texts, **numbers)
+            log_ratio = self.ratio(logp=logp, old=old, scored=scored, rollout=rollout)
+        known = {
+            "log_ratio": log_ratio,
+            "logp": logp,
+            "old": old,
+            "ref": ref,
+            "advantage": advantage,
+            "scored": scored,
+            "clip": clip,
+            "rollout": rollout,
+            "view": view,
+            "group": group,
+        }
+        values = self.surrogate(**known, **numbers)
         if kl > 0:
-            penalty = kl * self.penalty(logp, ref, **texts)
+            penalty = kl * self.penalty(**known)
             if self.weighted_penalty:
                 penalty = penalty * log_ratio.exp()
             values = values + penalty
-        if self.level == "text":
+        if self.of_texts:
             return values
         return values * scored
 
-    def log_ratios(self, logp: Tensor, old: Tensor, scored: Tensor) -> Tensor:
+    def log_ratios(
+        self, logp: Tensor, old: Tensor, scored: Tensor, rollout: Rollout | None = None
+    ) -> Tensor:
         """What the clip sees, for the log: (K,) nats, one per scored token or one per text; zeros
         without a ratio. Arguments as in `losses`."""
         if self.ratio is None:
             return torch.zeros_like(logp)[scored]
-        values = self.ratio(logp, old, **self._texts(scored))
-        if self.level == "text":
+        values = self.ratio(logp=logp, old=old, scored=scored, rollout=rollout)
+        if self.of_texts:
             return values.flatten()
         return values[scored]
-
-    def _texts(self, scored: Tensor) -> dict[str, Tensor]:
-        """What the functions of level "text" take beyond those of tokens."""
-        return {"scored": scored} if self.level == "text" else {}
