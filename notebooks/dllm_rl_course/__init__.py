@@ -12,9 +12,8 @@ from .every_path import ex_03_1, ex_03_2, ex_03_3
 from .gdpo import ex_09_1, ex_09_2, ex_09_3
 from .grpo import ex_06_1, ex_06_2, ex_06_3
 from .likelihood import ex_04_1, ex_04_2, ex_04_3
-from .loop_drawing import ANSWERS, draw_loop
 from .masked_diffusion import ex_01_1, ex_01_2, ex_01_3
-from .whole_loop import ex_05_1, ex_05_2, ex_05_3
+from .policy_gradient import ex_05_1, ex_05_2, ex_05_3
 from .sampling import ex_02_1, ex_02_2, ex_02_3
 from .start_and_train import ex_00_1, ex_00_2, ex_00_3, ex_20_1, ex_20_2, ex_20_3
 from .steps_as_actions import ex_11_1, ex_11_2, ex_11_3

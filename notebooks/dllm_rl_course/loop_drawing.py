@@ -17,9 +17,9 @@ QUESTIONS = {
     "advantage": "How do rewards become an advantage?",
     "loss": "How does that become a loss?",
 }
-# What each chapter answers anew: the answers that its opening drawing shows.
+# What each chapter answers anew, by its name: the answers that its opening drawing shows.
 ANSWERS = {
-    "the whole loop": {
+    "the_whole_loop": {
         "blanks": "two a pass, surest first",
         "seen": "the prompt alone",
         "views": "one: the whole completion masked",
@@ -30,12 +30,12 @@ ANSWERS = {
         "advantage": "group mean, leave-one-out, z-score",
         "loss": "ratio, clip, penalty and average",
     },
-    "likelihood estimators": {"views": "every published way, against the truth"},
-    "diffu-grpo": {
+    "likelihood_estimators": {"views": "every published way, against the truth"},
+    "diffu_grpo": {
         "views": "one: all masked, and some of the prompt",
         "loss": "several updates on one batch",
     },
-    "coupled-grpo": {
+    "coupled_grpo": {
         "views": "a random mask and its complement",
         "advantage": "reward minus the mean of the others",
         "loss": "one ratio for a token's three estimates",
@@ -44,23 +44,23 @@ ANSWERS = {
         "views": "masks at three chosen noise levels",
         "loss": "one ratio for the whole completion",
     },
-    "without ratios": {
+    "without_ratios": {
         "views": "pairs of complements (GDSD)",
         "advantage": "exponential weights (wd1)",
         "loss": "likelihood weighted, or distilled",
     },
-    "agrpo": {"views": "some of the canvases that were visited"},
-    "mdpo": {
+    "visited_steps": {"views": "some of the canvases that were visited"},
+    "every_prediction": {
         "blanks": "unsure ones again",
         "views": "the steps with the most credit",
         "advantage": "by step: every prediction is rewarded",
     },
-    "ag-grpo": {
+    "ag_grpo": {
         "seen": "some rows: the answer",
         "views": "one, the answer masked or shown",
         "advantage": "a baseline for two kinds of rows",
     },
-    "ta-grpo-d": {
+    "ta_grpo_d": {
         "blanks": "those that pass a gate",
         "advantage": "by token: early right ones count more",
     },

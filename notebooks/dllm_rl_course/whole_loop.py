@@ -16,7 +16,7 @@ from .verdict import differs, judge, result_of, tensor_differs
 CLIP = 0.2
 
 
-def ex_05_1(answer) -> None:
+def exercise_1(answer) -> None:
     """Forward passes of one row in a turn: 32 prompts, 8 rollouts each, 16 tokens, two a pass; and
     how many the update can leave out if 4 of the 32 groups are dead."""
 
@@ -24,7 +24,7 @@ def ex_05_1(answer) -> None:
         return not any(differs(a, v, 0.5) for a, v in zip(answer, values, strict=True))
 
     judge(
-        "ex_05_1",
+        "exercise 1",
         answer,
         [
             (
@@ -56,7 +56,7 @@ def ex_05_1(answer) -> None:
     )
 
 
-def ex_05_2(visited_view) -> None:
+def exercise_2(visited_view) -> None:
     """visited_view(rollout, step (N,)) -> ids (N, P + L) and scored (N, L): what each row saw at
     its own step, and the tokens that it then revealed."""
     rollout = _rollout(_lm())
@@ -76,10 +76,14 @@ def ex_05_2(visited_view) -> None:
         return torch.where(of, rollout.mask_id, rollout.tokens)
 
     judge(
-        "ex_05_2",
+        "exercise 2",
         result_of(visited_view, rollout, step.clone()),
         [
             (lambda: not callable(visited_view), "pass the function itself, not what it returns"),
+            (
+                lambda: not isinstance(visited_view(rollout, step.clone()), (tuple, list)),
+                "return two tensors: ids and scored",
+            ),
             (lambda: len(got()) != 2, "return two tensors: ids and scored"),
             (
                 lambda: got()[0].shape == rollout.tokens.shape,
@@ -126,7 +130,7 @@ def ex_05_2(visited_view) -> None:
     )
 
 
-def ex_05_3(learn_twice) -> None:
+def exercise_3(learn_twice) -> None:
     """learn_twice(lm, rollout, advantage, take_step): two updates on one batch by the chapter's own
     functions; take_step(loss) does backward, step and zero_grad."""
     start = _lm()
@@ -159,13 +163,13 @@ def ex_05_3(learn_twice) -> None:
         return None if returned is None and not steps else (steps,)
 
     judge(
-        "ex_05_3",
+        "exercise 3",
         result_of(stub) if callable(learn_twice) else learn_twice,
         [
             (lambda: not callable(learn_twice), "pass the function itself, not what it returns"),
             (
                 lambda: len(run(learn_twice)[0]) != 2,
-                f"take_step was called {len(run(learn_twice)[0])} times, not twice",
+                "take_step must be called twice, once for each step",
             ),
             (
                 lambda: same(_learn(fresh_old=True)),
