@@ -19,6 +19,7 @@ from dllm_rl_lite.train import train
 from dllm_rl_lite.training import TrainConfig
 
 ROOT = Path(__file__).parents[1]
+DPI = 110
 PICTURE = ROOT / "notebooks" / "figures" / "before_after.png"
 CONFIG = TrainConfig(
     method="agrpo",
@@ -45,7 +46,7 @@ def strip(lm: MaskedDiffusionLM, prompt: str, rule: Rule, title: str) -> Image.I
     rollout = denoise(lm, [prompt], load_task(CONFIG.task).length, rule)
     figure = show.filmstrip(rollout, lm.tokenizer, title=title, max_frames=6)
     buffer = io.BytesIO()
-    figure.savefig(buffer, dpi=110)
+    figure.savefig(buffer, dpi=DPI)
     return Image.open(buffer)
 
 
@@ -59,7 +60,7 @@ def main() -> None:
     both = Image.new("RGB", (max(above.width, below.width), above.height + below.height), "white")
     both.paste(above, (0, 0))
     both.paste(below, (0, above.height))
-    both.save(PICTURE, optimize=True)
+    both.save(PICTURE, optimize=True, dpi=(DPI, DPI))
 
 
 if __name__ == "__main__":

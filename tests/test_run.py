@@ -176,11 +176,23 @@ def test_what_is_no_parameterised_notebook_is_named_in_one_line(tmp_path, text, 
             run(missing)
 
 
-@pytest.mark.parametrize("name", ["20_train", "21_evaluate"])
-def test_papermill_knows_every_parameter_of_our_notebooks(name):
-    """Of others it warns in its log: it reads one declaration a line."""
-    path = Path(__file__).parents[1] / "notebooks" / f"{name}.ipynb"
-    assert set(papermill.inspect_notebook(path)) == set(declared(path))
+NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").rglob("[0-9]*.ipynb"))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_papermill_lists_every_parameter_of_our_notebooks_with_type_and_help(path):
+    """What `papermill --help-notebook` prints. It reads one declaration a line, with one `=`; of
+    others it only warns."""
+    tags = [
+        tag for c in json.loads(path.read_text())["cells"] for tag in c["metadata"].get("tags", [])
+    ]
+    if "parameters" not in tags:
+        return  # nothing to list: solutions without numbers of their own
+    listed = papermill.inspect_notebook(path)
+    assert set(listed) == set(declared(path))
+    for name, about in listed.items():
+        assert about["inferred_type_name"] not in ("", "None", "Unknown"), f"{name} has no type"
+        assert about["help"], f"{name} does not say what it is"
 
 
 def test_runs_of_one_second_have_folders_of_their_own_and_one_folder_has_one_run(

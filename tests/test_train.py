@@ -287,7 +287,7 @@ def test_derived_seeds_differ_by_seed_step_and_purpose():
 
 def test_paper_numbers_are_the_cards():
     """The numbers of the released recipes, from the method cards."""
-    d1, agrpo = METHODS["diffu-grpo"].paper, METHODS["agrpo"].paper
+    d1, agrpo = METHODS["diffu-grpo"].numbers("paper"), METHODS["agrpo"].numbers("paper")
     assert (d1.group, d1.inner_updates, d1.clip, d1.kl, d1.lr, d1.grad_clip) == (
         6,
         12,
@@ -304,7 +304,7 @@ def test_paper_numbers_are_the_cards():
         24,
     )
     coupled, gdpo, wd1, gdsd, mdpo = (
-        METHODS[m].paper for m in ("coupled-grpo", "gdpo", "wd1", "gdsd", "mdpo")
+        METHODS[m].numbers("paper") for m in ("coupled-grpo", "gdpo", "wd1", "gdsd", "mdpo")
     )
     assert (
         coupled.group,
@@ -348,7 +348,7 @@ def test_paper_numbers_are_the_cards():
         and agrpo.rule(384).steps == 128
         and agrpo.rule(384).order == "random"
     )
-    guided, timed = METHODS["ag-grpo"].paper, METHODS["ta-grpo-d"].paper
+    guided, timed = METHODS["ag-grpo"].numbers("paper"), METHODS["ta-grpo-d"].numbers("paper")
     for n in (guided, timed):
         assert (n.group, n.inner_updates, n.clip, n.kl, n.lr) == (6, 12, 0.5, 0.04, 3e-6)
         assert (n.temperature, n.block_length) == (0.9, 32) and n.views["p_mask_prompt"] == 0.15

@@ -37,7 +37,7 @@ class Method:
     # Score equal actions on equal canvases once, with their summed advantages? For losses that are
     # linear in the log-probabilities: without a ratio, and where there is no penalty.
     merged: bool = False
-    # What the verifier sees: one of `REWARDED`
+    # What the verifier sees: one of `REWARDED`.
     rewarded: str = "final"
     # Micro-batches that the release cuts a group into; with `published_quirks` a token mean is
     # taken over each of them.
@@ -74,7 +74,8 @@ class Method:
         base = lookup("preset", preset, {"tiny": self.tiny, "paper": self.paper})
         check_values(Numbers, overrides, kind="number")
         for key, answer in self.parts().items():
-            own = {**(answer.numbers if answer else {}), **getattr(base, key)}
+            own = dict(answer.numbers) if answer else {}
+            own |= getattr(base, key)
             changed = overrides.get(key, {})
             for name in changed:
                 if name not in own:

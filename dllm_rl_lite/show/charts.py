@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Iterable
 
 import matplotlib.pyplot as plt
 import pandas as pd
+from matplotlib.ticker import MaxNLocator
 
 from ..evaluation import t_interval
 from ..names import unknown
@@ -51,9 +51,10 @@ def curves(
 ) -> plt.Axes:
     """Learning curves: each seed thin, their mean thick, a 95 % interval as a band.
 
-    With two seeds or more the band is Student's t interval of the mean over seeds, at the x that
-    all seeds have. A single run has a band only for "eval_accuracy": its eval_low and eval_high,
-    over problems. A band much taller than the curves runs off the picture.
+    With two seeds or more the band is Student's t interval of the mean over seeds, at the steps
+    that all seeds have (and at the mean of their x, where x is something else). A single run has a
+    band only for "eval_accuracy": its eval_low and eval_high, over problems. No band is cut off,
+    except where a share would be below 0 or above 100 %.
 
     Args:
         runs: label -> one list of log rows per seed; rows without a value (None, "", missing) are
@@ -67,7 +68,7 @@ def curves(
     Returns:
         The axes.
     Raises:
-        ValueError: for no runs, a run without values, or seeds that share no x.
+        ValueError: for no runs, a run without values, or seeds that share no step.
     """
     if not runs or not all(runs.values()):
         raise ValueError("nothing to draw: runs must map each label to a list of at least one run")
@@ -77,23 +78,25 @@ def curves(
     banded = set()  # what the bands are over
     for label, seeds in runs.items():
         colour = colour_of[label]
-        points = [scale * _points(label, rows, column, x) for rows in seeds]
+        points = [_points(label, rows, column, x, scale) for rows in seeds]
         line = points[0]
         name = label
         if len(seeds) > 1:
             for seed in points:
-                ax.plot(seed.index, seed["mean"], color=colour, linewidth=0.7, alpha=0.5)
-            line = _over_seeds(label, points, x)
+                ax.plot(seed["x"], seed["mean"], color=colour, linewidth=0.7, alpha=0.5)
+            line = _over_seeds(label, points)
             name = f"{label} (mean of {len(seeds)} seeds)"
         style = {"linewidth": 2.2, "markersize": 4, "marker": "o" if len(line) < 25 else None}
-        ax.plot(line.index, line["mean"], color=colour, label=name, **style)
+        ax.plot(line["x"], line["mean"], color=colour, label=name, **style)
         band = line.dropna()
         if "low" in band and len(band):
             ax.fill_between(
-                band.index, band["low"], band["high"], color=colour, alpha=0.18, linewidth=0
+                band["x"], band["low"], band["high"], color=colour, alpha=0.18, linewidth=0
             )
             banded.add("seeds" if len(seeds) > 1 else "problems")
     _limit_view(ax, percent)
+    if x == "step":
+        ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 5, 10]))
     if ylabel is None:
         ylabel = column.replace("_", " ") + (" (%)" if percent else "")
     ax.set(xlabel=x.replace("_", " "), ylabel=ylabel)
@@ -103,40 +106,46 @@ def curves(
     return ax
 
 
-def _points(label: str, rows: list[dict], column: str, x: str) -> pd.DataFrame:
-    """The rows that have a value, by x: `mean`, the value, and for an evaluation `low` and
-    `high`."""
-    names = {x: x, column: "mean"}
+def _points(label: str, rows: list[dict], column: str, x: str, scale: float) -> pd.DataFrame:
+    """The rows that have a value, by step: `x`, `mean`, the value times scale, and for an
+    evaluation `low` and `high`."""
+    log = pd.DataFrame(rows)
+    by = "step" if "step" in log else x
+    names = {"mean": column}
     if column == "eval_accuracy":
-        names |= {"eval_low": "low", "eval_high": "high"}
-    table = pd.DataFrame(rows).reindex(columns=names).apply(pd.to_numeric).rename(columns=names)
-    table = table.dropna(subset=[x, "mean"]).drop_duplicates(x, keep="last")
-    if table.empty:
+        names |= {"low": "eval_low", "high": "eval_high"}
+    log = log.reindex(columns=dict.fromkeys([by, x, *names.values()])).apply(pd.to_numeric)
+    log = log.dropna(subset=[by, x, column]).drop_duplicates(by, keep="last")
+    if log.empty:
         known = {name for row in rows for name in row if row[name] not in (None, "")}
         wanted = x if column in known and x not in known else column
         raise ValueError(f"no row of {label!r} has a value: " + unknown("column", wanted, known))
-    return table.set_index(x).sort_index()
+    log = log.set_index(by, drop=False).sort_index()
+    scaled = {name: scale * log[source] for name, source in names.items()}
+    return pd.DataFrame({"x": log[x], **scaled})
 
 
-def _over_seeds(label: str, seeds: list[pd.DataFrame], x: str) -> pd.DataFrame:
-    """Mean and interval over seeds, at each x that all of them have."""
+def _over_seeds(label: str, seeds: list[pd.DataFrame]) -> pd.DataFrame:
+    """Mean and interval over seeds, at each step that all of them have."""
     shared = pd.concat([seed["mean"] for seed in seeds], axis=1, join="inner")
     if shared.empty:
-        raise ValueError(f"the seeds of {label!r} share no value of {x!r}, so they have no mean")
+        by = seeds[0].index.name
+        raise ValueError(f"the seeds of {label!r} share no value of {by!r}, so they have no mean")
     found = [t_interval(values) for values in shared.to_numpy().tolist()]
     table = pd.DataFrame(found, index=shared.index, columns=["mean", "half"])
-    return table.assign(low=table["mean"] - table["half"], high=table["mean"] + table["half"])
+    where = pd.concat([seed["x"] for seed in seeds], axis=1, join="inner").mean(axis=1)
+    return table.assign(
+        x=where, low=table["mean"] - table["half"], high=table["mean"] + table["half"]
+    )
 
 
 def _limit_view(ax: plt.Axes, percent: bool) -> None:
-    """Show at most half of the curves' height above and below them, and no share beyond 0 and
-    100."""
-    values = [value for line in ax.lines for value in line.get_ydata()]
-    low, high = min(values), max(values)
-    room = (high - low) / 2 or max(abs(high), 1.0)
-    bottom, top = ax.get_ylim()
-    least, most = (-2, 102) if percent else (-math.inf, math.inf)
-    ax.set_ylim(max(bottom, low - room, least), min(top, high + room, most))
+    """Show no share beyond 0 and 100, and what is 0 throughout at the bottom."""
+    if percent:
+        bottom, top = ax.get_ylim()
+        ax.set_ylim(max(bottom, -2), min(top, 102))
+    elif all(value == 0 for line in ax.lines for value in line.get_ydata()):
+        ax.set_ylim(-0.05, 1)
 
 
 def intervals(

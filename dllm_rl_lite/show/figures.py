@@ -17,7 +17,17 @@ PANELS = {
     "dead_groups": "dead groups",
     "clip_fraction": "ratios outside the clip range",
     "ratio_spread": "spread of the ratio",
-    "forwards": "forward passes so far (thousands)",
+    "forwards": "forward passes (thousands)",
+}
+TITLES = PANELS | {
+    "reward_free": "reward, answer-free rows",
+    "reward_guided": "reward, answer-guided rows",
+    "dead_free_wrong": "answer-free groups all wrong",
+    "logprob_free": "log-prob. a token, answer-free",
+    "logprob_guided": "log-prob. a token, answer-guided",
+    "steps_row": "forward passes a rollout",
+    "entropy": "entropy when unmasked (nats)",
+    "grad_norm": "gradient norm",
 }
 
 
@@ -41,11 +51,12 @@ def panels(runs: dict[str, list[list[dict]]], columns: list[str] | None = None) 
         raise ValueError("nothing to draw: no run has any of the columns")
     across = min(3, len(columns))
     down = -(-len(columns) // across)
-    size = (3.7 * across, 2.8 * down + 0.3)
+    # Ten inches are as wide as a notebook shows without scaling down.
+    size = (3.3 * across, 2.5 * down + 0.3)
     fig, axes = plt.subplots(down, across, figsize=size, squeeze=False, layout="constrained")
     for ax, column in zip(axes.flat, columns, strict=False):
         percent = column == "eval_accuracy"
-        title = PANELS.get(column, column)
+        title = TITLES.get(column, column)
         curves(runs, column, ax=ax, percent=percent, ylabel="", title=title)
         ax.get_legend().remove()
     for ax in axes.flat[len(columns) :]:
@@ -77,7 +88,7 @@ def comparison(rows: list[dict], log: dict[str, dict[str, list[list[dict]]]]) ->
     fig, axes = plt.subplots(
         len(tasks),
         3,
-        figsize=(13, 3.6 * len(tasks)),
+        figsize=(11, 3.3 * len(tasks)),
         squeeze=False,
         layout="constrained",
         gridspec_kw={"width_ratios": [1.15, 1, 1]},
@@ -94,7 +105,7 @@ def comparison(rows: list[dict], log: dict[str, dict[str, list[list[dict]]]]) ->
         passes.set(xlabel="forward passes (thousands)", ylabel="validation accuracy (%)")
         steps.set(xlabel="batches of rollouts", ylabel="validation accuracy (%)")
     handles, labels = axes[0, 1].get_legend_handles_labels()
-    fig.legend(handles, labels, loc="outside lower center", ncols=len(labels) or 1)
+    fig.legend(handles, labels, loc="outside lower center", ncols=min(7, len(labels) or 1))
     plt.close(fig)
     return fig
 
@@ -134,13 +145,17 @@ LINES = ["-", "--", ":"]
 
 
 def estimator_map(
-    rows: list[dict], states: list[str], decoder: str = "random order", floor: float = 1e-2
+    rows: list[dict],
+    states: list[str],
+    decoder: str = "random order",
+    floor: float = 1e-2,
+    series: list[str] | None = None,
 ) -> plt.Figure:
     """Likelihood estimators by cost, bias and spread against the exact truth: one column per state
     of the model.
 
     Estimators whose names differ in a last number are joined to one series; a name that is new here
-    gets its own colour. Bars are 95 % intervals over texts.
+    gets its own colour. Bars are 95 % intervals over completions.
 
     Args:
         rows: as `referee.errors` yields them, with `state` and `decoder` added (`read_results` of
@@ -148,16 +163,26 @@ def estimator_map(
         states: which, from left to right.
         decoder: which.
         floor: nats; a spread below it (no noise at all) is drawn at the floor.
+        series: which, by the estimators' names without their last number; None: all. About seven
+            can be told apart.
     Returns:
         The figure.
     Raises:
-        ValueError: for a state or decoder without rows.
+        ValueError: for a state, decoder or series without rows.
     """
     for name, wanted in [("decoder", [decoder]), ("state", states)]:
         known = {row[name] for row in rows}
         for value in wanted:
             if value not in known:
                 raise ValueError(unknown(name, value, known))
+    table = pd.DataFrame(rows)
+    table = table[table["decoder"] == decoder]
+    table["series"] = table["estimator"].str.replace(r" \d+$", "", regex=True)
+    for name in series or []:
+        if name not in set(table["series"]):
+            raise ValueError(unknown("series", name, set(table["series"])))
+    if series is not None:
+        table = table[table["series"].isin(series)]
     fig, axes = plt.subplots(
         2,
         len(states),
@@ -167,12 +192,9 @@ def estimator_map(
         squeeze=False,
         layout="constrained",
     )
-    table = pd.DataFrame(rows)
-    table = table[table["decoder"] == decoder]
-    series = table.groupby(table["estimator"].str.replace(r" \d+$", "", regex=True), sort=False)
     new_colours = itertools.cycle(CYCLE)
     drawn = {}  # family -> how many of its series are drawn
-    for name, points in series:
+    for name, points in table.groupby("series", sort=False):
         family = name.split()[0]
         before = drawn.get(family, 0)
         drawn[family] = before + 1
@@ -195,9 +217,10 @@ def estimator_map(
     for (bias, spread), state in zip(axes.T, states, strict=True):
         bias.axhline(0, color="#888888", linewidth=0.8, zorder=0)
         bias.set_title(state, loc="left")
-        spread.set_xlabel("forward passes a text")
+        spread.set_xlabel("forward passes a completion")
     bias, spread = axes[:, 0]
-    bias.set_ylabel("bias: mean error (nats)")
+    # Biases of either sign span four orders of magnitude, and 0 is one of them.
+    bias.set_ylabel("bias: mean error (nats)\nlinear within ±0.1, logarithmic beyond")
     bias.set_yscale("symlog", linthresh=0.1)
     bias.margins(y=0.08)
     spread.set_ylabel("spread: s.d. of one draw's error (nats)")

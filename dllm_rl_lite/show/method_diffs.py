@@ -166,9 +166,9 @@ class SourceDiff:
             for line in self.lines
         ]
         return (
-            '<pre style="font-size:12px;line-height:1.35;max-height:34em;overflow:auto">'
-            + "\n".join(spans)
-            + "</pre>"
+            # The border says that a long diff scrolls.
+            '<pre style="font-size:12px;line-height:1.35;max-height:34em;overflow:auto;'
+            'border:1px solid #cccccc;padding:4px">' + "\n".join(spans) + "</pre>"
         )
 
 

@@ -26,50 +26,86 @@ from .filmstrips import (
 if TYPE_CHECKING:
     from IPython.display import HTML
 
-PLAYER_CSS = (
-    ".dllm-player{font:14px sans-serif;margin:6px 0}\n"
-    ".dllm-player i{display:inline-block;font:14px monospace;min-width:1ch;padding:2px 4px;"
-    "margin:1px;color:#111;\n"
-    "border:2px solid transparent;border-radius:3px;background:var(--c)}\n"
-    f".dllm-player .m{{background:{EMPTY};color:#999}}"
-    f".dllm-player .g{{background:{GIVEN}}}"
-    ".dllm-player .e{background:#fff;color:#aaa}\n"
-    ".dllm-player .w{background:#fff;color:#777;border:2px dotted #bbb}"
-    f".dllm-player .n{{border:2px solid {NEW}}}\n"
-    ".dllm-player input{vertical-align:middle;width:240px}.dllm-player small{display:block}\n"
-    ".dllm-player small b{font-weight:normal;color:#111;padding:0 5px}\n"
+# Inline styles only: JupyterLab strips style sheets and scripts from a notebook that nobody has run
+# here yet, and what is left must look right.
+CELL = (
+    "display:inline-block;font-family:monospace;font-size:14px;text-align:center;min-width:9px;"
+    "padding:2px 4px;margin:1px;border-radius:3px;"
 )
-# c.dataset.f holds [frame, kind, text] of each change of a cell; the last one up to frame k is
-# shown
-PLAYER_DRAW = (
-    "const p=this.closest('.dllm-player'),k=+this.value;let left=0;"
-    "p.querySelectorAll('i').forEach(c=>{let s;"
-    "for(const f of JSON.parse(c.dataset.f))if(f[0]<=k)s=f;c.textContent=s[2];left+=s[1]=='m';"
-    "c.className=s[1]+(s[0]==k&&k>0&&s[1]!='m'?' n':'');"
-    "c.title={m:'masked',w:'withdrawn later'}[s[1]]||c.dataset.t});"
-    "p.querySelector('output').textContent='step '+k+' of '+this.max+', '+left+' masked'"
-)
-PLAYER_PLAY = (
-    "const b=this,p=b.closest('.dllm-player'),s=p.querySelector('input'),"
-    "stop=()=>{clearInterval(b.timer);b.timer=0;b.textContent='Play'},"
-    "go=v=>{s.value=v;s.dispatchEvent(new Event('input'))};"
-    "if(b.timer){stop()}else{if(+s.value>=+s.max)go(0);b.textContent='Pause';"
-    "b.timer=setInterval(()=>{if(!p.isConnected)return stop();"
-    "go(+s.value+1);if(+s.value>=+s.max)stop()},350)}"
-)
+LOOKS = {  # by kind of cell; COLOUR: of its confidence
+    "m": f"background:{EMPTY};color:#999999;border:2px solid {EMPTY}",
+    "g": f"background:{GIVEN};color:#111111;border:2px solid {GIVEN}",
+    "e": "background:#ffffff;color:#aaaaaa;border:2px solid #ffffff",
+    "w": "background:#ffffff;color:#777777;border:2px dotted #bbbbbb",
+    "k": "background:COLOUR;color:#111111;border:2px solid COLOUR",
+}
+OUTLINE = f";border:2px solid {NEW}"  # of a cell that is new in this frame
+SCALE = "color:#111111;padding:0 5px;background:"
+
+# Replaces the note by the controls. data.cells holds {colour, about, changes}; of the changes
+# [frame, kind, text], the last one up to the slider's frame is shown.
+SCRIPT = """
+(() => {
+  const here = document.currentScript;
+  const player = here.closest(".dllm-player") || here.parentNode.querySelector(".dllm-player");
+  const data = DATA;
+  const [controls, row] = player.querySelectorAll("div");
+  controls.innerHTML = '<button type="button">Play</button> <input type="range" min="0" '
+    + 'autocomplete="off" aria-label="denoising step" style="width:240px;vertical-align:middle"> '
+    + '<output></output>';
+  const [button, slider, position] = controls.children;
+  let timer = null;
+  function draw() {
+    const frame = +slider.value;
+    let masked = 0;
+    data.cells.forEach((cell, i) => {
+      const [at, kind, text] = cell.changes.filter(change => change[0] <= frame).pop();
+      const isNew = at === frame && frame > 0 && kind !== "m";
+      const look = data.looks[kind].replaceAll("COLOUR", cell.colour);
+      const span = row.children[i];
+      span.textContent = text;
+      span.title = {m: "masked", w: "withdrawn later"}[kind] || cell.about;
+      span.style.cssText = data.cell + look + (isNew ? data.outline : "");
+      masked += kind === "m";
+    });
+    position.textContent = `step ${frame} of ${data.last}, ${masked} masked`;
+  }
+  function stop() {
+    clearInterval(timer);
+    timer = null;
+    button.textContent = "Play";
+  }
+  function advance() {
+    slider.value = +slider.value + 1;
+    draw();
+    if (+slider.value >= data.last || !player.isConnected) stop();
+  }
+  slider.max = data.last;
+  slider.value = data.last;
+  slider.oninput = draw;
+  button.onclick = () => {
+    if (timer) return stop();
+    if (+slider.value >= data.last) slider.value = 0;
+    draw();
+    button.textContent = "Pause";
+    timer = setInterval(advance, 350);
+  };
+  draw();
+})();
+"""
 
 
 def player(rollout: Rollout, tokenizer, row: int = 0) -> HTML:
     """A denoising player for one row: a slider over its T + 1 frames and a play button.
 
-    One cell per token, each with its changes; handlers find their own player, so many fit on a page
-    and no id or script tag is needed. Without scripts the finished text is what is seen. The same
-    rollout gives the same bytes.
+    Where scripts do not run (a notebook that is not trusted yet, a page that shows notebooks), the
+    finished completion is seen, with a note that says to run the cells. Many players fit on a page.
+    The same rollout gives the same bytes.
 
     Args:
-        rollout: one or more texts.
+        rollout: one or more completions.
         tokenizer: the model's.
-        row: which text.
+        row: which completion.
     Raises:
         ValueError: for a row that does not exist.
         ModuleNotFoundError: outside IPython's reach.
@@ -77,46 +113,49 @@ def player(rollout: Rollout, tokenizer, row: int = 0) -> HTML:
     # It comes with every notebook kernel; a plain training machine need not have it.
     from IPython.display import HTML
 
+    cells = _cells(rollout, tokenizer, row)
     last = len(frames(rollout, row)) - 1
-    scale = "".join(
-        f'<b style="background:{to_hex(CONFIDENCE(p))}">{p:g}</b>'
+    data = {"last": last, "cell": CELL, "looks": LOOKS, "outline": OUTLINE, "cells": cells}
+    words = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+    words = words.replace("<", "\\u003c")  # no text of the model's ends the script
+    scale = " ".join(
+        f'<span style="{SCALE}{to_hex(CONFIDENCE(p))}">{p:g}</span>'
         for p in (0.0, 0.25, 0.5, 0.75, 1.0)
     )
     return HTML(
-        f'<div class="dllm-player mathjax_ignore tex2jax_ignore"><style>{PLAYER_CSS}</style>'
-        f"<p>prompt: {html.escape(prompt_text(rollout, tokenizer, row))}</p><div>"
-        f'<button type="button" onclick="{html.escape(PLAYER_PLAY)}">Play</button> '
-        f'<input type="range" min="0" max="{last}" value="{last}" autocomplete="off" '
-        f'aria-label="denoising step" oninput="{html.escape(PLAYER_DRAW)}"> '
-        f"<output>step {last} of {last}, 0 masked</output></div>"
-        f"<div>{_cells(rollout, tokenizer, row)}</div>"
-        f"<small>confidence when revealed {scale} · outlined: new at this step · "
-        f"{END} end of sequence</small></div>"
+        '<div class="dllm-player mathjax_ignore tex2jax_ignore" '
+        'style="font-family:sans-serif;font-size:14px;margin:6px 0">'
+        f"<p>prompt: {html.escape(prompt_text(rollout, tokenizer, row))}</p>"
+        f"<div>Finished after {last} steps. "
+        "<strong>Run the cells up to this one</strong> to get a slider and a Play button.</div>"
+        f'<div style="margin:4px 0">{"".join(_finished(cell, last) for cell in cells)}</div>'
+        f'<p style="font-size:12px">confidence when revealed: {scale} · outlined: new at this step '
+        f"· {END} end of sequence</p>"
+        f"<script>{SCRIPT.replace('DATA', words)}</script></div>"
     )
 
 
-def _cells(rollout: Rollout, tokenizer, row: int) -> str:
-    """The cells as HTML, each with its changes from frame to frame."""
+def _cells(rollout: Rollout, tokenizer, row: int) -> list[dict]:
+    """One dictionary a cell: its colour, what is said about it, its changes from frame to frame."""
     ids = frames(rollout, row).tolist()
     letters = kinds(rollout, row)
-    last = len(ids) - 1
     cells = []
     for i, colour in enumerate(backgrounds(rollout, row)):
         changes = []
         for k, letter in enumerate(kind[i] for kind in letters):
             if k == 0 or (ids[k][i], letter) != (ids[k - 1][i], letters[k - 1][i]):
                 changes.append([k, letter, cell_text(rollout, tokenizer, ids[k][i])])
-        step, letter, text = changes[-1]
-        new = " n" if step == last > 0 else ""
-        about = _about(rollout, row, i)
-        data = json.dumps(changes, ensure_ascii=False, separators=(",", ":"))
-        # Within '...' this is shorter than escaping every ".
-        data = data.replace("&", "&amp;").replace("'", "&#39;").replace("<", "&lt;")
-        cells.append(
-            f'<i class="{letter}{new}" style="--c:{colour}" title="{about}" data-t="{about}" '
-            f"data-f='{data}'>{html.escape(text)}</i>"
-        )
-    return "".join(cells)
+        cells.append({"colour": colour, "about": _about(rollout, row, i), "changes": changes})
+    return cells
+
+
+def _finished(cell: dict, last: int) -> str:
+    """A cell as it looks in the last frame."""
+    step, kind, text = cell["changes"][-1]
+    look = CELL + LOOKS[kind].replace("COLOUR", cell["colour"])
+    if step == last > 0:
+        look += OUTLINE
+    return f'<span style="{look}" title="{cell["about"]}">{html.escape(text)}</span>'
 
 
 def _about(rollout: Rollout, row: int, i: int) -> str:

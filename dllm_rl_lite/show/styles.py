@@ -18,8 +18,8 @@ def style() -> None:
     plt.rcParams.update(
         {
             "figure.figsize": (6.4, 3.8),
-            "figure.dpi": 92,
-            "savefig.dpi": 92,
+            "figure.dpi": 100,
+            "savefig.dpi": 100,
             "figure.facecolor": "white",
             "font.size": 11,
             "axes.titlesize": 12,

@@ -31,7 +31,7 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Part:
+class RolloutCall:
     """What one rollout call gave."""
 
     rollout: Rollout
@@ -109,7 +109,7 @@ def collect_part(
     problems: list[Example],
     generator: torch.Generator,
     cache: str,
-) -> Part:
+) -> RolloutCall:
     """Rollouts, importance weights and rewards of some of the problems."""
     start = time.perf_counter()
     examples = repeated(problems, numbers)
@@ -119,7 +119,7 @@ def collect_part(
     middle = time.perf_counter()
     rewards = verify(reward, examples, rollout, lm.tokenizer, method.rewarded, **numbers.verify)
     end = time.perf_counter()
-    return Part(rollout, rewards, weight, passes, middle - start, end - middle)
+    return RolloutCall(rollout, rewards, weight, passes, middle - start, end - middle)
 
 
 def repeated(problems: list[Example], numbers: Numbers) -> list[Example]:

@@ -102,7 +102,8 @@ def score_views(
     views = draw_views(method, numbers, rollout, advantage, generator)
     objective = method.objective
     if objective.level == "view":
-        losses_per_token = torch.stack([v.scored for v in views]).sum(0)  # (N, L)
+        # A token of weight 0 has no loss: end tokens after the text in `all_steps`.
+        losses_per_token = torch.stack([v.scored & (v.weight != 0) for v in views]).sum(0)
     else:
         losses_per_token = scored_by_any(views)
     if not losses_per_token.any():

@@ -254,7 +254,7 @@ def test_figures_of_the_comparison_draw_what_they_are_given():
     assert [ax.get_title(loc="left") for ax in shown] == [
         "validation accuracy (%)",
         "reward of the rollouts",
-        "forward passes so far (thousands)",
+        "forward passes (thousands)",
     ]
     assert shown[2].lines[0].get_ydata().tolist() == pytest.approx([0.15, 0.3, 0.45, 0.6])
     with pytest.raises(ValueError, match="no run has any"):

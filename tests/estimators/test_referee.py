@@ -150,8 +150,15 @@ def test_a_new_estimator_appears_in_the_figure(lm, rollout, rng, tmp_path):
     assert labels == ["mine", "one step"]
     x, y = figure.axes[0].containers[0][0].get_data()
     assert x[0] == pytest.approx(3, rel=0.1) and y[0] == pytest.approx(rows[0]["bias"])
+    only = estimator_map(rows, ["new"], "d", series=["one_step"])
+    assert [t.get_text() for t in only.legends[0].get_texts()] == ["one step"]
+    assert "logarithmic" in figure.axes[0].get_ylabel()  # a symlog axis says that it is one
     plt.close("all")
-    for bad in (dict(states=["old"], decoder="d"), dict(states=["new"], decoder="e")):
+    for bad in (
+        dict(states=["old"], decoder="d"),
+        dict(states=["new"], decoder="e"),
+        dict(states=["new"], decoder="d", series=["two_steps"]),
+    ):
         with pytest.raises(ValueError, match="unknown"):
             estimator_map(rows, **bad)
 

@@ -502,9 +502,7 @@ def test_the_releases_average_each_micro_batch(policy, batch, name, rows_of_a_me
     """With `published_quirks` the gradient is the mean over micro-batches of their token means, as
     the releases' trainers take it; without, the token mean of the whole batch."""
     method = replace(METHODS[name], pieces_of_a_group=3 // rows_of_a_mean)
-    views = method.views(
-        rollout=batch, generator=torch.Generator().manual_seed(2), **method.tiny.views
-    )
+    views = method.views(rollout=batch, generator=torch.Generator().manual_seed(2))
     tokens = scored_by_any(views)
     assert len({int(m) for m in tokens.view(-1, 3 * 8).sum(1)}) == 2  # groups of unequal length
     whole = estimate(policy, batch, views)
@@ -549,9 +547,7 @@ def test_gdpo_divides_by_the_whole_text_where_its_release_does(policy, later, ba
     exp(d / |y|), and the tiny numbers keep the scored tokens only."""
     method = METHODS["gdpo"]
     assert (method.paper.counted, method.tiny.counted) == ("text", "scored")
-    views = method.views(
-        rollout=batch, generator=torch.Generator().manual_seed(2), **method.tiny.views
-    )
+    views = method.views(rollout=batch, generator=torch.Generator().manual_seed(2))
     sizes = {
         "text": batch.until_eos.sum(1),
         "scored": scored_by_any(views).sum(1),

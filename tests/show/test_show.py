@@ -207,9 +207,9 @@ class Cells(HTMLParser):
     def handle_starttag(self, tag, attributes):
         if ("class", "dllm-player mathjax_ignore tex2jax_ignore") in attributes:
             self.players.append([])
-        if tag == "i":
+        self.inside = tag == "span" and "title" in dict(attributes)
+        if self.inside:
             self.players[-1].append({**dict(attributes), "text": ""})
-        self.inside = tag == "i"
 
     def handle_endtag(self, tag):
         self.inside = False
@@ -219,9 +219,15 @@ class Cells(HTMLParser):
             self.players[-1][-1]["text"] += data
 
 
-def played(cells, k):
+def script_data(page):
+    """What the player's script is told."""
+    return json.loads(re.search(r"const data = (.*);\n", page)[1])
+
+
+def played(page, k):
     """What the script shows at slider position k: of each cell the last change up to k."""
-    return [[text for at, _, text in json.loads(c["data-f"]) if at <= k][-1] for c in cells]
+    cells = script_data(page)["cells"]
+    return [[text for at, _, text in c["changes"] if at <= k][-1] for c in cells]
 
 
 @pytest.mark.parametrize(
@@ -233,11 +239,11 @@ def test_player_frames_are_the_canvases(lm, make):
     (cells,) = Cells(page).players
     last = int(rollout.n_forwards[0])
     for k in range(last + 1):
-        assert played(cells, k) == expected(rollout, lm.tokenizer, k)
-    assert [c["text"] for c in cells] == expected(
-        rollout, lm.tokenizer, last
-    )  # seen without scripts: the end
-    assert f'max="{last}" value="{last}"' in page and f"step {last} of {last}" in page
+        assert played(page, k) == expected(rollout, lm.tokenizer, k)
+    # Seen without scripts: the end.
+    assert [c["text"] for c in cells] == expected(rollout, lm.tokenizer, last)
+    assert f"Finished after {last} steps. <strong>Run the cells up to this one</strong>" in page
+    assert script_data(page)["last"] == last
 
 
 def test_player_tooltips_and_colours(lm):
@@ -249,19 +255,29 @@ def test_player_tooltips_and_colours(lm):
             f"unmask_step {rollout.unmask_step[0, i]}, confidence {p:.2f}, "
             f"entropy {rollout.entropy[0, i]:.2f} nats"
         )
-        assert (
-            cell["style"] == f"--c:{matplotlib.colors.to_hex(filmstrips.CONFIDENCE(round(p, 2)))}"
-        )
-        assert (" n" in cell["class"]) == (rollout.unmask_step[0, i] == 11)
+        colour = matplotlib.colors.to_hex(filmstrips.CONFIDENCE(round(p, 2)))
+        assert f";background:{colour};" in cell["style"]
+        assert cell["style"].endswith(filmstrips.NEW) == (rollout.unmask_step[0, i] == 11)
 
 
 def test_player_is_small_deterministic_and_self_contained(lm):
     page = show.player(rolled(lm, 64, Schedule(32)), lm.tokenizer).data
     assert page == show.player(rolled(lm, 64, Schedule(32)), lm.tokenizer).data
     assert len(page.encode()) <= 40_000
-    assert (
-        "<script" not in page and " id=" not in page and "http" not in page and "url(" not in page
-    )
+    assert " id=" not in page and "http" not in page and "url(" not in page
+
+
+def test_an_untrusted_player_is_complete(lm):
+    """What is left where a notebook is not trusted: no script, no style sheet, no controls."""
+    page = show.player(rolled(lm), lm.tokenizer).data
+    left = re.sub(r"<script>.*?</script>", "", page, flags=re.DOTALL)
+    assert set(re.findall(r"<(\w+)", left)) == {"div", "p", "strong", "span"}
+    assert not re.search(r"<style|<script|<input|<button|\son\w+=|var\(", left)
+    (cells,) = Cells(left).players
+    assert all("background:#" in c["style"] and ";color:#" in c["style"] for c in cells)
+    legend = re.findall(r"padding:0 5px;background:(#\w{6})\">([\d.]+)</span>", left)
+    assert [number for _, number in legend] == ["0", "0.25", "0.5", "0.75", "1"]
+    assert "0</span> <span" in left  # the numbers of the legend do not run together
 
 
 def test_player_escapes_what_the_model_writes(lm):
@@ -274,8 +290,9 @@ def test_player_escapes_what_the_model_writes(lm):
     )
     page = show.player(rollout, lm.tokenizer).data
     (cells,) = Cells(page).players
-    assert [c["text"] for c in cells] == ["<", "'", "&", '"', ">", "␣"] == played(cells, 3)
+    assert [c["text"] for c in cells] == ["<", "'", "&", '"', ">", "␣"] == played(page, 3)
     assert f"prompt: {html.escape(chr(60) + chr(39) + '&' + chr(34) + '>')}" in page
+    assert "<" not in re.search(r"const data = (.*);\n", page)[1]  # nothing can end the script
 
 
 def test_player_in_a_browser(lm, tmp_path):
@@ -324,7 +341,9 @@ def test_player_in_a_browser(lm, tmp_path):
         re.match(r"step (\d+) of 12", lines[2]).group(1)
     )  # the play button started over and is on its way
     assert 1 <= at <= 4 and shown[2] == expected(first, lm.tokenizer, at)
-    new = [" n" in c["class"] for c in Cells(dumped).players[0]]
+    outline = matplotlib.colors.to_rgb(filmstrips.NEW)
+    words = f"rgb({', '.join(str(round(255 * part)) for part in outline)})"
+    new = [words in c["style"] for c in Cells(dumped).players[0]]
     assert new == (first.unmask_step[0] == 4).tolist()
 
 
@@ -429,9 +448,24 @@ def test_curves_colours_differ_and_errors_name_the_column():
             show.curves(empty, "reward")
 
 
-def test_a_wide_band_does_not_squeeze_the_curves():
+def test_no_band_is_cut_off():
     ax = show.curves({"x": [rows([0.0, 1.0]), rows([0.2, 0.4])]}, "reward")
-    assert band(ax, 1)[1] > 4 and ax.get_ylim() == pytest.approx((-0.5, 1.5))
+    low, high = band(ax, 1)
+    assert ax.get_ylim()[0] < low < -3 and 4 < high < ax.get_ylim()[1]
+    shares = show.curves({"x": [rows([0.0, 1.0]), rows([0.2, 0.4])]}, "reward", percent=True)
+    assert shares.get_ylim() == (-2, 102)  # no share is beyond 0 and 100 %
+    assert show.curves({"x": [rows([0, 0])]}, "reward").get_ylim() == (-0.05, 1)
+
+
+def test_seeds_of_unequal_cost_are_averaged_at_equal_steps():
+    def log(values, passes):
+        return [row | {"forwards": passes * row["step"]} for row in rows(values)]
+
+    ax = show.curves({"x": [log([0.0, 1.0], 10), log([0.5, 2.0], 30)]}, "reward", x="forwards")
+    assert line(ax, "x").get_xdata().tolist() == [0, 20]
+    assert line(ax, "x").get_ydata().tolist() == [0.25, 1.5]
+    thin = [li for li in ax.lines if li.get_label().startswith("_")]
+    assert [li.get_xdata().tolist() for li in thin] == [[0, 10], [0, 30]]
 
 
 def test_intervals_are_where_they_are_said_to_be():
@@ -528,7 +562,7 @@ def test_before_after_marks_right_and_wrong():
 def test_header_names_versions_and_no_path(capsys):
     with matplotlib.rc_context():
         show.header("03", 4.5)
-        assert not plt.rcParams["axes.spines.top"] and plt.rcParams["figure.dpi"] == 92
+        assert not plt.rcParams["axes.spines.top"] and plt.rcParams["figure.dpi"] == 100
         assert plt.rcParams["axes.prop_cycle"].by_key()["color"] == show.CYCLE
     text = capsys.readouterr().out
     assert (

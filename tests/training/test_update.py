@@ -19,7 +19,7 @@ from updates import (
     scored_by,
 )
 
-from dllm_rl_lite.estimators import estimate, last_scored_step, token_logprobs
+from dllm_rl_lite.estimators import all_steps, estimate, last_scored_step, token_logprobs
 from dllm_rl_lite.methods import METHODS
 from dllm_rl_lite.objectives import AVERAGES, token_weights
 from dllm_rl_lite.training import (
@@ -263,7 +263,7 @@ def test_logged_numbers_by_hand(policy, later, reference, rollout):
 
 
 @pytest.mark.parametrize("average", AVERAGES)
-@pytest.mark.parametrize("name", ["diffu-grpo", "coupled-grpo"])
+@pytest.mark.parametrize("name", ["diffu-grpo", "coupled-grpo", "agrpo"])
 @pytest.mark.parametrize("micro_batch", [0, 2])
 def test_every_average_trains(policy, later, rollout, name, average, micro_batch):
     """The gradient is that of the losses under the weights that chapter 06 teaches, however the
@@ -271,11 +271,14 @@ def test_every_average_trains(policy, later, rollout, name, average, micro_batch
     n = numbers(name, inner_updates=2, group=3)
     method = METHODS[name]
     method = replace(method, objective=replace(method.objective, average=average))
+    if name == "agrpo":  # each token in the view of its step
+        method = replace(method, views=all_steps)
     scored = scored_by(name, policy, rollout, n, method=method)
     views = method.views(rollout=rollout, generator=torch.Generator().manual_seed(2), **n.views)
     with torch.no_grad():
         old = estimate(policy, rollout, views)
-    tokens = scored_by_any(views)
+    tokens = torch.stack([v.weight != 0 for v in views]).any(0)
+    assert (name == "agrpo") == bool((scored_by_any(views) & ~tokens).any())
     losses = method.objective.losses(
         estimate(later, rollout, views), old, None, ADVANTAGE[:, None], tokens, clip=n.clip, kl=0.0
     )
@@ -471,7 +474,7 @@ def test_one_backward_per_view_and_micro_batch(policy, spy, rollout, name, micro
     """Every forward pass is followed by its own backward before the next: memory does not grow with
     the views."""
     views = {"k": 5} if name == "agrpo" else {}
-    n = numbers(name, views={**METHODS[name].tiny.views, **views})
+    n = numbers(name, views=views)
     scored = scored_by(name, policy, rollout, n, advantage=torch.tensor([1.0, -1, 1, -1, 1, -1]))
     watched, events = spy(policy), []
 
