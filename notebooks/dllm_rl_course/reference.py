@@ -30,7 +30,7 @@ def describe(record: type) -> str:
     source = textwrap.dedent(inspect.getsource(record))
     lines = source.splitlines()
     about = f"{record.__name__}: {_plain(inspect.getdoc(record))}"
-    parts = textwrap.wrap(about, WIDTH, break_on_hyphens=False)
+    parts = _lines(about, 0, 0)
     definition = ast.parse(source).body[0]
     after = definition.body[0].end_lineno + 1  # the first line after the docstring
     for node in definition.body[1:]:
@@ -72,10 +72,14 @@ def _plain(docstring: str | None) -> str:
 
 
 def _entry(head: str, words: str) -> str:
-    indent = " " * INDENT
-    look = {"initial_indent": 2 * indent, "subsequent_indent": 2 * indent}
-    lines = textwrap.wrap(words, WIDTH, break_on_hyphens=False, **look)
-    return "\n".join([indent + head, *lines])
+    """A field or a call, and its words below it."""
+    return "\n".join([*_lines(head, INDENT, 3 * INDENT), *_lines(words, 2 * INDENT, 2 * INDENT)])
+
+
+def _lines(text: str, first: int, later: int) -> list[str]:
+    """A text in lines of at most `WIDTH` letters, indented."""
+    indents = {"initial_indent": first * " ", "subsequent_indent": later * " "}
+    return textwrap.wrap(text, WIDTH, break_on_hyphens=False, **indents)
 
 
 def draw_where(

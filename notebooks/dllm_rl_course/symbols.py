@@ -74,7 +74,7 @@ SYMBOLS = {
         (r"$H$", "nats", "entropy"),
         (r"$t$", "number", "rate: the probability that a token is masked"),
         (
-            r"$f(M)$, $\bar f_m$, $\bar f_t$",
+            r"$f$, $\bar f_m$, $\bar f_t$",
             "nats",
             "log-probability of the tokens in a mask, all the others seen; its mean over "
             "masks of $m$ tokens, at rate $t$",
