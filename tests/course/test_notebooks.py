@@ -15,7 +15,8 @@ import torch
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted([*ROOT.glob("notebooks/*.ipynb"), *ROOT.glob("notebooks/solutions/*.ipynb")])
-CHAPTERS = [p for p in NOTEBOOKS if p.parent.name == "notebooks"]
+# From 90 on: to look things up in, without exercises.
+CHAPTERS = [p for p in NOTEBOOKS if p.parent.name == "notebooks" and p.name < "90"]
 CHECK_OUTPUT = "nbval-check-output"  # the tag of cells whose stored output must come out again
 
 
