@@ -5,7 +5,7 @@ NBVAL := --nbval-lax --nbval-current-env --nbval-cell-timeout=600 --nbval-saniti
 NOTEBOOKS := $(wildcard notebooks/[0-9]*.ipynb) $(wildcard notebooks/solutions/*.ipynb)
 ARGS ?=
 
-.PHONY: help setup train evaluate test notebooks lab base
+.PHONY: help setup train evaluate test notebooks chapters lab base
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -31,6 +31,9 @@ test: setup  ## unit tests, then every notebook: does it run, and are its checke
 notebooks: setup  ## execute every notebook again and save it with its outputs
 	cd notebooks && for n in $(NOTEBOOKS:notebooks/%=%); do echo $$n; ../$(BIN)/python -m nbconvert --to notebook \
 		--execute --inplace --ExecutePreprocessor.record_timing=False --log-level=WARN $$n || exit 1; done
+
+chapters: setup  ## numbers, titles, times, maps and links of the chapters again, from notebooks/chapters.yaml
+	$(BIN)/python -m dllm_rl_course.chapters
 
 lab: setup  ## open JupyterLab on the notebooks
 	$(BIN)/python -m jupyterlab --notebook-dir notebooks

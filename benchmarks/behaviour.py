@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from dllm_rl_lite.methods import METHODS
+from dllm_rl_lite.methods import CORE, METHODS
 from dllm_rl_lite.models import load_lm
 from dllm_rl_lite.sampler import Gate, RunningConfidence, Schedule, Threshold, denoise
 from dllm_rl_lite.tasks import load_task
@@ -83,7 +83,7 @@ def behaviour() -> dict:
     for name, settings in decoders().items():
         record["rollouts"][name] = rollout_record(settings)
     with tempfile.TemporaryDirectory() as folder:
-        for method in METHODS:
+        for method in (*CORE, "merged-path"):
             print(method, flush=True)
             record["training"][method] = training_record(method, Path(folder))
     return record

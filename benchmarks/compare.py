@@ -14,7 +14,7 @@ compare_curves.csv:
 Interrupt it whenever you like: finished runs are not run again, a half-finished one goes on from
 its last checkpoint.
 
-The longer runs of chapters 00 and 20 (train_chain2.json) are made again, as tables, by
+The longer runs of the chapters *Start here* and *Train* (train_chain2.json) are made again, as tables, by
   --stages final --methods agrpo diffu-grpo --tasks chain2 --budget 155000 --results FOLDER
 """
 
@@ -40,6 +40,7 @@ from studies import (
     FEWER,
     LEARNING_RATES,
     MERGED,
+    METHODS_RUN,
     ONLY_SUMMIT,
     PROBLEMS,
     PUBLISHED,
@@ -378,7 +379,7 @@ def main() -> None:
     try:
         for stage in a.stages:
             tasks = a.tasks or (SUMMIT_TASKS if stage == "summit" else TASKS)
-            methods = a.methods or (PUBLISHED if stage == "final" else list(METHODS))
+            methods = a.methods or (PUBLISHED if stage == "final" else list(METHODS_RUN))
             todo = jobs(stage, methods, tasks, a.seeds or SEEDS.get(stage, 1), a.budget)
             start = time.perf_counter()
             n = 0

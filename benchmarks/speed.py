@@ -189,7 +189,9 @@ def measure(
         "difference": check.difference,
         "same_tokens": check.same_tokens,
     }
-    return row | {"repeats": o.repeats, "threads": o.threads, "torch": torch.__version__}
+    card = torch.cuda.get_device_name() if o.device == "cuda" else ""
+    row |= {"repeats": o.repeats, "threads": o.threads, "torch": torch.__version__}
+    return row | {"card": card}
 
 
 def describe(row: dict) -> str:

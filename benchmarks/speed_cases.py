@@ -46,8 +46,10 @@ UPDATES = {
 }
 # The largest differences that pass: of a log-probability in nats, and of a gradient relative to its
 # norm (of a loss, as it is). In bfloat16 a logit near 20 comes in steps of 0.125, and either side
-# is as far from float32 as from the other.
-TOLERANCE = {torch.float32: (1e-3, 1e-4), torch.bfloat16: (0.5, 0.3)}
+# is as far from float32 as from the other: at 8B, of 1536 log-probabilities on an H100, ours by
+# 0.18 (root mean square; the largest 0.57), the restatement by 0.18 (0.59), and from each other by
+# 0.15 (0.60).
+TOLERANCE = {torch.float32: (1e-3, 1e-4), torch.bfloat16: (1.0, 0.3)}
 
 
 def random_llama(shape: dict, device: str, dtype: torch.dtype, seed: int = 0) -> MaskedDiffusionLM:
@@ -308,12 +310,14 @@ class Update:
         nats, share = TOLERANCE[self.lm.backbone.dtype]
         (scored, a1), ((views, old, ref), b1) = counted(self.scored), counted(self.restated)
         shown = [v.scored for v in views]
-        if self.method.objective.level != "view":  # one estimate from all views
+        weight = 1.0
+        if self.method.objective.level != "view":  # one estimate from all views, each with a weight
             shown = [torch.ones_like(views[0].scored)]
+            weight = float(torch.stack([v.weight for v in views]).sum(0).max())
         for mine, other in ((scored.old, old), (scored.ref, ref)):
             for x, y, where in zip(mine, other or (), shown, strict=False):
                 within(
-                    float((x - y)[where].abs().max()),
+                    float((x - y)[where].abs().max()) / weight,
                     nats,
                     f"{self.name}: scores before the update",
                     "nats",

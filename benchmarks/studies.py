@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dllm_rl_lite.methods import CORE
+
 # Forward passes of one row: rollouts (guided ones with their second stage), old and reference,
 # views.
 BUDGET = {"tune": 40_000, "final": 60_000, "flag": 30_000, "summit": 40_000, "merged": 24_000}
@@ -61,6 +63,7 @@ ONLY_SUMMIT = ("target only",)  # variants that the flag task cannot have
 TUNED_APART = ("ag-grpo/AF only",)
 # Not tuned: they take the learning rate of agrpo, which they are made of.
 COMBINED = ("ag-agrpo", "ta-agrpo", "ag-ta-grpo", "merged-path")
+METHODS_RUN = (*CORE, "merged-path")
 PUBLISHED = ("diffu-grpo", "coupled-grpo", "gdpo", "wd1", "gdsd", "agrpo", "mdpo")  # stage "final"
 # Stage "merged": the exact gradient of the visited path against AGRPO's sample of four steps, on
 # TUNE_TASK. Both take AGRPO's learning rate. Written down before the runs: per batch no difference

@@ -6,7 +6,6 @@ import tomllib
 from importlib.metadata import version
 from pathlib import Path
 
-import nbformat
 import pytest
 import yaml
 from packaging.requirements import Requirement
@@ -46,17 +45,6 @@ def test_conda_users_get_the_same():
     assert python.split("=")[1] in SpecifierSet(PROJECT["requires-python"])
     installed = re.search(r"pip install .*(-c .*)", (ROOT / "Makefile").read_text()).group(1)
     assert " ".join(from_pip["pip"]) == installed.replace("'", "")
-
-
-def test_the_chapter_table_is_the_notebooks():
-    rows = re.findall(r"^\| \[(\d\d) ([^\]]+)\]\(notebooks/([^)]+)\)", README, re.M)
-    found = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
-    assert [r[2] for r in rows] == [p.name for p in found]
-    for (number, title, file), path in zip(rows, found, strict=True):
-        assert (
-            nbformat.read(path, as_version=4).cells[0].source.splitlines()[0]
-            == f"# {number} {title}"
-        ), file
 
 
 def test_the_file_tree_names_every_file():

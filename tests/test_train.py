@@ -12,6 +12,7 @@ from dataclasses import fields, replace
 import pytest
 import torch
 from safetensors.torch import load_file
+from updates import RUN_APART
 
 from dllm_rl_lite.methods import METHODS, Numbers
 from dllm_rl_lite.models import ReferencePolicy, load_lm, new_tiny_lm
@@ -63,7 +64,7 @@ train(TrainConfig(**json.loads(sys.argv[1])), reward, said.append)
 """
 
 
-@pytest.mark.parametrize("method", sorted(METHODS))
+@pytest.mark.parametrize("method", sorted(RUN_APART))
 def test_a_killed_run_resumes_to_the_same_bits(tmp_path, method):
     from dataclasses import asdict
 

@@ -8,14 +8,30 @@ import torch
 
 from dllm_rl_lite.estimators import all_steps, last_scored_step, reweighted
 from dllm_rl_lite.methods import METHODS
+from dllm_rl_lite.models import decode
 from dllm_rl_lite.training import accumulate_gradients, score_views
 
 PROMPTS = [p for p in ("6-4+7-1", "1+2") for _ in range(3)]
 ADVANTAGE = torch.tensor([0.6, -0.9, 0.3, -0.4, 0.0, 0.4])
 
 
+# GRPO's relatives run as it does, and those that change its credit alone are updated as it is.
+RUN_APART = [name for name, m in METHODS.items() if m.parent != "grpo"]
+UPDATED_APART = [
+    name
+    for name, m in METHODS.items()
+    if m.parent != "grpo" or m.objective != METHODS["grpo"].objective
+]
+
+
+def compares_siblings(name):
+    return METHODS[name].objective.level == "group"
+
+
 def numbers(name, **overrides):
     base = {"kl": 0.0, "inner_updates": 1, "clip": 0.2}
+    if compares_siblings(name):
+        base["group"] = len(PROMPTS) // 2
     return replace(METHODS[name].tiny, **{**base, **overrides})
 
 
@@ -32,6 +48,14 @@ def credit_of(name, steps=4):
     if METHODS[name].rewarded == "final":
         return ADVANTAGE
     return ADVANTAGE[:, None] * (1 + 0.2 * torch.tensor([3.0, 0, 2, 1])[:steps])
+
+
+def advantage_of(method, n, rewards, rollout, tokenizer):
+    """(N,) or (N, T) credit, with all that a method may look at."""
+    known = {"rollout": rollout, "completions": decode(tokenizer, rollout.tokens)}
+    if method.shape:
+        rewards = method.shape(rewards=rewards, **known, **n.shape)
+    return method.advantage(rewards=rewards, **known, **n.credit).flatten(0, 1)
 
 
 def scored_by(name, policy, rollout, n, reference=None, advantage=None, seed=2, method=None):

@@ -282,7 +282,7 @@ def left_to_right(rollout: Rollout, generator: torch.Generator | None = None) ->
     return views
 
 
-# What `benchmarks/estimators.py` and chapters 04 and 05 compare: (rollout, generator) -> views.
+# What `benchmarks/estimators.py` and two chapters compare: (rollout, generator) -> views.
 # Names that differ in a last number are one series of the figure. To place a new estimator in it,
 # add the function here.
 ESTIMATORS: dict[str, Callable[[Rollout, torch.Generator], list[View]]] = {

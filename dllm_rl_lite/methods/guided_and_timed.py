@@ -23,7 +23,7 @@ AG_GRPO = replace(
     advantage=part(advantages.guided_mean, baseline="shared"),
     paper=replace(D1, prompts=2, tokens_per_step=4, guide=GUIDE),
     # The prompt is not masked here: on these short prompts a masked operand drowns the signal
-    # (chapter 07).
+    # (notebook on diffu-GRPO).
     tiny=replace(TINY, kl=0.04, guide=TINY_GUIDE, views={"p_mask_prompt": 0.0}),
 )
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from .grpo_family import FAMILY
 from .guided_and_timed import AG_AGRPO, AG_GRPO, AG_TA_GRPO, TA_AGRPO, TA_GRPO_D
 from .masked_views import COUPLED_GRPO, DIFFU_GRPO, GDPO
 from .visited_steps import AGRPO, MDPO, MERGED_PATH
 from .without_ratios import GDSD, WD1
 
-METHODS = {
+# Those of the course's chapters and its recorded tables.
+CORE = {
     m.name: m
     for m in (
         DIFFU_GRPO,
@@ -17,7 +19,6 @@ METHODS = {
         GDSD,
         AGRPO,
         MDPO,
-        MERGED_PATH,
         AG_GRPO,
         TA_GRPO_D,
         AG_AGRPO,
@@ -25,3 +26,4 @@ METHODS = {
         AG_TA_GRPO,
     )
 }
+METHODS = CORE | {MERGED_PATH.name: MERGED_PATH} | FAMILY

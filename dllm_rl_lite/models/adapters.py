@@ -148,9 +148,12 @@ def trainable_parameters(lm: MaskedDiffusionLM) -> list[nn.Parameter]:
 
 
 def count_parameters(lm: MaskedDiffusionLM) -> tuple[int, int]:
-    """(trainable, total); weights quantised to 4 bits are counted two to a byte, as they are
-    stored."""
-    return sum(p.numel() for p in trainable_parameters(lm)), sum(p.numel() for p in lm.parameters())
+    """(trainable, total); of weights in 4 bits those that are packed are counted, two to a byte."""
+    total = 0
+    for p in lm.parameters():
+        packed = getattr(p, "quant_state", None)
+        total += p.numel() if packed is None else packed.shape.numel()
+    return sum(p.numel() for p in trainable_parameters(lm)), total
 
 
 def describe_parameters(lm: MaskedDiffusionLM) -> str:

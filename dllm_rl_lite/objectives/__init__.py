@@ -1,26 +1,55 @@
 """How advantages become a loss: ratios, surrogates, penalties and averages, and the denoising loss
-of pretraining. A new surrogate goes to surrogates.py.
+of pretraining. A new surrogate goes to clips.py if it sees single tokens, to segments.py if those
+of a denoising step, to regression.py if a whole group.
 """
 
 from .averages import AVERAGES, divisors, token_weights
+from .clips import (
+    capped_weight,
+    clip_higher,
+    probability_bounds,
+    probability_clip,
+    soft_gate,
+)
 from .denoising import diffusion_loss, masked_loss
 from .penalties import k1, k2, k3, mean_k3, text_k2
 from .ratios import mean_log_ratio, text_log_ratio, token_log_ratio
+from .regression import group_regression
+from .segments import (
+    entropy_clip,
+    guarded_ratio,
+    own_segments,
+    segment_mean,
+    standardised_steps,
+    step_log_ratio,
+)
 from .surrogates import clipped_ratio, clipped_text_ratio, self_distillation, weighted_likelihood
 
 __all__ = [
     "AVERAGES",
+    "capped_weight",
+    "clip_higher",
     "clipped_ratio",
     "clipped_text_ratio",
     "diffusion_loss",
     "divisors",
+    "entropy_clip",
+    "group_regression",
+    "guarded_ratio",
     "k1",
     "k2",
     "k3",
     "masked_loss",
     "mean_k3",
     "mean_log_ratio",
+    "own_segments",
+    "probability_bounds",
+    "probability_clip",
+    "segment_mean",
     "self_distillation",
+    "soft_gate",
+    "standardised_steps",
+    "step_log_ratio",
     "text_k2",
     "text_log_ratio",
     "token_log_ratio",

@@ -32,8 +32,8 @@ def masked_loss(
     """
     canvas = torch.where(masked, lm.mask_id, completion)  # (N, L)
     where = torch.cat([torch.zeros_like(prompt_mask), masked], 1)
-    seen = torch.cat([prompt_mask, torch.ones_like(masked)], 1)
-    logits = lm(torch.cat([prompt, canvas], 1), seen, where)  # (K, V)
+    attention_mask = torch.cat([prompt_mask, torch.ones_like(masked)], 1)
+    logits = lm(torch.cat([prompt, canvas], 1), attention_mask, where)  # (K, V)
     nll = torch.nn.functional.cross_entropy(logits, completion[masked], reduction="none")  # (K,)
     return (nll / t.expand_as(masked)[masked]).sum() / masked.numel()
 

@@ -211,7 +211,9 @@ def available_memory(device: torch.device) -> int:
     """Bytes that are free: of a GPU, or of the host under the limits of system, container and
     process."""
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+        # What this process keeps of freed tensors it can use again.
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + kept
     rooms = [psutil.virtual_memory().available]
     rooms += container_rooms(Path("/proc/self/cgroup"), Path("/sys/fs/cgroup"))
     if hasattr(psutil, "RLIMIT_AS"):  # on Linux

@@ -30,7 +30,7 @@ def answer_anchor(
         length: L, tokens of the canvas.
         margin: m >= 0, end-of-sequence tokens after the answer, one number or one per row. The
             answer that is predicted again may be that much longer; and m decides where the answer
-            stands, which the model takes as a hint (chapter 12).
+            stands, which the model takes as a hint (notebook on AG-GRPO).
     Returns:
         (N, L) int64, the mask token wherever the row is free.
     Raises:

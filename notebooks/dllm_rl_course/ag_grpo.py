@@ -1,4 +1,4 @@
-"""The exercises of chapter 12: credit of a mixed group, the cut between the stages, a verifier that
+"""The exercises of *AG-GRPO*: credit of a mixed group, the cut between the stages, a verifier that
 reads the working."""
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dllm_rl_lite.tasks.tiny.chain import parse, work
 from .verdict import attempt, differs, judge, raised, result_of
 
 
-def ex_12_1(answer) -> None:
+def exercise_1(answer) -> None:
     """Free rewards 0, 0, 1, 0, guided 1, 1, 1, 1: shared credit of right and wrong free rows, their
     mean, guided apart."""
 
@@ -21,7 +21,7 @@ def ex_12_1(answer) -> None:
         return any(not differs(answer[i], v, 6e-3) for v in values)
 
     judge(
-        "ex_12_1",
+        "exercise 1",
         answer,
         [
             (
@@ -64,7 +64,7 @@ def ex_12_1(answer) -> None:
     )
 
 
-def ex_12_2(cut) -> None:
+def exercise_2(cut) -> None:
     """cut(tokens, anchor, mask_id): the canvas that stage 2 starts from, for free and guided
     rows."""
     mask, end = 1, 2
@@ -91,7 +91,7 @@ def ex_12_2(cut) -> None:
 
     right = tokens.masked_fill(told, mask)
     judge(
-        "ex_12_2",
+        "exercise 2",
         result_of(cut, tokens.clone(), anchor.clone(), mask),
         [
             (lambda: not callable(cut), "pass the function itself, not what it returns"),
@@ -181,7 +181,7 @@ CASES = [  # prompt, right answer, completion
 ]
 
 
-def ex_12_3(honest) -> None:
+def exercise_3(honest) -> None:
     """honest(prompts, completions, answer, **columns): 1.0 where the chain's own lines and the
     answer are right."""
     prompts, answers, texts = (list(x) for x in zip(*CASES, strict=True))
@@ -197,7 +197,7 @@ def ex_12_3(honest) -> None:
         return [(s, b) for _, s, b, _ in _lines(t)]
 
     judge(
-        "ex_12_3",
+        "exercise 3",
         result_of(honest, prompts, texts, answers),
         [
             (lambda: not callable(honest), "pass the function itself, not what it returns"),

@@ -1,4 +1,4 @@
-"""The exercises of chapter 15: an interval over seeds, the price of a step, accuracy at an equal
+"""The exercises of *All methods, same budget*: an interval over seeds, the price of a step, accuracy at an equal
 budget."""
 
 from __future__ import annotations
@@ -8,12 +8,12 @@ import itertools
 from .verdict import attempt, differs, judge, raised, result_of
 
 
-def ex_15_1(answer) -> None:
+def exercise_1(answer) -> None:
     """Half width of the 95 % interval of the mean of three accuracies 40, 50, 60, in points (t with
     2 degrees: 4.303)."""
     s, root = 10.0, 3**0.5
     judge(
-        "ex_15_1",
+        "exercise 1",
         answer,
         [
             (
@@ -48,7 +48,7 @@ def _price(steps: int, views: int, mu: int, kl: bool, texts: bool) -> int:
     return steps + mu * views * (1 + (mu > 1) + kl) + (texts * views * (mu - 1 + (kl and mu == 1)))
 
 
-def ex_15_2(price) -> None:
+def exercise_2(price) -> None:
     """price(steps, views, mu, kl, texts): forward passes of one row in one batch, no row left
     out."""
     cases = list(itertools.product((8, 12), (1, 3), (1, 2, 4), (False, True), (False, True)))
@@ -58,7 +58,7 @@ def ex_15_2(price) -> None:
         return all(not differs(got, rule(*c)) for got, c in zip(outcome, cases, strict=True))
 
     judge(
-        "ex_15_2",
+        "exercise 2",
         result_of(price, 8, 3, 2, True, True),
         [
             (lambda: not callable(price), "pass the function itself, not what it returns"),
@@ -111,7 +111,7 @@ def ex_15_2(price) -> None:
     )
 
 
-def ex_15_3(at_budget) -> None:
+def exercise_3(at_budget) -> None:
     """at_budget(rows, budget): accuracy of a log at a budget of forward passes, linear between
     evaluations."""
 
@@ -131,7 +131,7 @@ def ex_15_3(at_budget) -> None:
         return all(not differs(got, v, 1e-9) for got, v in zip(outcome, values, strict=True))
 
     judge(
-        "ex_15_3",
+        "exercise 3",
         outcome[0] if isinstance(outcome, list) else at_budget if outcome is None else outcome,
         [
             (lambda: not callable(at_budget), "pass the function itself, not what it returns"),

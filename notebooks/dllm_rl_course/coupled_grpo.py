@@ -1,4 +1,4 @@
-"""The exercises of chapter 08: weights of coupled masks, the slope of a clipped ratio, views whose
+"""The exercises of *Coupled masks*: weights of coupled masks, the slope of a clipped ratio, views whose
 weights sum to one."""
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dllm_rl_lite.sampler import Rollout
 from .verdict import attempt, differs, judge, raised, result_of, tensor_differs
 
 
-def ex_08_1(answer) -> None:
+def exercise_1(answer) -> None:
     """t = 0.2: a token's summed weight (in the first mask, in the complement), and its chance to be
     missed if uncoupled."""
 
@@ -20,7 +20,7 @@ def ex_08_1(answer) -> None:
         return not differs(answer[i], value, 6e-3)
 
     judge(
-        "ex_08_1",
+        "exercise 1",
         answer,
         [
             (
@@ -81,7 +81,7 @@ def _slope_cases() -> list[tuple]:
     return cases
 
 
-def ex_08_2(slope) -> None:
+def exercise_2(slope) -> None:
     """slope(phi, old, advantage, clip) -> (N, L): the derivative of the clipped-ratio loss in each
     token's estimate."""
     cases = _slope_cases()
@@ -102,7 +102,7 @@ def ex_08_2(slope) -> None:
         return (ratio >= 1 - c) & (ratio <= 1 + c)
 
     judge(
-        "ex_08_2",
+        "exercise 2",
         result_of(slope, *cases[0]),
         [
             (lambda: not callable(slope), "pass the function itself, not what it returns"),
@@ -171,7 +171,7 @@ def _made_up(rows: int) -> Rollout:
     )
 
 
-def ex_08_3(calibrated) -> None:
+def exercise_3(calibrated) -> None:
     """calibrated(rollout, generator) -> three views, masks as in `coupled`, each scored token's
     weights summing to 1."""
     rollout = _made_up(400)
@@ -189,7 +189,7 @@ def ex_08_3(calibrated) -> None:
         return sum(v.weight * v.scored for v in views)
 
     judge(
-        "ex_08_3",
+        "exercise 3",
         outcome if callable(calibrated) else calibrated,
         [
             (lambda: not callable(calibrated), "pass the function itself, not what it returns"),

@@ -1,4 +1,4 @@
-"""The exercises of chapter 07: what inner updates cost, one prompt mask a group, the bias of the
+"""The exercises of *diffu-GRPO*: what inner updates cost, one prompt mask a group, the bias of the
 one-step likelihood."""
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dllm_rl_lite.sampler import Rollout
 from .verdict import attempt, differs, judge, raised, result_of
 
 
-def ex_07_1(answer) -> None:
+def exercise_1(answer) -> None:
     """Forward passes a text of one batch of rollouts: (8 steps, mu 2, KL), (8 steps, mu 1, KL),
     (128 steps, mu 12, KL)."""
 
@@ -21,7 +21,7 @@ def ex_07_1(answer) -> None:
         return any(not differs(answer[i], v, 1e-9) for v in values)
 
     judge(
-        "ex_07_1",
+        "exercise 1",
         answer,
         [
             (
@@ -94,7 +94,7 @@ def _siblings(groups: int = 60, group: int = 3, width: int = 20, length: int = 5
     )
 
 
-def ex_07_2(shared_mask) -> None:
+def exercise_2(shared_mask) -> None:
     """shared_mask(rollout, generator, group, p_mask_prompt) -> [View]: `one_step`, siblings hide
     the same prompt tokens."""
     rollout, group, p = _siblings(), 3, 0.3
@@ -115,7 +115,7 @@ def ex_07_2(shared_mask) -> None:
 
     sampled, scored = rollout.sampled, rollout.until_eos & rollout.sampled
     judge(
-        "ex_07_2",
+        "exercise 2",
         result_of(shared_mask, rollout, torch.Generator().manual_seed(0), group, p),
         [
             (lambda: not callable(shared_mask), "pass the function itself, not what it returns"),
@@ -196,7 +196,7 @@ def ex_07_2(shared_mask) -> None:
     )
 
 
-def ex_07_3(one_step_error) -> None:
+def exercise_3(one_step_error) -> None:
     """one_step_error(joint) -> mean over texts of the one-step estimate minus log p(text), nats;
     joint (V, V) float64."""
     g = torch.Generator().manual_seed(3)
@@ -222,7 +222,7 @@ def ex_07_3(one_step_error) -> None:
         )
 
     judge(
-        "ex_07_3",
+        "exercise 3",
         result_of(one_step_error, joints[0].clone()),
         [
             (lambda: not callable(one_step_error), "pass the function itself, not what it returns"),

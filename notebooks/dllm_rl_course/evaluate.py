@@ -1,4 +1,4 @@
-"""The exercises of chapter 21: pass@k, the best of several evaluations, contaminated texts."""
+"""The exercises of *Evaluate*: pass@k, the best of several evaluations, contaminated texts."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from collections.abc import Callable
 from .verdict import attempt, differs, judge, raised, result_of
 
 
-def ex_21_1(answer) -> None:
+def exercise_1(answer) -> None:
     """Unbiased pass@2 of 4 texts of which 2 are right."""
     judge(
-        "ex_21_1",
+        "exercise 1",
         answer,
         [
             (
@@ -53,7 +53,7 @@ def _with_replacement(values: list[float], k: int) -> float:
     return sum(v * ((i / n) ** k - ((i - 1) / n) ** k) for i, v in enumerate(sorted(values), 1))
 
 
-def ex_21_2(best_of) -> None:
+def exercise_2(best_of) -> None:
     """best_of(values, K): mean over all choices of K values of the largest, without enumerating
     them."""
     ks = range(1, len(VALUES) + 1)
@@ -66,7 +66,7 @@ def ex_21_2(best_of) -> None:
         )
 
     judge(
-        "ex_21_2",
+        "exercise 2",
         result_of(best_of, list(VALUES), 2),
         [
             (lambda: not callable(best_of), "pass the function itself, not what it returns"),
@@ -175,7 +175,7 @@ RUNS = (  # train, a text, n, is it contaminated?, what to say otherwise
 )
 
 
-def ex_21_3(contaminated) -> None:
+def exercise_3(contaminated) -> None:
     """contaminated(train, test, n): which texts share a run of n words with a training text."""
     train, test = (
         ["Ann has three red apples", "Bob starts two"],
@@ -192,7 +192,7 @@ def ex_21_3(contaminated) -> None:
         else None
     )
     judge(
-        "ex_21_3",
+        "exercise 3",
         result_of(contaminated, list(train), list(test), 2),
         [
             (lambda: not callable(contaminated), "pass the function itself, not what it returns"),

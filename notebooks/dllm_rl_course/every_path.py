@@ -1,4 +1,4 @@
-"""The exercises of chapter 03: counting the paths of a text."""
+"""The exercises of *Every path, counted*: counting the paths of a text."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from .verdict import differs, judge, result_of
 
 
-def ex_03_1(answer) -> None:
+def exercise_1(answer) -> None:
     """(orders of 6 blanks, canvases forwarded for them, probability of a two-letter text in random
     order)."""
 
@@ -18,7 +18,7 @@ def ex_03_1(answer) -> None:
         return any(not differs(answer[2], v, 1e-4) for v in values)
 
     judge(
-        "ex_03_1",
+        "exercise 1",
         answer,
         [
             (
@@ -68,7 +68,7 @@ def ex_03_1(answer) -> None:
     )
 
 
-def ex_03_2(elbo_by_subsets) -> None:
+def exercise_2(elbo_by_subsets) -> None:
     """elbo_by_subsets(logq (2^n, n) float64) -> the mean over all orders of the sum of the
     log-probabilities."""
     logq = _random_laws(4, 3)
@@ -78,7 +78,7 @@ def ex_03_2(elbo_by_subsets) -> None:
         return not differs(elbo_by_subsets(logq.clone()), value, 1e-6)
 
     judge(
-        "ex_03_2",
+        "exercise 2",
         result_of(elbo_by_subsets, logq.clone()),
         [
             (
@@ -138,7 +138,7 @@ def ex_03_2(elbo_by_subsets) -> None:
     )
 
 
-def ex_03_3(few_steps_logprob) -> None:
+def exercise_3(few_steps_logprob) -> None:
     """few_steps_logprob(logq (2^n, n) float64, steps) -> log p in random order, the tokens spread
     over the steps."""
     logq = _random_laws(5, 4)
@@ -151,7 +151,7 @@ def ex_03_3(few_steps_logprob) -> None:
         return all(not differs(got(steps), change(steps), 1e-6) for steps in (3, 2))
 
     judge(
-        "ex_03_3",
+        "exercise 3",
         result_of(few_steps_logprob, logq.clone(), 2),
         [
             (

@@ -1,4 +1,4 @@
-"""The exercises of chapter 09: two normalisations, the slope of the text ratio, counts without
+"""The exercises of *GDPO*: two normalisations, the slope of the text ratio, counts without
 shrinkage."""
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dllm_rl_lite.sampler import Rollout
 from .verdict import attempt, differs, judge, raised, result_of, tensor_differs
 
 
-def ex_09_1(answer) -> None:
+def exercise_1(answer) -> None:
     """40 tokens gain 0.02 nats each: (a token's ratio, text inside, text outside, fewest tokens
     with outside > 1.5)."""
 
@@ -23,7 +23,7 @@ def ex_09_1(answer) -> None:
         return not differs(answer[i], value, tolerance)
 
     judge(
-        "ex_09_1",
+        "exercise 1",
         answer,
         [
             (
@@ -88,7 +88,7 @@ def _wanted(per_token: str) -> Tensor:
     return torch.autograd.grad(loss.sum(), leaf)[0][:, 0]
 
 
-def ex_09_2(slope) -> None:
+def exercise_2(slope) -> None:
     """slope(change, advantage, m, clip, per_token) -> d loss / d change of each text, (N,)."""
     d, a, m = _grid()
 
@@ -111,7 +111,7 @@ def ex_09_2(slope) -> None:
 
     inside, outside = _wanted("inside"), _wanted("outside")
     judge(
-        "ex_09_2",
+        "exercise 2",
         result_of(slope, d.clone(), a.clone(), m.clone(), EPSILON, "inside"),
         [
             (lambda: not callable(slope), "pass the function itself, not what it returns"),
@@ -198,7 +198,7 @@ def _made_up(rows: int) -> Rollout:
     )
 
 
-def ex_09_3(full_weight) -> None:
+def exercise_3(full_weight) -> None:
     """full_weight(rollout, generator) -> three views: counts t m on average, weights w / t, so that
     they sum to m."""
     rollout, m = _made_up(4000), 7
@@ -228,7 +228,7 @@ def ex_09_3(full_weight) -> None:
 
     published = [torch.full((4000, 1), w / t) for t, w in NODES[3]]
     judge(
-        "ex_09_3",
+        "exercise 3",
         views,
         [
             (lambda: not callable(full_weight), "pass the function itself, not what it returns"),

@@ -1,4 +1,4 @@
-"""The exercises of chapter 06: credit, the mask-seed index, a penalty with the right gradient."""
+"""The exercises of *GRPO, piece by piece*: credit, the mask-seed index, a penalty with the right gradient."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 from .verdict import attempt, differs, judge, raised, result_of, tensor_differs
 
 
-def ex_06_1(answer) -> None:
+def exercise_1(answer) -> None:
     """Rewards (1, 0, 0, 0): the right sibling's (group_mean, leave_one_out, z_score), and anyone's
     z_score if all are 1."""
 
@@ -15,7 +15,7 @@ def ex_06_1(answer) -> None:
         return any(not differs(answer[i], v, 5e-3) for v in values)
 
     judge(
-        "ex_06_1",
+        "exercise 1",
         answer,
         [
             (
@@ -57,7 +57,7 @@ def ex_06_1(answer) -> None:
     )
 
 
-def ex_06_2(seed_index) -> None:
+def exercise_2(seed_index) -> None:
     """seed_index(step, mu, ga) -> int, step = 1, 2, 3, ...: the inner update that this micro-batch
     belongs to."""
     cases = [(mu, ga) for mu in (1, 2, 3, 12) for ga in (1, 2, 3, 4)]
@@ -68,7 +68,7 @@ def ex_06_2(seed_index) -> None:
         return all(float(got) == rule(*s) for got, s in zip(outcome, steps, strict=True))
 
     judge(
-        "ex_06_2",
+        "exercise 2",
         result_of(seed_index, 1, 2, 2),
         [
             (lambda: not callable(seed_index), "pass the function itself, not what it returns"),
@@ -121,7 +121,7 @@ def ex_06_2(seed_index) -> None:
     )
 
 
-def ex_06_3(kl_loss) -> None:
+def exercise_3(kl_loss) -> None:
     """kl_loss(logp, old, ref) per token: mean gradient over tokens from `old` is that of KL(policy
     || ref), anywhere."""
     generator = torch.Generator().manual_seed(6)
@@ -150,7 +150,7 @@ def ex_06_3(kl_loss) -> None:
         attempt(kl_loss, logits.clone(), old.clone(), ref.clone()) if callable(kl_loss) else None
     )
     judge(
-        "ex_06_3",
+        "exercise 3",
         outcome if callable(kl_loss) else kl_loss,
         [
             (lambda: not callable(kl_loss), "pass the function itself, not what it returns"),

@@ -1,4 +1,4 @@
-"""The exercises of chapter 04: likelihood estimators."""
+"""The exercises of *How likely is an answer?*: likelihood estimators."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dllm_rl_lite.sampler import Rollout
 from .verdict import differs, judge, result_of
 
 
-def ex_04_1(answer) -> None:
+def exercise_1(answer) -> None:
     """Average weight of a token: (coupled, three-node quadrature of nine tokens, complement pairs
     "half")."""
 
@@ -18,7 +18,7 @@ def ex_04_1(answer) -> None:
         return not differs(answer[i], value, 6e-3)
 
     judge(
-        "ex_04_1",
+        "exercise 1",
         answer,
         [
             (
@@ -62,7 +62,7 @@ def _chances(m: int, n: int) -> list[float]:
     return found
 
 
-def ex_04_2(count_chances) -> None:
+def exercise_2(count_chances) -> None:
     """count_chances(m, n) -> [P(x = 1), ..., P(x = m)] of one of n counts spread with LLaDA's
     rounding."""
     cases = [(9, 2), (9, 3), (5, 4), (6, 4)]
@@ -75,7 +75,7 @@ def ex_04_2(count_chances) -> None:
         )
 
     judge(
-        "ex_04_2",
+        "exercise 2",
         result_of(count_chances, *cases[0]),
         [
             (lambda: not callable(count_chances), "pass the function itself, not what it returns"),
@@ -120,7 +120,7 @@ def _made_up(rows: int) -> Rollout:
     )
 
 
-def ex_04_3(antithetic) -> None:
+def exercise_3(antithetic) -> None:
     """antithetic(rollout, generator) -> two views with c and m + 1 - c masks, unbiased for the
     ELBO."""
     rollout, m = _made_up(4000), 6
@@ -142,7 +142,7 @@ def ex_04_3(antithetic) -> None:
         return abs(float(estimate.mean()) - factor * elbo) > 5 * float(estimate.std()) / 4000**0.5
 
     judge(
-        "ex_04_3",
+        "exercise 3",
         result_of(antithetic, rollout, torch.Generator().manual_seed(4)),
         [
             (lambda: not callable(antithetic), "pass the function itself, not what it returns"),

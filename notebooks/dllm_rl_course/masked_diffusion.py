@@ -1,4 +1,4 @@
-"""The exercises of chapter 01: masking and its loss."""
+"""The exercises of *Masked diffusion in one page*: masking and its loss."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import torch
 from .verdict import attempt, differs, judge, raised, tensor_differs
 
 
-def ex_01_1(answer) -> None:
-    """Chapter 01, warm-up: the lowest loss any model can reach on one-step chains with a habit
+def exercise_1(answer) -> None:
+    """Warm-up: the lowest loss any model can reach on one-step chains with a habit
     share of 0.8."""
     entropy = -0.8 * math.log(0.8) - 0.2 * math.log(0.2)
     floor, near = 0.5 * entropy / 10, 2e-4
@@ -21,7 +21,7 @@ def ex_01_1(answer) -> None:
         return lambda: not differs(answer, value, near)
 
     judge(
-        "ex_01_1",
+        "exercise 1",
         answer,
         [
             (
@@ -59,13 +59,13 @@ def ex_01_1(answer) -> None:
     )
 
 
-def ex_01_2(draw: Callable) -> None:
-    """Chapter 01, core: masks by count. `draw(n, length, generator)` -> (masked (n, L) bool, weight
+def exercise_2(draw: Callable) -> None:
+    """Core: masks by count. `draw(n, length, generator)` -> (masked (n, L) bool, weight
     (n,))."""
     n, length = 6000, 4
     outcome = attempt(draw, n, length, torch.Generator().manual_seed(0))
     if outcome is None:
-        return judge("ex_01_2", None, [])
+        return judge("exercise 2", None, [])
     facts = attempt(
         _facts_01_2, outcome, n, length
     )  # None where outcome is not a pair of the right shapes
@@ -74,7 +74,7 @@ def ex_01_2(draw: Callable) -> None:
         return lambda: raised(facts) or facts[name]
 
     judge(
-        "ex_01_2",
+        "exercise 2",
         draw,
         [
             (lambda: raised(outcome), ""),
@@ -144,8 +144,8 @@ def _facts_01_2(outcome, n: int, length: int) -> dict[str, bool] | None:
     }
 
 
-def ex_01_3(log_p: Callable) -> None:
-    """Chapter 01, stretch: `log_p(table)` of a (2**L, L) float64 table of log-probabilities,
+def exercise_3(log_p: Callable) -> None:
+    """Stretch: `log_p(table)` of a (2**L, L) float64 table of log-probabilities,
     averaged over orders."""
     length = 5
     table = -3 * torch.rand(
@@ -163,13 +163,13 @@ def ex_01_3(log_p: Callable) -> None:
     truth = logs.logsumexp(0).item() - math.log(len(paths))
     outcome = attempt(log_p, table.clone())
     if outcome is None:
-        return judge("ex_01_3", None, [])
+        return judge("exercise 3", None, [])
 
     def is_near(value: float) -> Callable[[], bool]:
         return lambda: not differs(outcome, value, 1e-9)
 
     judge(
-        "ex_01_3",
+        "exercise 3",
         log_p,
         [
             (lambda: raised(outcome), ""),

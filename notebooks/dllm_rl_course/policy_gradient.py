@@ -1,4 +1,4 @@
-"""The exercises of chapter 05: slopes by hand, the leave-one-out loss, and what tokens alone leave
+"""The exercises of *Policy gradient from nothing*: slopes by hand, the leave-one-out loss, and what tokens alone leave
 out."""
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ import torch
 from .verdict import differs, judge, result_of
 
 
-def ex_05_1(answer) -> None:
+def exercise_1(answer) -> None:
     """Slopes of the expected reward by the logits of three letters: p = (0.6, 0.3, 0.1), rewards
     (1, 0, 2)."""
     p, r = (0.6, 0.3, 0.1), (1.0, 0.0, 2.0)
@@ -19,7 +19,7 @@ def ex_05_1(answer) -> None:
 
     wanted = [x * (y - mean) for x, y in zip(p, r, strict=True)]
     judge(
-        "ex_05_1",
+        "exercise 1",
         answer,
         [
             (
@@ -56,7 +56,7 @@ def ex_05_1(answer) -> None:
     )
 
 
-def ex_05_2(leave_one_out_loss) -> None:
+def exercise_2(leave_one_out_loss) -> None:
     """leave_one_out_loss(logp (B, G), rewards (B, G)) -> a scalar; minimising it is REINFORCE with
     that baseline."""
     generator = torch.Generator().manual_seed(5)
@@ -80,7 +80,7 @@ def ex_05_2(leave_one_out_loss) -> None:
         return a.expand_as(r)
 
     judge(
-        "ex_05_2",
+        "exercise 2",
         result_of(lambda: loss()[0]) if callable(leave_one_out_loss) else leave_one_out_loss,
         [
             (
@@ -168,7 +168,7 @@ def toy_slopes(alpha: float, beta: float, rho: float, sigma: float) -> tuple[flo
     return a_loses * sigma + by_position, a_loses * sigma
 
 
-def ex_05_3(slopes_of_b) -> None:
+def exercise_3(slopes_of_b) -> None:
     """slopes_of_b(alpha, beta, rho, sigma) -> (exact dJ/dbeta, what the tokens alone give), in the
     two-blank toy."""
 
@@ -191,7 +191,7 @@ def ex_05_3(slopes_of_b) -> None:
         return toy_slopes(*case)[::-1]
 
     judge(
-        "ex_05_3",
+        "exercise 3",
         result_of(slopes_of_b, *CASES[0]),
         [
             (lambda: not callable(slopes_of_b), "pass the function itself, not what it returns"),

@@ -1,4 +1,4 @@
-"""The exercises of chapter 02: unmasking rules."""
+"""The exercises of *Sampling is a policy*: unmasking rules."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 from .verdict import differs, judge, result_of, tensor_differs
 
 
-def ex_02_1(answer) -> None:
+def exercise_1(answer) -> None:
     """Share of a minority truth (0.3) that two tied positions spell: (confidence, random,
     temperature 0)."""
 
@@ -15,7 +15,7 @@ def ex_02_1(answer) -> None:
         return any(not differs(answer[i], v, 2e-3) for v in values)
 
     judge(
-        "ex_02_1",
+        "exercise 1",
         answer,
         [
             (
@@ -71,7 +71,7 @@ def ex_02_1(answer) -> None:
     )
 
 
-def ex_02_2(threshold_reveal) -> None:
+def exercise_2(threshold_reveal) -> None:
     """threshold_reveal(confidence (n, L), active (n, L) bool, tau) -> (n, L) bool, as
     `sampler.Threshold` reveals."""
     generator = torch.Generator().manual_seed(2)
@@ -87,7 +87,7 @@ def ex_02_2(threshold_reveal) -> None:
         return torch.as_tensor(threshold_reveal(c.clone(), active.clone(), tau)).cpu()
 
     judge(
-        "ex_02_2",
+        "exercise 2",
         result_of(threshold_reveal, c.clone(), active.clone(), tau),
         [
             (
@@ -134,7 +134,7 @@ def ex_02_2(threshold_reveal) -> None:
     )
 
 
-def ex_02_3(gate_logprob) -> None:
+def exercise_3(gate_logprob) -> None:
     """gate_logprob(confidence, active, reveal, tau, kappa) -> (n,): the log of P(Gate reveals that
     set)."""
     tau, kappa = 0.6, 0.5
@@ -160,7 +160,7 @@ def ex_02_3(gate_logprob) -> None:
 
     linear = _gate_terms((c - tau).clamp(min=0) / (1 - tau), active, reveal, c)
     judge(
-        "ex_02_3",
+        "exercise 3",
         result_of(gate_logprob, c.clone(), active.clone(), reveal.clone(), tau, kappa),
         [
             (lambda: not callable(gate_logprob), "pass the function itself, not what it returns"),

@@ -1,4 +1,4 @@
-"""The exercises of chapter 13: a lone failure's credit, speed among equals, passes of a gate."""
+"""The exercises of *TA-GRPO-d*: a lone failure's credit, speed among equals, passes of a gate."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from .verdict import attempt, differs, judge, raised, result_of, tensor_differs
 
 
-def ex_13_1(answer) -> None:
+def exercise_1(answer) -> None:
     """Lone failure of 4, 2 of 16 tokens in its first pass: (its z, their credit at delta 1, largest
     safe delta of 8)."""
     z, m, a = -1.5, 14 / 16, -0.75
@@ -19,7 +19,7 @@ def ex_13_1(answer) -> None:
         return not differs(answer[i], value, 6e-3)
 
     judge(
-        "ex_13_1",
+        "exercise 1",
         answer,
         [
             (
@@ -99,7 +99,7 @@ def _among(
     return out
 
 
-def ex_13_2(speed_among_equals) -> None:
+def exercise_2(speed_among_equals) -> None:
     """speed_among_equals(area, final), (B, G) each -> (B, G): a z-score among siblings with the
     same final reward."""
     area = torch.tensor(
@@ -132,7 +132,7 @@ def ex_13_2(speed_among_equals) -> None:
         return not tensor_differs(torch.as_tensor(outcome)[rows], wanted[rows], 1e-5)
 
     judge(
-        "ex_13_2",
+        "exercise 2",
         result_of(speed_among_equals, area.clone(), final.clone()),
         [
             (
@@ -199,7 +199,7 @@ def _passes(
     return expected[n]
 
 
-def ex_13_3(expected_passes) -> None:
+def exercise_3(expected_passes) -> None:
     """expected_passes(n, c, tau, kappa): mean passes of the gate on n blanks that are all equally
     sure at every pass."""
     cases = [(1, 0.9), (2, 0.9), (16, 0.8), (16, 0.999999), (8, 0.75), (0, 0.9)]
@@ -219,7 +219,7 @@ def ex_13_3(expected_passes) -> None:
         )
 
     judge(
-        "ex_13_3",
+        "exercise 3",
         result_of(expected_passes, 4, 0.9),
         [
             (

@@ -1,4 +1,4 @@
-"""The exercises of chapter 10: wd1's weights by hand, GDSD's slope, a punishment that ends."""
+"""The exercises of *Without ratios*: wd1's weights by hand, GDSD's slope, a punishment that ends."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 from .verdict import attempt, differs, judge, raised, result_of, tensor_differs
 
 
-def ex_10_1(answer) -> None:
+def exercise_1(answer) -> None:
     """Rewards (1, 0, 0, 0), psi = ln 3: (w+, w-, credit of the right text, a wrong text's credit, a
     dead group's)."""
 
@@ -15,7 +15,7 @@ def ex_10_1(answer) -> None:
         return any(not differs(answer[i], v, 2e-3) for v in values)
 
     judge(
-        "ex_10_1",
+        "exercise 1",
         answer,
         [
             (
@@ -69,7 +69,7 @@ CASES = [(d, a) for a in (1.0, -0.5) for d in (-2.0, -0.6, -0.45, -0.2, 0.0, 0.3
 PSI, CLIP, LENGTH = 2.0, 0.5, 4  # clamp at ln 0.5 = -0.693 and ln 1.5 = 0.405
 
 
-def ex_10_2(slope) -> None:
+def exercise_2(slope) -> None:
     """slope(d, A, psi, clip, length) -> tensor like d: derivative of GDSD's loss in the text's
     estimate, without penalty."""
     d, a = (torch.tensor(column, dtype=torch.float64) for column in zip(*CASES, strict=True))
@@ -86,7 +86,7 @@ def ex_10_2(slope) -> None:
         return not tensor_differs(outcome, wanted, 1e-6)
 
     judge(
-        "ex_10_2",
+        "exercise 2",
         outcome if callable(slope) else slope,
         [
             (lambda: not callable(slope), "pass the function itself, not what it returns"),
@@ -129,7 +129,7 @@ def ex_10_2(slope) -> None:
     )
 
 
-def ex_10_3(loss) -> None:
+def exercise_3(loss) -> None:
     """loss(logp, old, credit) per token: wd1's gradient where logp = old, no push left on a
     punished token that is gone."""
     g = torch.Generator().manual_seed(10)
@@ -148,7 +148,7 @@ def ex_10_3(loss) -> None:
 
     outcome = attempt(values, old.clone(), minus) if callable(loss) else None
     judge(
-        "ex_10_3",
+        "exercise 3",
         result_of(loss, old.clone(), old.clone(), minus),
         [
             (lambda: not callable(loss), "pass the function itself, not what it returns"),

@@ -10,7 +10,7 @@ from compare import Job, jobs
 from dllm_rl_lite import show
 from dllm_rl_lite.evaluation import read_results, records, t_interval
 from dllm_rl_lite.evaluation.records import KEY, summary
-from dllm_rl_lite.methods import METHODS
+from dllm_rl_lite.methods import CORE, METHODS
 from dllm_rl_lite.tasks import load_task
 
 
@@ -74,10 +74,10 @@ def test_the_best_learning_rate_is_the_smaller_of_equals(table):
 
 
 def test_the_tiny_learning_rates_are_the_tuned_ones():
-    """What METHODS holds is what the recorded tuning found, for every method."""
+    """What the records hold is what the recorded tuning found, for every method of the course."""
     found = compare.tuned()
     assert {name: lr for name, lr in found.items() if "/" not in name} == {
-        name: m.tiny.lr for name, m in METHODS.items() if name not in compare.COMBINED
+        name: m.tiny.lr for name, m in CORE.items() if name not in compare.COMBINED
     }
     assert {METHODS[name].tiny.lr for name in compare.COMBINED} == {found["agrpo"]}
     assert {name for name in found if "/" in name} == set(compare.TUNED_APART)
@@ -86,7 +86,7 @@ def test_the_tiny_learning_rates_are_the_tuned_ones():
 @pytest.mark.parametrize("stage", ["final", "flag", "summit", "merged"])
 def test_the_recorded_table_is_complete(stage):
     """Every run that the stage asks for, at one budget and at the tuned rate, and no other."""
-    methods = compare.PUBLISHED if stage == "final" else list(METHODS)
+    methods = compare.PUBLISHED if stage == "final" else list(compare.METHODS_RUN)
     tasks = compare.TASKS if stage == "final" else [t for own, _ in compare.SUMMIT for t in own]
     wanted = {
         tuple(asdict(j)[k] for k in KEY) for j in jobs(stage, methods, tasks, compare.SEEDS[stage])

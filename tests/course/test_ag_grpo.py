@@ -1,11 +1,11 @@
-"""The checks of chapter 12: right answers say right, likely mistakes are named, and nothing ever
+"""The checks of *AG-GRPO*: right answers say right, likely mistakes are named, and nothing ever
 raises."""
 
 import re
 
 import pytest
 import torch
-from dllm_rl_course.ag_grpo import CASES, ex_12_1, ex_12_2, ex_12_3
+from dllm_rl_course.ag_grpo import CASES, exercise_1, exercise_2, exercise_3
 from exercise import said
 
 from dllm_rl_lite.rewards import extract_answer
@@ -34,7 +34,7 @@ from dllm_rl_lite.tasks.tiny.chain import parse, work
     ],
 )
 def test_credit(capsys, answer, words):
-    assert words in said(capsys, ex_12_1, answer)
+    assert words in said(capsys, exercise_1, answer)
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_credit(capsys, answer, words):
     ],
 )
 def test_cut_right(capsys, function):
-    assert said(capsys, ex_12_2, function).endswith("right")
+    assert said(capsys, exercise_2, function).endswith("right")
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_cut_right(capsys, function):
     ],
 )
 def test_cut_mistakes(capsys, function, words):
-    assert words in said(capsys, ex_12_2, function)
+    assert words in said(capsys, exercise_2, function)
 
 
 def judged(*, answer=True, own=True, count=True, linked=True, sound=True, modulo=True):
@@ -97,7 +97,7 @@ def judged(*, answer=True, own=True, count=True, linked=True, sound=True, modulo
     "function", [judged(), lambda p, c, a, **_: [bool(x) for x in judged()(p, c, a)]]
 )
 def test_honest_right(capsys, function):
-    assert said(capsys, ex_12_3, function).endswith("right")
+    assert said(capsys, exercise_3, function).endswith("right")
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_honest_right(capsys, function):
     ],
 )
 def test_honest_mistakes(capsys, function, words):
-    assert words in said(capsys, ex_12_3, function)
+    assert words in said(capsys, exercise_3, function)
 
 
 def test_the_cases_hold_every_kind():

@@ -1,9 +1,8 @@
-"""The checks of chapter 15: right answers, each named mistake, nothing yet, garbage."""
+"""The checks of *All methods, same budget*: right answers, each named mistake, nothing yet, garbage."""
 
 import pytest
 import torch
-from dllm_rl_course import ex_15_1, ex_15_2, ex_15_3
-from dllm_rl_course.all_methods import _price
+from dllm_rl_course.all_methods import _price, exercise_1, exercise_2, exercise_3
 from exercise import said
 from updates import ADVANTAGE, gradient_of, numbers
 
@@ -59,7 +58,7 @@ def known(rows):
 )
 def test_ex_15_1(capsys, answer, word):
     """An interval over three seeds."""
-    assert word in said(capsys, ex_15_1, answer)
+    assert word in said(capsys, exercise_1, answer)
 
 
 @pytest.mark.parametrize(
@@ -88,7 +87,7 @@ def test_ex_15_1(capsys, answer, word):
 )
 def test_ex_15_2(capsys, price, word):
     """Forward passes of a batch."""
-    assert word in said(capsys, ex_15_2, price)
+    assert word in said(capsys, exercise_2, price)
 
 
 @pytest.mark.parametrize(
@@ -114,4 +113,4 @@ def test_ex_15_2(capsys, price, word):
 )
 def test_ex_15_3(capsys, function, word):
     """Accuracy at an equal budget."""
-    assert word in said(capsys, ex_15_3, function)
+    assert word in said(capsys, exercise_3, function)

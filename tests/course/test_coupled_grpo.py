@@ -1,11 +1,11 @@
-"""The checks of chapter 08: right answers say right, likely mistakes are named, and nothing ever
+"""The checks of *Coupled masks*: right answers say right, likely mistakes are named, and nothing ever
 raises."""
 
 from dataclasses import replace
 
 import pytest
 import torch
-from dllm_rl_course.coupled_grpo import ex_08_1, ex_08_2, ex_08_3
+from dllm_rl_course.coupled_grpo import exercise_1, exercise_2, exercise_3
 from exercise import said
 
 from dllm_rl_lite.estimators import complement_pairs, coupled, masked_view, one_step, random_masks
@@ -35,7 +35,7 @@ from dllm_rl_lite.objectives import clipped_ratio
     ],
 )
 def test_weights(capsys, answer, words):
-    assert words in said(capsys, ex_08_1, answer)
+    assert words in said(capsys, exercise_1, answer)
 
 
 def by_autograd(phi, old, advantage, clip):
@@ -55,7 +55,7 @@ def ratio_of(p, o):
 
 @pytest.mark.parametrize("function", [by_autograd, by_hand])
 def test_slope_right(capsys, function):
-    assert said(capsys, ex_08_2, function).endswith("right")
+    assert said(capsys, exercise_2, function).endswith("right")
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_slope_right(capsys, function):
     ],
 )
 def test_slope_mistakes(capsys, function, words):
-    assert words in said(capsys, ex_08_2, function)
+    assert words in said(capsys, exercise_2, function)
 
 
 def halves(rollout, generator, share=0.5, t=0.5):
@@ -97,7 +97,7 @@ def halves(rollout, generator, share=0.5, t=0.5):
     "function", [halves, lambda r, g: halves(r, g, 0.2), lambda r, g: halves(r, g, 0.5, 0.3)]
 )
 def test_calibrated_right(capsys, function):
-    assert said(capsys, ex_08_3, function).endswith("right")
+    assert said(capsys, exercise_3, function).endswith("right")
 
 
 def only_one_mask(rollout, generator):
@@ -137,4 +137,4 @@ def scores_what_it_shows(rollout, generator):
     ],
 )
 def test_calibrated_mistakes(capsys, function, words):
-    assert words in said(capsys, ex_08_3, function)
+    assert words in said(capsys, exercise_3, function)

@@ -1,4 +1,4 @@
-"""The checks of chapter 07: right answers say right, likely mistakes are named, and nothing ever
+"""The checks of *diffu-GRPO*: right answers say right, likely mistakes are named, and nothing ever
 raises."""
 
 import itertools
@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from dllm_rl_course.diffu_grpo import ex_07_1, ex_07_2, ex_07_3
+from dllm_rl_course.diffu_grpo import exercise_1, exercise_2, exercise_3
 from exercise import said
 
 from dllm_rl_lite.estimators import View, one_step
@@ -34,7 +34,7 @@ SEEDS = itertools.count()
     ],
 )
 def test_cost(capsys, answer, words):
-    assert words in said(capsys, ex_07_1, answer)
+    assert words in said(capsys, exercise_1, answer)
 
 
 def shared(rollout, generator, group, p, rows=None, padding=False, keep=False):
@@ -77,7 +77,7 @@ def other_words(v, r):
 
 
 def test_shared_mask_right(capsys):
-    assert said(capsys, ex_07_2, shared).endswith("right")
+    assert said(capsys, exercise_2, shared).endswith("right")
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_shared_mask_right(capsys):
     ],
 )
 def test_shared_mask_mistakes(capsys, function, words):
-    assert words in said(capsys, ex_07_2, function)
+    assert words in said(capsys, exercise_2, function)
 
 
 def error(joint, weight=None):
@@ -133,7 +133,7 @@ def error(joint, weight=None):
     ],
 )
 def test_one_step_error_right(capsys, function):
-    assert said(capsys, ex_07_3, function).endswith("right")
+    assert said(capsys, exercise_3, function).endswith("right")
 
 
 @pytest.mark.parametrize(
@@ -156,4 +156,4 @@ def test_one_step_error_right(capsys, function):
     ],
 )
 def test_one_step_error_mistakes(capsys, function, words):
-    assert words in said(capsys, ex_07_3, function)
+    assert words in said(capsys, exercise_3, function)

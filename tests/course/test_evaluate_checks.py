@@ -1,10 +1,10 @@
-"""The checks of chapter 21: right answers, each named mistake, nothing yet."""
+"""The checks of *Evaluate*: right answers, each named mistake, nothing yet."""
 
 import itertools
 import math
 
 import pytest
-from dllm_rl_course.evaluate import RUNS, VALUES, _over_choices, ex_21_1, ex_21_2, ex_21_3
+from dllm_rl_course.evaluate import RUNS, VALUES, _over_choices, exercise_1, exercise_2, exercise_3
 from exercise import said
 
 from dllm_rl_lite.evaluation import pass_at_k
@@ -26,7 +26,7 @@ from dllm_rl_lite.evaluation import pass_at_k
 )
 def test_ex_21_1(capsys, answer, word):
     """Unbiased pass@2."""
-    assert word in said(capsys, ex_21_1, answer)
+    assert word in said(capsys, exercise_1, answer)
 
 
 def best_of(values, k):
@@ -70,7 +70,7 @@ def test_the_best_of_k_is_pass_at_k_on_zeros_and_ones():
 )
 def test_ex_21_2(capsys, function, word):
     """The best of K evaluations."""
-    assert word in said(capsys, ex_21_2, function)
+    assert word in said(capsys, exercise_2, function)
 
 
 def runs(text, m):
@@ -155,7 +155,7 @@ def of_spaces(text, m):
 )
 def test_ex_21_3(capsys, function, word):
     """Runs of words shared with training."""
-    assert word in said(capsys, ex_21_3, function)
+    assert word in said(capsys, exercise_3, function)
 
 
 def test_every_case_of_the_check_is_what_it_says():

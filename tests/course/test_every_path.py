@@ -1,4 +1,4 @@
-"""The checks of chapter 03: right answers say right, likely mistakes are named, and nothing ever
+"""The checks of *Every path, counted*: right answers say right, likely mistakes are named, and nothing ever
 raises."""
 
 import itertools
@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from dllm_rl_course.every_path import ex_03_1, ex_03_2, ex_03_3
+from dllm_rl_course.every_path import exercise_1, exercise_2, exercise_3
 from exercise import said
 
 from dllm_rl_lite.estimators import exact_elbo, exact_logprob
@@ -34,7 +34,7 @@ from dllm_rl_lite.sampler import Schedule
     ],
 )
 def test_counts(capsys, answer, words):
-    assert words in said(capsys, ex_03_1, answer)
+    assert words in said(capsys, exercise_1, answer)
 
 
 def by_subsets(logq, weight=lambda m, u: 1 / (m * math.comb(m + u, u)), blank=0):
@@ -65,7 +65,7 @@ def few_steps(logq, steps, sets=math.comb, first=True, log=math.log):
 
 
 def test_elbo_right(capsys):
-    assert said(capsys, ex_03_2, by_subsets).endswith("right")
+    assert said(capsys, exercise_2, by_subsets).endswith("right")
 
     def over_orders(logq):
         n, total = logq.shape[1], 0.0
@@ -76,7 +76,7 @@ def test_elbo_right(capsys):
                 total, U = total + float(logq[U, i]), U | 1 << i
         return total / len(orders)
 
-    assert said(capsys, ex_03_2, over_orders).endswith("right")
+    assert said(capsys, exercise_2, over_orders).endswith("right")
 
 
 @pytest.mark.parametrize(
@@ -97,12 +97,12 @@ def test_elbo_right(capsys):
     ],
 )
 def test_elbo_mistakes(capsys, function, words):
-    assert words in said(capsys, ex_03_2, function)
+    assert words in said(capsys, exercise_2, function)
 
 
 def test_few_steps_right(capsys):
-    assert said(capsys, ex_03_3, few_steps).endswith("right")
-    assert said(capsys, ex_03_3, lambda q, s: torch.tensor(few_steps(q, s))).endswith("right")
+    assert said(capsys, exercise_3, few_steps).endswith("right")
+    assert said(capsys, exercise_3, lambda q, s: torch.tensor(few_steps(q, s))).endswith("right")
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_few_steps_right(capsys):
     ],
 )
 def test_few_steps_mistakes(capsys, function, words):
-    assert words in said(capsys, ex_03_3, function)
+    assert words in said(capsys, exercise_3, function)
 
 
 def test_the_solutions_agree_with_the_package(table_lm):

@@ -1,11 +1,11 @@
-"""The checks of chapter 09: right answers say right, likely mistakes are named, and nothing ever
+"""The checks of *GDPO*: right answers say right, likely mistakes are named, and nothing ever
 raises."""
 
 import math
 
 import pytest
 import torch
-from dllm_rl_course.gdpo import ex_09_1, ex_09_2, ex_09_3
+from dllm_rl_course.gdpo import exercise_1, exercise_2, exercise_3
 from exercise import said
 
 from dllm_rl_lite.estimators import NODES, masked_view, quadrature, random_subset
@@ -35,7 +35,7 @@ E02, E08 = math.exp(0.02), math.exp(0.8)
     ],
 )
 def test_two_normalisations(capsys, answer, words):
-    assert words in said(capsys, ex_09_1, answer)
+    assert words in said(capsys, exercise_1, answer)
 
 
 def slope(change, advantage, m, clip, per_token):
@@ -53,7 +53,7 @@ def by_autograd(change, advantage, m, clip, per_token):
 
 @pytest.mark.parametrize("function", [slope, by_autograd], ids=["formula", "autograd"])
 def test_slope_right(capsys, function):
-    assert said(capsys, ex_09_2, function).endswith("right")
+    assert said(capsys, exercise_2, function).endswith("right")
 
 
 def x_of(d, m, p):
@@ -104,7 +104,7 @@ def x_of(d, m, p):
     ],
 )
 def test_slope_mistakes(capsys, function, words):
-    assert words in said(capsys, ex_09_2, function)
+    assert words in said(capsys, exercise_2, function)
 
 
 def views(rollout, generator, count=None, weight=None, allowed=None):
@@ -121,7 +121,7 @@ def views(rollout, generator, count=None, weight=None, allowed=None):
 
 
 def test_full_weight_right(capsys):
-    assert said(capsys, ex_09_3, views).endswith("right")
+    assert said(capsys, exercise_3, views).endswith("right")
 
 
 @pytest.mark.parametrize(
@@ -152,4 +152,4 @@ def test_full_weight_right(capsys):
     ],
 )
 def test_full_weight_mistakes(capsys, function, words):
-    assert words in said(capsys, ex_09_3, function)
+    assert words in said(capsys, exercise_3, function)

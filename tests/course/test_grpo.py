@@ -1,9 +1,9 @@
-"""The checks of chapter 06: right answers say right, likely mistakes are named, and nothing ever
+"""The checks of *GRPO, piece by piece*: right answers say right, likely mistakes are named, and nothing ever
 raises."""
 
 import pytest
 import torch
-from dllm_rl_course.grpo import ex_06_1, ex_06_2, ex_06_3
+from dllm_rl_course.grpo import exercise_1, exercise_2, exercise_3
 from exercise import said
 
 
@@ -29,7 +29,7 @@ from exercise import said
     ],
 )
 def test_credit(capsys, answer, words):
-    assert words in said(capsys, ex_06_1, answer)
+    assert words in said(capsys, exercise_1, answer)
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_credit(capsys, answer, words):
     ],
 )
 def test_seed_index_right(capsys, function):
-    assert said(capsys, ex_06_2, function).endswith("right")
+    assert said(capsys, exercise_2, function).endswith("right")
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_seed_index_right(capsys, function):
     ],
 )
 def test_seed_index_mistakes(capsys, function, words):
-    assert words in said(capsys, ex_06_2, function)
+    assert words in said(capsys, exercise_2, function)
 
 
 def kl3(p, r):
@@ -80,7 +80,7 @@ def kl3(p, r):
 )
 def test_kl_loss_right(capsys, function):
     """There is more than one right loss: the gradient decides, not the formula."""
-    assert said(capsys, ex_06_3, function).endswith("right")
+    assert said(capsys, exercise_3, function).endswith("right")
 
 
 @pytest.mark.parametrize(
@@ -103,4 +103,4 @@ def test_kl_loss_right(capsys, function):
     ],
 )
 def test_kl_loss_mistakes(capsys, function, words):
-    assert words in said(capsys, ex_06_3, function)
+    assert words in said(capsys, exercise_3, function)

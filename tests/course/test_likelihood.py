@@ -1,4 +1,4 @@
-"""The checks of chapter 04: right answers, named mistakes, and nothing raises."""
+"""The checks of *How likely is an answer?*: right answers, named mistakes, and nothing raises."""
 
 import pytest
 import torch
@@ -29,9 +29,9 @@ def antithetic(rollout, generator, total=1, scale=2, allowed=None, fixed=False):
 
 
 RIGHT = [
-    (checks.ex_04_1, (1.5, 0.91, 0.5)),
-    (checks.ex_04_2, chances),
-    (checks.ex_04_3, antithetic),
+    (checks.exercise_1, (1.5, 0.91, 0.5)),
+    (checks.exercise_2, chances),
+    (checks.exercise_3, antithetic),
 ]
 
 
@@ -43,7 +43,7 @@ def test_right_answers(capsys, check, answer):
 @pytest.mark.parametrize(("check", "_"), RIGHT)
 def test_todo_and_garbage(capsys, check, _):
     assert "todo" in said(capsys, check, None)
-    assert "todo" in said(capsys, check, lambda *a: None) or check is checks.ex_04_1
+    assert "todo" in said(capsys, check, lambda *a: None) or check is checks.exercise_1
     for answer in (3, "x", (), lambda: 1, lambda *a: 1 / 0, [None] * 3, lambda *a: [1]):
         assert "not yet" in said(capsys, check, answer)
 
@@ -51,30 +51,30 @@ def test_todo_and_garbage(capsys, check, _):
 @pytest.mark.parametrize(
     ("check", "answer", "words"),
     [
-        (checks.ex_04_1, (2, 0.91, 0.5), "and halve"),
-        (checks.ex_04_1, (1, 0.91, 0.5), "that is 2, not 1"),
-        (checks.ex_04_1, (1.5, 1, 0.5), "below t"),
-        (checks.ex_04_1, (1.5, 8.21, 0.5), "one token's"),
-        (checks.ex_04_1, (1.5, 0.91, 1), "with weight 1/2"),
-        (checks.ex_04_1, (1.5, 0.8, 1), "floor(9 t) / 9"),
-        (checks.ex_04_2, lambda m, n: [1 / m] * m, "equal chances"),
-        (checks.ex_04_2, lambda m, n: chances(m, n, lambda v: int(v + 0.5)), "equal chances"),
-        (checks.ex_04_2, lambda m, n: [1.0] * m, "sum to 1"),
-        (checks.ex_04_2, lambda m, n: [1.0], "m numbers"),
-        (checks.ex_04_2, lambda m, n: [1.0] + [0.0] * (m - 1), "count over all k"),
-        (checks.ex_04_2, chances(9, 2), "the function itself"),
-        (checks.ex_04_3, lambda r, g: antithetic(r, g, scale=1), "twice the ELBO"),
-        (checks.ex_04_3, lambda r, g: antithetic(r, g, total=0), "sum to m + 1"),
-        (checks.ex_04_3, lambda r, g: antithetic(r, g)[:1], "return two views"),
+        (checks.exercise_1, (2, 0.91, 0.5), "and halve"),
+        (checks.exercise_1, (1, 0.91, 0.5), "that is 2, not 1"),
+        (checks.exercise_1, (1.5, 1, 0.5), "below t"),
+        (checks.exercise_1, (1.5, 8.21, 0.5), "one token's"),
+        (checks.exercise_1, (1.5, 0.91, 1), "with weight 1/2"),
+        (checks.exercise_1, (1.5, 0.8, 1), "floor(9 t) / 9"),
+        (checks.exercise_2, lambda m, n: [1 / m] * m, "equal chances"),
+        (checks.exercise_2, lambda m, n: chances(m, n, lambda v: int(v + 0.5)), "equal chances"),
+        (checks.exercise_2, lambda m, n: [1.0] * m, "sum to 1"),
+        (checks.exercise_2, lambda m, n: [1.0], "m numbers"),
+        (checks.exercise_2, lambda m, n: [1.0] + [0.0] * (m - 1), "count over all k"),
+        (checks.exercise_2, chances(9, 2), "the function itself"),
+        (checks.exercise_3, lambda r, g: antithetic(r, g, scale=1), "twice the ELBO"),
+        (checks.exercise_3, lambda r, g: antithetic(r, g, total=0), "sum to m + 1"),
+        (checks.exercise_3, lambda r, g: antithetic(r, g)[:1], "return two views"),
         (
-            checks.ex_04_3,
+            checks.exercise_3,
             lambda r, g: antithetic(r, g, allowed=torch.ones_like(r.sampled)),
             "a given token is masked",
         ),
-        (checks.ex_04_3, lambda r, g: antithetic(r, g, fixed=True), "anew for each row"),
-        (checks.ex_04_3, lambda r, g: complement_pairs(r, g), "sum to m + 1"),
-        (checks.ex_04_3, lambda r, g: random_masks(r, g, 2), "sum to m + 1"),
-        (checks.ex_04_3, lambda r, g: antithetic(r, g, scale=3), "is not the ELBO"),
+        (checks.exercise_3, lambda r, g: antithetic(r, g, fixed=True), "anew for each row"),
+        (checks.exercise_3, lambda r, g: complement_pairs(r, g), "sum to m + 1"),
+        (checks.exercise_3, lambda r, g: random_masks(r, g, 2), "sum to m + 1"),
+        (checks.exercise_3, lambda r, g: antithetic(r, g, scale=3), "is not the ELBO"),
     ],
 )
 def test_named_mistakes(capsys, check, answer, words):

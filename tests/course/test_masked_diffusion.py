@@ -1,12 +1,12 @@
-"""The checks of chapter 01: right answers say right, likely mistakes are named, and nothing ever
+"""The checks of *Masked diffusion in one page*: right answers say right, likely mistakes are named, and nothing ever
 raises."""
 
 import itertools
 import math
 
-import dllm_rl_course as checks
 import pytest
 import torch
+from dllm_rl_course import masked_diffusion as checks
 from exercise import said
 
 FLOOR = 0.5 * (-0.8 * math.log(0.8) - 0.2 * math.log(0.2)) / 10
@@ -28,7 +28,7 @@ FLOOR = 0.5 * (-0.8 * math.log(0.8) - 0.2 * math.log(0.2)) / 10
     ],
 )
 def test_the_lowest_loss(capsys, answer, words):
-    assert words in said(capsys, checks.ex_01_1, answer)
+    assert words in said(capsys, checks.exercise_1, answer)
 
 
 def draw(n, length, generator):
@@ -91,7 +91,7 @@ def one_argsort(n, length, generator):
     ],
 )
 def test_masks_by_count(capsys, answer, words):
-    assert words in said(capsys, checks.ex_01_2, answer)
+    assert words in said(capsys, checks.exercise_2, answer)
 
 
 def log_paths(table):
@@ -137,4 +137,4 @@ def no_shares(table):
     ],
 )
 def test_random_order_logprob(capsys, answer, words):
-    assert words in said(capsys, checks.ex_01_3, answer)
+    assert words in said(capsys, checks.exercise_3, answer)

@@ -1,9 +1,9 @@
-"""The checks of chapter 02: right answers say right, likely mistakes are named, and nothing ever
+"""The checks of *Sampling is a policy*: right answers say right, likely mistakes are named, and nothing ever
 raises."""
 
-import dllm_rl_course as checks
 import pytest
 import torch
+from dllm_rl_course import sampling as checks
 from exercise import said
 
 from dllm_rl_lite.sampler import Gate, RuleInput, Threshold
@@ -36,7 +36,7 @@ def seen(confidence, active, generator=None):
     ],
 )
 def test_shares(capsys, answer, words):
-    assert words in said(capsys, checks.ex_02_1, answer)
+    assert words in said(capsys, checks.exercise_1, answer)
 
 
 def threshold(confidence, active, tau, passes=lambda c, tau: c >= tau, among=None):
@@ -48,9 +48,9 @@ def threshold(confidence, active, tau, passes=lambda c, tau: c >= tau, among=Non
 
 
 def test_threshold_right(capsys):
-    assert said(capsys, checks.ex_02_2, threshold).endswith("right")
+    assert said(capsys, checks.exercise_2, threshold).endswith("right")
     assert said(
-        capsys, checks.ex_02_2, lambda c, a, tau: Threshold(tau).reveal(seen(c, a))
+        capsys, checks.exercise_2, lambda c, a, tau: Threshold(tau).reveal(seen(c, a))
     ).endswith("right")
 
 
@@ -70,7 +70,7 @@ def test_threshold_right(capsys):
     ],
 )
 def test_threshold_mistakes(capsys, function, words):
-    assert words in said(capsys, checks.ex_02_2, function)
+    assert words in said(capsys, checks.exercise_2, function)
 
 
 def gate(
@@ -102,7 +102,7 @@ def gate(
 
 
 def test_gate_right(capsys):
-    assert said(capsys, checks.ex_02_3, gate).endswith("right")
+    assert said(capsys, checks.exercise_3, gate).endswith("right")
 
 
 @pytest.mark.parametrize(
@@ -118,12 +118,12 @@ def test_gate_right(capsys):
     ],
 )
 def test_gate_mistakes(capsys, changed, words):
-    assert words in said(capsys, checks.ex_02_3, lambda *a: gate(*a, **changed))
+    assert words in said(capsys, checks.exercise_3, lambda *a: gate(*a, **changed))
 
 
 def test_gate_without_kappa_is_named(capsys):
     assert "kappa" in said(
-        capsys, checks.ex_02_3, lambda c, a, r, tau, kappa: gate(c, a, r, tau, 1.0)
+        capsys, checks.exercise_3, lambda c, a, r, tau, kappa: gate(c, a, r, tau, 1.0)
     )
 
 

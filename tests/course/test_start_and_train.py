@@ -1,9 +1,9 @@
-"""The checks of chapters 00 and 20: right answers are called right, likely mistakes are named,
+"""The checks of *Start here* and *Train*: right answers are called right, likely mistakes are named,
 nothing ever raises."""
 
-import dllm_rl_course as checks
 import pytest
 import torch
+from dllm_rl_course import start_here, train
 
 from dllm_rl_lite.evaluation import wilson
 
@@ -17,38 +17,38 @@ def habit(prompt):
 
 
 RIGHT = [
-    (checks.ex_00_1, wilson(0, 10)[1]),
-    (checks.ex_00_2, 2398),
-    (checks.ex_00_3, habit),
-    (checks.ex_20_1, -5 / 6),
-    (checks.ex_20_2, lambda p, G: p**G + (1 - p) ** G),
-    (checks.ex_20_3, shuffled),
+    (start_here.exercise_1, wilson(0, 10)[1]),
+    (start_here.exercise_2, 2398),
+    (start_here.exercise_3, habit),
+    (train.exercise_1, -5 / 6),
+    (train.exercise_2, lambda p, G: p**G + (1 - p) ** G),
+    (train.exercise_3, shuffled),
 ]
 WRONG = [
-    (checks.ex_00_1, 0.0, "no proof of zero"),
-    (checks.ex_00_1, wilson(0, 10), "upper end"),
-    (checks.ex_00_2, 2401, "Wilson"),
-    (checks.ex_00_2, 596, "in all"),
-    (checks.ex_00_3, lambda p: 21, "last digit"),
-    (checks.ex_00_3, lambda p: 3, "right answer"),
-    (checks.ex_20_1, 5 / 6, "the sign"),
-    (checks.ex_20_1, -1, "failure included"),
-    (checks.ex_20_2, lambda p, G: p**G, "all wrong is dead too"),
-    (checks.ex_20_2, lambda p, G: 1 - p**G - (1 - p) ** G, "mixed"),
-    (checks.ex_20_3, lambda r, g: r, "order did not change"),
-    (checks.ex_20_3, lambda r, g: r * 0, "lost or repeated"),
+    (start_here.exercise_1, 0.0, "no proof of zero"),
+    (start_here.exercise_1, wilson(0, 10), "upper end"),
+    (start_here.exercise_2, 2401, "Wilson"),
+    (start_here.exercise_2, 596, "in all"),
+    (start_here.exercise_3, lambda p: 21, "last digit"),
+    (start_here.exercise_3, lambda p: 3, "right answer"),
+    (train.exercise_1, 5 / 6, "the sign"),
+    (train.exercise_1, -1, "failure included"),
+    (train.exercise_2, lambda p, G: p**G, "all wrong is dead too"),
+    (train.exercise_2, lambda p, G: 1 - p**G - (1 - p) ** G, "mixed"),
+    (train.exercise_3, lambda r, g: r, "order did not change"),
+    (train.exercise_3, lambda r, g: r * 0, "lost or repeated"),
     (
-        checks.ex_20_3,
+        train.exercise_3,
         lambda r, g: r.flatten()[torch.randperm(r.numel(), generator=g)].view_as(r),
         "not across groups",
     ),
     (
-        checks.ex_20_3,
+        train.exercise_3,
         lambda r, g: r[:, torch.randperm(r.shape[1], generator=g)],
         "permutation of its own",
     ),
     (
-        checks.ex_20_3,
+        train.exercise_3,
         lambda r, g: shuffled(r, torch.Generator().manual_seed(torch.seed() % 9999)),
         "from the generator",
     ),

@@ -1,11 +1,11 @@
-"""The checks of chapter 13: right answers say right, likely mistakes are named, and nothing ever
+"""The checks of *TA-GRPO-d*: right answers say right, likely mistakes are named, and nothing ever
 raises."""
 
 from math import comb
 
 import pytest
 import torch
-from dllm_rl_course.ta_grpo_d import ex_13_1, ex_13_2, ex_13_3
+from dllm_rl_course.ta_grpo_d import exercise_1, exercise_2, exercise_3
 from exercise import said
 
 CREDIT, SAFE = 0.75 * 0.3125, 8**0.5 / 7
@@ -36,7 +36,7 @@ CREDIT, SAFE = 0.75 * 0.3125, 8**0.5 / 7
     ],
 )
 def test_lone_failure(capsys, answer, words):
-    assert words in said(capsys, ex_13_1, answer)
+    assert words in said(capsys, exercise_1, answer)
 
 
 def equals(area, final, *, unbiased=True, divide=True, everybody=False, only_right=False, sign=1.0):
@@ -68,7 +68,7 @@ def by_mask(area, final):
 
 @pytest.mark.parametrize("function", [equals, by_mask, lambda a, f: equals(a, f).float()])
 def test_speed_among_equals_right(capsys, function):
-    assert said(capsys, ex_13_2, function).endswith("right")
+    assert said(capsys, exercise_2, function).endswith("right")
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_speed_among_equals_right(capsys, function):
     ],
 )
 def test_speed_among_equals_mistakes(capsys, function, words):
-    assert words in said(capsys, ex_13_2, function)
+    assert words in said(capsys, exercise_2, function)
 
 
 def passes(n, c, tau=0.7, kappa=0.5, *, top_up=True):
@@ -116,7 +116,7 @@ def top_down(n, c, tau=0.7, kappa=0.5):
 
 @pytest.mark.parametrize("function", [passes, top_down, lambda *a: torch.tensor(passes(*a))])
 def test_expected_passes_right(capsys, function):
-    assert said(capsys, ex_13_3, function).endswith("right")
+    assert said(capsys, exercise_3, function).endswith("right")
 
 
 @pytest.mark.parametrize(
@@ -139,4 +139,4 @@ def test_expected_passes_right(capsys, function):
     ],
 )
 def test_expected_passes_mistakes(capsys, function, words):
-    assert words in said(capsys, ex_13_3, function)
+    assert words in said(capsys, exercise_3, function)

@@ -1,11 +1,11 @@
-"""The checks of chapter 10: right answers say right, likely mistakes are named, and nothing ever
+"""The checks of *Without ratios*: right answers say right, likely mistakes are named, and nothing ever
 raises."""
 
 import math
 
 import pytest
 import torch
-from dllm_rl_course.without_ratios import ex_10_1, ex_10_2, ex_10_3
+from dllm_rl_course.without_ratios import exercise_1, exercise_2, exercise_3
 from exercise import said
 
 GOOD = (0.5, 0.1, 0.4, -2 / 15, 0.0)
@@ -37,13 +37,13 @@ GOOD = (0.5, 0.1, 0.4, -2 / 15, 0.0)
 )
 def test_weights(capsys, at, words):
     answer = tuple(at.get(i, v) for i, v in enumerate(GOOD))
-    assert words in said(capsys, ex_10_1, answer)
-    assert words in said(capsys, ex_10_1, list(answer))
+    assert words in said(capsys, exercise_1, answer)
+    assert words in said(capsys, exercise_1, list(answer))
 
 
 def test_weights_shape(capsys):
     for answer in (GOOD[:4], 0.5):
-        assert "five numbers" in said(capsys, ex_10_1, answer)
+        assert "five numbers" in said(capsys, exercise_1, answer)
 
 
 def bounds(clip):
@@ -66,7 +66,7 @@ def by_autograd(d, A, psi, clip, length):
 
 @pytest.mark.parametrize("function", [slope, by_autograd, lambda *a: slope(*a).float()])
 def test_slope_right(capsys, function):
-    assert said(capsys, ex_10_2, function).endswith("right")
+    assert said(capsys, exercise_2, function).endswith("right")
 
 
 def pessimistic(d, A, psi, clip, length):
@@ -99,7 +99,7 @@ def pessimistic(d, A, psi, clip, length):
     ],
 )
 def test_slope_mistakes(capsys, function, words):
-    assert words in said(capsys, ex_10_2, function)
+    assert words in said(capsys, exercise_2, function)
 
 
 def of_sign(good, bad):
@@ -131,7 +131,7 @@ def clipped(p, o, c):
 )
 def test_bounded_right(capsys, function):
     """Several losses qualify: the gradient decides, not the formula."""
-    assert said(capsys, ex_10_3, function).endswith("right")
+    assert said(capsys, exercise_3, function).endswith("right")
 
 
 @pytest.mark.parametrize(
@@ -161,5 +161,5 @@ def test_bounded_right(capsys, function):
     ],
 )
 def test_bounded_mistakes(capsys, function, words):
-    verdict = said(capsys, ex_10_3, function)
+    verdict = said(capsys, exercise_3, function)
     assert any(w in verdict for w in words.split("|")), verdict

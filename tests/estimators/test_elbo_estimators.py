@@ -347,7 +347,7 @@ def test_random_subsets_are_equally_likely(rng):
 def test_complementary_masks_remove_the_noise_of_coverage(table_lm, rng):
     """Where no token depends on another, all noise is which tokens are covered: none is left in a
     pair, some in two independent masks of the same counts. (With dependence and ELBO weights the
-    pair can be noisier: chapter 04.)"""
+    pair can be noisier, as the notebook shows.)"""
     lm = table_lm(length=3, seed=6, scale=2.0)
     lm.table = lm.table[-1:].expand_as(lm.table)
     r = copies(lm, TEXT, 2000)

@@ -470,6 +470,7 @@ def test_four_bits_are_the_dequantised_model():
             assert 0.05 < (value - weight).norm() / weight.norm() < 0.15
             weight.copy_(value)
     assert type(packed.backbone.lm_head) is torch.nn.Linear
+    assert count_parameters(packed)[1] == count_parameters(plain)[1]
     torch.testing.assert_close(logits(packed), logits(plain), rtol=1e-5, atol=1e-4)
     for lm in (packed, plain):
         add_adapters(lm, r=4)

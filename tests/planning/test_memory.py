@@ -305,6 +305,15 @@ def test_the_processes_of_a_machine_share_its_memory(monkeypatch):
     assert free_memory(torch.device("cuda"), 8) == 24 * GIB
 
 
+def test_memory_that_torch_keeps_of_freed_tensors_is_free(monkeypatch):
+    """After a run in the same process 60 GiB may be kept and 16 in use: the next run has the
+    rest."""
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (4 * GIB, 80 * GIB))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 76 * GIB)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 16 * GIB)
+    assert available_memory(torch.device("cuda")) == 64 * GIB
+
+
 def test_the_host_gives_what_system_container_and_limits_leave(tmp_path):
     assert 0 < available_memory(torch.device("cpu")) < 2**50
     (tmp_path / "cgroup").write_text("4:memory:/job/mine\n3:cpu:/job\n0::/new/mine\n")
