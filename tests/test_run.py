@@ -179,7 +179,7 @@ def test_what_is_no_parameterised_notebook_is_named_in_one_line(tmp_path, text, 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").rglob("[0-9]*.ipynb"))
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_papermill_lists_every_parameter_of_our_notebooks_with_type_and_help(path):
     """What `papermill --help-notebook` prints. It reads one declaration a line, with one `=`; of
     others it only warns."""

@@ -59,7 +59,7 @@ class Untrusted(HTMLParser):
         self.text += data
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_saved_pages_look_right_without_scripts_and_style_sheets(path):
     for page in outputs(path, "text/html"):
         left = Untrusted(page)
@@ -83,7 +83,7 @@ def resolution(png):
     return width / dpi, dpi
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_saved_figures_can_be_read(path):
     for picture in outputs(path, "image/png"):
         inches, dpi = resolution(base64.b64decode(picture))
@@ -91,12 +91,12 @@ def test_saved_figures_can_be_read(path):
         assert inches < 14, "wider than a page: it is scaled down"
 
 
-@pytest.mark.parametrize("path", PICTURES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", PICTURES, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_committed_figures_can_be_read(path):
     assert resolution(path.read_bytes())[1] > DPI - 1
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_no_notebook_sets_a_resolution_of_its_own(path):
     cells = [c for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code"]
     assert not [c.source for c in cells if re.search(r"dpi", c.source)], "show.style() does"
