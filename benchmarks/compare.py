@@ -14,7 +14,8 @@ compare_curves.csv:
 Interrupt it whenever you like: finished runs are not run again, a half-finished one goes on from
 its last checkpoint.
 
-The longer runs of the chapters *Start here* and *Train* (train_chain2.json) are made again, as tables, by
+The longer runs of the chapters *Start here* and *Train* (train_chain2.json) are made again, as
+tables, by
   --stages final --methods agrpo diffu-grpo --tasks chain2 --budget 155000 --results FOLDER
 """
 

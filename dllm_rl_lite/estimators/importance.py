@@ -30,7 +30,8 @@ def importance_weights(lm: MaskedDiffusionLM, rollout: Rollout, cap: float) -> T
     Source: our choice of ablation.
     Error: for texts that were drawn from left to right, and without a cap, a guided row so weighted
     is worth a draw of the policy: unbiased, and useless, since the mean waits for the rarest texts.
-    The cap, and any other order of drawing, is a bias. `tests/sampler/test_guided.py`, the chapter on AG-GRPO.
+    The cap, and any other order of drawing, is a bias. `tests/sampler/test_guided.py`, the
+    chapter on AG-GRPO.
     """
     if not cap > 0:
         raise ValueError(f"cap must be above 0, got {cap}")

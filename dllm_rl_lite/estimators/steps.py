@@ -121,7 +121,8 @@ def chosen_steps(
     Error: not an estimate of log p(text): most scored tokens were predicted and then thrown away.
     With confident=False it is a policy gradient of the complete prediction, if credit is that
     prediction's. The confidence as a weight adds a term of its own: even constant credit then
-    sharpens or flattens the distribution, by half the slope of the sum of p^2 (notebook on visited steps).
+    sharpens or flattens the distribution, by half the slope of the sum of p^2 (notebook on
+    visited steps).
     """
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k}")

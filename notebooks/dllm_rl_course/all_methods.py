@@ -1,5 +1,5 @@
-"""The exercises of *All methods, same budget*: an interval over seeds, the price of a step, accuracy at an equal
-budget."""
+"""The exercises of *All methods, same budget*: an interval over seeds, the price of a step,
+accuracy at an equal budget."""
 
 from __future__ import annotations
 

@@ -101,8 +101,8 @@ def new_name(path: Path, chapters: list[Chapter]) -> Path:
 def with_numbers(text: str, chapters: list[Chapter]) -> str:
     """A text whose file names and links have the numbers and titles of the table.
 
-    A link's text is changed if it is a number, alone or after a word, a number and a title, or a file
-    name; a text in words is left alone.
+    A link's text is changed if it is a number, alone or after a word, a number and a title, or a
+    file name; a text in words is left alone.
     """
     for chapter in chapters:
         text = re.sub(rf"(?<!\w)\d\d_{chapter.name}(?!\w)", chapter.stem, text)

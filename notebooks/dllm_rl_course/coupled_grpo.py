@@ -1,5 +1,5 @@
-"""The exercises of *Coupled masks*: weights of coupled masks, the slope of a clipped ratio, views whose
-weights sum to one."""
+"""The exercises of *Coupled masks*: weights of coupled masks, the slope of a clipped ratio,
+views whose weights sum to one."""
 
 from __future__ import annotations
 

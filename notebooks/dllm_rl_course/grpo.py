@@ -1,4 +1,5 @@
-"""The exercises of *GRPO, piece by piece*: credit, the mask-seed index, a penalty with the right gradient."""
+"""The exercises of *GRPO, piece by piece*: credit, the mask-seed index, a penalty with the
+right gradient."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""The exercises of *Policy gradient from nothing*: slopes by hand, the leave-one-out loss, and what tokens alone leave
-out."""
+"""The exercises of *Policy gradient from nothing*: slopes by hand, the leave-one-out loss, and
+what tokens alone leave out."""
 
 from __future__ import annotations
 

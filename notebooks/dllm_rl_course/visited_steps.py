@@ -1,5 +1,5 @@
-"""The exercises of *Visited steps*: weights of sampled steps, what a prediction gained, a law without a
-tail."""
+"""The exercises of *Visited steps*: weights of sampled steps, what a prediction gained, a law
+without a tail."""
 
 from __future__ import annotations
 

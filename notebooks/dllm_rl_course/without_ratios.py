@@ -1,4 +1,5 @@
-"""The exercises of *Without ratios*: wd1's weights by hand, GDSD's slope, a punishment that ends."""
+"""The exercises of *Without ratios*: wd1's weights by hand, GDSD's slope, a punishment that
+ends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The checks of *All methods, same budget*: right answers, each named mistake, nothing yet, garbage."""
+"""The checks of *All methods, same budget*: right answers, each named mistake, nothing yet,
+garbage."""
 
 import pytest
 import torch

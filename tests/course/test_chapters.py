@@ -104,8 +104,10 @@ def write_course(root, table):
 EXCHANGED = """
 - part: All
   chapters:
-  - {number: "05", name: second, title: New second, question: "Why?", build: b, track: core, minutes: 2}
-  - {number: "06", name: first, title: New first, question: "How?", build: b, track: advanced, minutes: 4}
+  - {number: "05", name: second, title: New second,
+     question: "Why?", build: b, track: core, minutes: 2}
+  - {number: "06", name: first, title: New first,
+     question: "How?", build: b, track: advanced, minutes: 4}
 """
 
 

@@ -1,5 +1,5 @@
-"""The checks of *Coupled masks*: right answers say right, likely mistakes are named, and nothing ever
-raises."""
+"""The checks of *Coupled masks*: right answers say right, likely mistakes are named, and
+nothing ever raises."""
 
 from dataclasses import replace
 

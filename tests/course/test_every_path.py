@@ -1,5 +1,5 @@
-"""The checks of *Every path, counted*: right answers say right, likely mistakes are named, and nothing ever
-raises."""
+"""The checks of *Every path, counted*: right answers say right, likely mistakes are named, and
+nothing ever raises."""
 
 import itertools
 import math

@@ -37,7 +37,7 @@ RIGHT = [
 
 @pytest.mark.parametrize(("check", "answer"), RIGHT)
 def test_right_answers(capsys, check, answer):
-    assert said(capsys, check, answer) == f"{check.__name__}: right"
+    assert said(capsys, check, answer) == f"{check.__name__.replace('_', ' ')}: right"
 
 
 @pytest.mark.parametrize(("check", "_"), RIGHT)

@@ -1,5 +1,5 @@
-"""The checks of *Masked diffusion in one page*: right answers say right, likely mistakes are named, and nothing ever
-raises."""
+"""The checks of *Masked diffusion in one page*: right answers say right, likely mistakes are
+named, and nothing ever raises."""
 
 import itertools
 import math

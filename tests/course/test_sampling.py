@@ -1,5 +1,5 @@
-"""The checks of *Sampling is a policy*: right answers say right, likely mistakes are named, and nothing ever
-raises."""
+"""The checks of *Sampling is a policy*: right answers say right, likely mistakes are named, and
+nothing ever raises."""
 
 import pytest
 import torch

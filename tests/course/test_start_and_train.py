@@ -1,5 +1,5 @@
-"""The checks of *Start here* and *Train*: right answers are called right, likely mistakes are named,
-nothing ever raises."""
+"""The checks of *Start here* and *Train*: right answers are called right, likely mistakes are
+named, nothing ever raises."""
 
 import pytest
 import torch

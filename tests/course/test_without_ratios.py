@@ -1,5 +1,5 @@
-"""The checks of *Without ratios*: right answers say right, likely mistakes are named, and nothing ever
-raises."""
+"""The checks of *Without ratios*: right answers say right, likely mistakes are named, and
+nothing ever raises."""
 
 import math
 

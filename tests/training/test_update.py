@@ -278,8 +278,8 @@ def test_logged_numbers_by_hand(policy, later, reference, rollout):
 @pytest.mark.parametrize("name", ["diffu-grpo", "coupled-grpo", "agrpo"])
 @pytest.mark.parametrize("micro_batch", [0, 2])
 def test_every_average_trains(policy, later, rollout, name, average, micro_batch):
-    """The gradient is that of the losses under the weights that the chapter on GRPO teaches, however the
-    batch is cut, rows without credit left out."""
+    """The gradient is that of the losses under the weights that the chapter on GRPO teaches,
+    however the batch is cut, rows without credit left out."""
     n = numbers(name, inner_updates=2, group=3)
     method = METHODS[name]
     method = replace(method, objective=replace(method.objective, average=average))
