@@ -1,6 +1,8 @@
 """The comparison of methods: what is run, what is recorded, what survives an interruption."""
 
 import csv
+import re
+import statistics
 from dataclasses import asdict, replace
 
 import compare
@@ -95,6 +97,22 @@ def test_the_recorded_table_is_complete(stage):
     count = "computed" if stage in compare.COMPUTED else "forwards"
     for row in records.results(compare.RESULTS, stage):
         assert row["budget"] == compare.BUDGET[stage] <= row[count]
+
+
+def test_the_page_of_results_says_what_the_merged_runs_did():
+    """Its table and the paired difference, from the record."""
+    page = (compare.ROOT / "notebooks/guides/results.md").read_text()
+    rows = records.results(compare.RESULTS, "merged")
+    for row in records.summary(rows):
+        line = rf"\| `{row['method']}` \| [^|]* \| (\d+) \| (\d+) \[(\d+), (\d+)\] \|"
+        said = re.findall(line, page)
+        kept = [row["steps"], row["mean"], row["low"], row["high"]]
+        assert [str(round(x)) for x in kept] in [list(found) for found in said]
+    accuracy = {(r["method"], r["seed"]): 100 * r["accuracy"] for r in rows}
+    ahead = [accuracy["merged-path", seed] - accuracy["agrpo", seed] for seed in range(5)]
+    low, high = t_interval(ahead)
+    mean = statistics.mean(ahead)
+    assert f"ahead by {mean:.0f} ± {mean - low:.0f} points" in page and high > low > 3
 
 
 def test_every_summit_run_was_tested_under_every_decoder():
