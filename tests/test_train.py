@@ -51,9 +51,11 @@ def timeless(path):
 
 KILLED = """
 import json, os, signal, sys
+import torch
 from dllm_rl_lite.tasks import load_task
 from dllm_rl_lite.train import train
 from dllm_rl_lite.training import TrainConfig
+torch.set_num_threads(1)  # as here: the last bits of a sum depend on the number of threads
 said = []
 def reward(prompts, completions, **columns):
     # In the fourth step: after the checkpoint of step 2, before that of step 4.
