@@ -1,7 +1,7 @@
 """Every method at equal forward passes: `python benchmarks/compare.py` tunes, trains, tests and
 records.
 
-Five stages, one row per finished run in notebooks/results/compare.csv, its log in
+Seven stages, one row per finished run in notebooks/results/compare.csv, its log in
 compare_curves.csv:
   tune    three learning rates, one seed, one task; the best by validation accuracy is used from
           then on
@@ -11,6 +11,8 @@ compare_curves.csv:
           model can do with: its test accuracy under several decoders goes to compare_decoders.csv
   merged  merged-path, the exact gradient of the visited path, against agrpo at equal passes
           computed, five seeds
+  family tune, family
+          GRPO's relatives, tuned and then run like that, four updates a batch, passes computed
 Interrupt it whenever you like: finished runs are not run again, a half-finished one goes on from
 its last checkpoint.
 
@@ -38,6 +40,8 @@ from studies import (
     BUDGET,
     COMBINED,
     COMPUTED,
+    FAMILY_NUMBERS,
+    FAMILY_VARIANT,
     FEWER,
     LEARNING_RATES,
     MERGED,
@@ -58,7 +62,7 @@ from dllm_rl_lite import show
 from dllm_rl_lite.evaluate import evaluate
 from dllm_rl_lite.evaluation import read_results
 from dllm_rl_lite.evaluation.records import KEY, curves, results, summary
-from dllm_rl_lite.methods import METHODS, REMASKING
+from dllm_rl_lite.methods import FAMILY, METHODS, REMASKING
 from dllm_rl_lite.models import load_lm
 from dllm_rl_lite.names import lookup
 from dllm_rl_lite.sampler import Schedule, Threshold
@@ -138,8 +142,8 @@ def jobs(
 ) -> list[Job]:
     """The runs of a stage, seed by seed, so that an interrupted table is still balanced.
 
-    Learning rates of "final" and "flag" come from the finished "tune" rows. budget: in place of the
-    stage's own (0).
+    Learning rates come from the finished "tune" rows, of "family" from those of "family tune".
+    budget: in place of the stage's own (0).
     Raises ValueError for an unknown stage, method or task, or a method that is not tuned yet.
     """
     budget = budget or lookup("stage", stage, BUDGET)
@@ -147,17 +151,32 @@ def jobs(
         lookup("method", method, METHODS)
     if stage == "tune":
         return tuning_jobs(methods, budget)
-    best = tuned()
+    if stage == "family tune":
+        return [
+            Job(stage, method, FAMILY_VARIANT, TUNE_TASK, TUNE_SEED, lr, budget)
+            for lr in LEARNING_RATES
+            for method in methods
+        ]
+    best = tuned(RESULTS, "family tune" if stage == "family" else "tune")
     if "agrpo" in best:
         best |= {method: best["agrpo"] for method in COMBINED}
     found = []
     for seed in range(seeds):
         for task, method, variant in runs_of_a_seed(stage, methods, tasks):
-            if method not in best:
+            lr = best.get(f"{method}/{variant}", best.get(method))
+            if lr is None:
                 raise ValueError(f"{method} has no learning rate yet: run the stage tune first")
-            lr = best.get(f"{method}/{variant}", best[method])
             found.append(Job(stage, method, variant, task, seed, lr, budget))
     return found
+
+
+def methods_of(stage: str) -> list[str]:
+    """The methods that a stage runs unless others are asked for."""
+    if stage == "final":
+        return list(PUBLISHED)
+    if stage in ("family tune", "family"):
+        return list(FAMILY)
+    return list(METHODS_RUN)
 
 
 def tuning_jobs(methods: list[str], budget: int) -> list[Job]:
@@ -178,6 +197,8 @@ def runs_of_a_seed(stage: str, methods: list[str], tasks: list[str]) -> list[tup
     """(task, method, variant) of each run of a stage that is not "tune"."""
     if stage == "merged":
         return [(TUNE_TASK, method, "plain") for method in methods if method in MERGED]
+    if stage == "family":
+        return [(TUNE_TASK, method, FAMILY_VARIANT) for method in methods]
     if stage == "final":
         return [(task, method, "plain") for task in tasks for method in methods]
     found = []
@@ -196,11 +217,11 @@ def runs_of_a_seed(stage: str, methods: list[str], tasks: list[str]) -> list[tup
     return found
 
 
-def tuned(path: Path = RESULTS) -> dict[str, float]:
+def tuned(path: Path = RESULTS, stage: str = "tune") -> dict[str, float]:
     """method (or "method/variant") -> best learning rate by validation accuracy, the smaller of
     equals; only of those for which all were tried."""
     tried = {}
-    for row in results(path, "tune"):
+    for row in results(path, stage):
         plain = row["variant"] == "plain"
         label = row["method"] if plain else f"{row['method']}/{row['variant']}"
         tried.setdefault(label, {})[row["lr"]] = row["accuracy"]
@@ -249,8 +270,12 @@ def run_job(job: Job, threads: int, folder: Path) -> tuple[dict, list[dict], lis
     """Train and test one run in a folder: its row of the table, the rows of its log, in stage
     "summit" those by decoder."""
     torch.set_num_threads(threads)
-    split = "validation" if job.stage == "tune" else "test"
-    changes = {} if job.variant == "plain" else VARIANTS[job.method][job.variant]
+    split = "validation" if "tune" in job.stage else "test"
+    changes = {}
+    if job.variant == FAMILY_VARIANT:
+        changes = FAMILY_NUMBERS
+    elif job.variant != "plain":
+        changes = VARIANTS[job.method][job.variant]
     config = TrainConfig(
         method=job.method,
         task=job.task,
@@ -380,7 +405,7 @@ def main() -> None:
     try:
         for stage in a.stages:
             tasks = a.tasks or (SUMMIT_TASKS if stage == "summit" else TASKS)
-            methods = a.methods or (PUBLISHED if stage == "final" else list(METHODS_RUN))
+            methods = a.methods or methods_of(stage)
             todo = jobs(stage, methods, tasks, a.seeds or SEEDS.get(stage, 1), a.budget)
             start = time.perf_counter()
             n = 0

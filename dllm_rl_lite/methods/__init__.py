@@ -3,6 +3,7 @@
 nearest relative.
 """
 
+from .grpo_family import FAMILY
 from .method import REWARDED, Method
 from .numbers import REMASKING, Numbers
 from .objective import Objective
@@ -11,6 +12,7 @@ from .table import CORE, METHODS
 
 __all__ = [
     "CORE",
+    "FAMILY",
     "METHODS",
     "Method",
     "Numbers",

@@ -87,7 +87,7 @@ def test_the_tiny_learning_rates_are_the_tuned_ones():
 @pytest.mark.parametrize("stage", ["final", "flag", "summit", "merged"])
 def test_the_recorded_table_is_complete(stage):
     """Every run that the stage asks for, at one budget and at the tuned rate, and no other."""
-    methods = compare.PUBLISHED if stage == "final" else list(compare.METHODS_RUN)
+    methods = compare.methods_of(stage)
     tasks = compare.TASKS if stage == "final" else [t for own, _ in compare.SUMMIT for t in own]
     wanted = {
         tuple(asdict(j)[k] for k in KEY) for j in jobs(stage, methods, tasks, compare.SEEDS[stage])
@@ -134,10 +134,26 @@ def test_every_summit_run_was_tested_under_every_decoder():
         assert schedules == [load_task(run[2]).length / n for n in (1, 2, 4)], run
 
 
+def test_the_family_is_tuned_and_run_with_four_updates(monkeypatch):
+    """Fifteen methods at three rates; then five seeds each at its own best rate, all four updates a
+    batch, at a budget of computed passes."""
+    tune = jobs("family tune", compare.methods_of("family tune"), ["chain2"], 1)
+    assert len(tune) == 45 and {j.lr for j in tune} == set(compare.LEARNING_RATES)
+    best = {f"{name}/{compare.FAMILY_VARIANT}": 1e-4 for name in compare.methods_of("family")}
+    monkeypatch.setattr(compare, "tuned", lambda path, stage: best if "family" in stage else {})
+    final = jobs("family", compare.methods_of("family"), ["chain2"], 5)
+    assert len(final) == 75 and {j.lr for j in final} == {1e-4}
+    assert {j.variant for j in (*tune, *final)} == {compare.FAMILY_VARIANT}
+    assert compare.FAMILY_NUMBERS == {"inner_updates": 4}
+    assert {"family", "family tune"} <= set(compare.COMPUTED)
+
+
 def test_jobs_are_balanced_and_equal(table, monkeypatch):
     """Tuning tries every rate for every method; the table goes seed by seed, all at one budget and
     at the tuned rates."""
-    monkeypatch.setattr(compare, "tuned", lambda path=table: {"agrpo": 2e-4, "wd1": 1e-4})
+    monkeypatch.setattr(
+        compare, "tuned", lambda path=table, stage="tune": {"agrpo": 2e-4, "wd1": 1e-4}
+    )
     tune = jobs("tune", ["agrpo", "gdpo"], ["chain2"], 3)
     assert len(tune) == 6 and {j.lr for j in tune if j.method == "gdpo"} == set(
         compare.LEARNING_RATES
@@ -151,7 +167,7 @@ def test_jobs_are_balanced_and_equal(table, monkeypatch):
     assert {j.variant for j in jobs("flag", ["agrpo"], [], 1)} == set(compare.VARIANTS["agrpo"])
     assert all(j.seed != compare.TUNE_SEED for j in final)
     rates = {"agrpo": 2e-4, "ag-grpo": 2e-4, "ag-grpo/AF only": 4e-4}
-    monkeypatch.setattr(compare, "tuned", lambda path=table: rates)
+    monkeypatch.setattr(compare, "tuned", lambda path=table, stage="tune": rates)
     assert {j.variant for j in jobs("tune", ["ag-grpo"], [], 1)} == {"plain", "AF only"}
     summit = jobs("summit", ["ag-grpo", "agrpo"], ["chain", "countdown"], 5)
     assert {
