@@ -16,8 +16,8 @@ from updates import (
 )
 
 from dllm_rl_lite.estimators import all_steps, estimate, last_scored_step
-from dllm_rl_lite.methods import CORE, METHODS, part
-from dllm_rl_lite.methods.grpo_family import FAMILY, own_steps
+from dllm_rl_lite.methods import CORE, FAMILY, METHODS, part
+from dllm_rl_lite.methods.grpo_family import own_steps
 from dllm_rl_lite.train import train
 from dllm_rl_lite.training import TrainConfig, scored_by_any
 
