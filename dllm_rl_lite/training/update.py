@@ -123,16 +123,7 @@ def score_views(
 
     if method.merged and numbers.kl == 0 and len(rows):
         shares = advantage[rows].view(len(rows), -1) / row_sizes[rows]
-        rollout, view = merge_equal_actions(rollout, views, shares)
-        return UpdateBatch(
-            rollout=rollout,
-            advantage=torch.ones(len(view.tokens), device=advantage.device),
-            views=[view],
-            old=[None],
-            ref=[None],
-            row_sizes=torch.ones(len(view.tokens), 1, device=advantage.device),
-            normaliser=normaliser,
-        )
+        return merged_batch(rollout, views, shares, normaliser)
 
     def scores(model: MaskedDiffusionLM) -> list[Tensor]:
         return view_logprobs(model, method, numbers, rollout, views, micro_batch)
@@ -155,6 +146,31 @@ def score_views(
         normaliser=normaliser,
         passes=passes,
         fresh=fresh,
+    )
+
+
+def merged_batch(
+    rollout: Rollout, views: list[View], shares: Tensor, normaliser: float
+) -> UpdateBatch:
+    """A batch in which equal actions on equal canvases stand once.
+
+    Args:
+        rollout: N rows.
+        views: of these rows.
+        shares: (N, 1) or (N, L), the advantages divided by the size of their rows; the merged
+            view's weights hold their sums, so each of its rows has advantage and size 1.
+        normaliser: of the whole batch.
+    """
+    rows, view = merge_equal_actions(rollout, views, shares)
+    ones = torch.ones(len(view.tokens), device=shares.device)
+    return UpdateBatch(
+        rollout=rows,
+        advantage=ones,
+        views=[view],
+        old=[None],
+        ref=[None],
+        row_sizes=ones[:, None],
+        normaliser=normaliser,
     )
 
 
