@@ -14,6 +14,7 @@ from .adapters import (
 )
 from .checkpoints import load_lm
 from .lm import MaskedDiffusionLM, fingerprint, new_tiny_lm
+from .shallow import ShallowLM
 from .sharing import Passes, add_passes, count_passes, distinct_rows
 from .tokenizer import build_tokenizer, decode, encode_prompts, prompt_lengths
 
@@ -21,6 +22,7 @@ __all__ = [
     "MaskedDiffusionLM",
     "Passes",
     "ReferencePolicy",
+    "ShallowLM",
     "adapters_off",
     "add_adapters",
     "add_passes",

@@ -17,9 +17,12 @@ from .rules import (
     Threshold,
     top,
 )
+from .speculate import DRAFTS, DraftedRollout, denoise_with_drafts
 
 __all__ = [
+    "DRAFTS",
     "Decoding",
+    "DraftedRollout",
     "Factor",
     "Gate",
     "ORDERS",
@@ -31,6 +34,7 @@ __all__ = [
     "Threshold",
     "answer_anchor",
     "denoise",
+    "denoise_with_drafts",
     "fill_canvas",
     "guided_denoise",
     "top",
