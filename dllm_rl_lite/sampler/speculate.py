@@ -51,13 +51,10 @@ class DraftedRollout:
     def accepted(self) -> Tensor:
         """(R, N, L) bool: the drafts that stand in the text because the model agreed with them."""
         step = self.rollout.unmask_step
-        accepted = []
-        for number in range(len(self.drafts)):
-            now = self.written == number
-            last = torch.where(now, step, -1).amax(1, keepdim=True)  # never a draft
-            same = self.drafts[number] == self.rollout.tokens
-            accepted.append(now & same & (step < last))
-        return torch.stack(accepted)
+        number = torch.arange(len(self.drafts), device=step.device)
+        now = self.written == number[:, None, None]  # (R, N, L)
+        last = torch.where(now, step, -1).amax(2, keepdim=True)  # the round's last is no draft
+        return now & (self.drafts == self.rollout.tokens) & (step < last)
 
 
 @dataclass
@@ -176,6 +173,7 @@ def denoise_with_drafts(
     """The texts of `denoise(lm, prompts, length, Schedule(length, order))` in fewer calls.
 
     Rows are independent: each accepts as many drafts as agree, and leaves when it is finished.
+    There are no blocks, and an end-of-sequence token is like any other.
 
     Args:
         lm: the model.
@@ -271,7 +269,7 @@ class _Rounds:
         return DraftedRollout(
             rollout=self.out,
             written=self.written,
-            drafts=torch.stack(self.noted),
+            drafts=torch.stack(self.noted) if self.noted else self.out.tokens[None][:0],
             calls=self.calls,
             rows=self.rows,
             draft_calls=self.draft_calls,

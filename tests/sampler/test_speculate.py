@@ -264,6 +264,14 @@ def test_accepted_drafts_are_what_a_call_wrote_beyond_its_own_token(lm):
         assert torch.equal(accepted.sum((0, 2)), tokens - rounds), name
 
 
+def test_a_canvas_without_blanks_costs_nothing(lm):
+    given = torch.full((1, 12), 30)
+    found = denoise_with_drafts(lm, ["1+2"], 12, anchor=given)
+    assert torch.equal(found.rollout.tokens, given)
+    assert int(found.calls) == int(found.rows) == int(found.rollout.n_forwards) == 0
+    assert found.accepted.shape == found.drafts.shape == (0, 1, 12)
+
+
 # ---------------------------------------------------------------- errors
 
 
