@@ -171,8 +171,16 @@ def chain_task(
     )
 
 
+def make_minus_first(rng: random.Random) -> Example:
+    """A chain of two whose first operation is a subtraction: so a careless first line is wrong."""
+    while True:
+        example = make_chain(rng, steps=2, fewest_minus=1)
+        if example.prompt[1] == "-":
+            return example
+
+
 def writers_task(name: str, worked: bool) -> GeneratedTask:
-    """Chains of two, whose demonstrations are careless or careful as a whole.
+    """Chains of two whose demonstrations are careless or careful as a whole.
 
     Args:
         name: of the task.
@@ -180,6 +188,8 @@ def writers_task(name: str, worked: bool) -> GeneratedTask:
     """
     return replace(
         chain_task(name, steps=2, fewest_minus=1, length=16, worked=worked),
+        make=make_minus_first,
+        size=9 * len(SUBTRAHENDS) * (9 + len(SUBTRAHENDS)),
         demonstrate=lambda example, rng, habit_share: demonstrate_as_writer(
             example, rng, careless=habit_share, cheats=0.0
         ),
