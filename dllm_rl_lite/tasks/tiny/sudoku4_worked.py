@@ -6,6 +6,7 @@ Cells are called a to p, read line by line. The habit of `sudoku4`: boxes are no
 
 from __future__ import annotations
 
+import math
 import random
 import re
 
@@ -131,6 +132,7 @@ def sudoku4_worked_task(
     return GeneratedTask(
         name=name,
         length=length,
+        size=288 * math.comb(16, blanks),
         make=lambda rng: make(rng, blanks),
         key=lambda example: example.prompt,
         reward=per_row(right_working, "puzzle") if worked else per_row(right_answer, "answer"),
