@@ -160,10 +160,10 @@ AGAINST = ("ag-grpo", "ag-grpo/AF only")
 # the z-score, against a sixteenth on chain2. Every model keeps the base's accuracy in half the
 # passes of the fixed schedule. ta-grpo-d needs 0.85 to 1 of the control's passes at equal accuracy,
 # so the aim of 0.8 is missed.
-# Stage "guards": ta-agrpo collapses on sudoku4, within 16 000 passes (stage "summit"). If the net weight of the timing term is the cause,
-# "balanced" ends above 40 % and keeps its rollouts above 4 passes; if it collapses too, that
-# explanation is wrong. "floor 5" stays above 4 passes, "right only" is slower to collapse, "clamp"
-# changes nothing.
+# Stage "guards": ta-agrpo collapses on sudoku4, within 16 000 passes (stage "summit"). If the net
+# weight of the timing term is the cause, "balanced" ends above 40 % and keeps its rollouts above 4
+# passes; if it collapses too, that explanation is wrong. "floor 5" stays above 4 passes, "right
+# only" is slower to collapse, "clamp" changes nothing.
 # (task, "method/variant" or "method", seeds) of each run of a seed.
 LISTED = {
     "worlds tune": [("writers 15/30", label, 1) for label in AGAINST],
