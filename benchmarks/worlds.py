@@ -94,7 +94,7 @@ def model_and_task(label: str) -> tuple[str, str]:
     """
     name = label.split(" ")[0]
     if " " in label:
-        return str(base_of(parse_world(label.replace("_answer", "")))), name
+        return str(base_of(parse_world(label.replace("_answer", "")), BASES)), name
     if name in LESSONS:
         return str(common_base(name, BASES)), name
     return "tiny", name
@@ -146,7 +146,7 @@ def common_base(name: str, folder: Path) -> Path:
     return common
 
 
-def base_of(world: World, folder: Path = BASES) -> Path:
+def base_of(world: World, folder: Path) -> Path:
     """The folder of a world's base model, which is made unless it is there."""
     lessons = LESSONS[world.task]
     own = folder / world.name.replace(" ", "_").replace("/", "_")
@@ -217,7 +217,7 @@ def measure(worlds: Iterable[str], path: Path = RESULTS / "worlds.csv") -> None:
         if (name, variant) not in done:
             world = parse_world(name)
             numbers = VARIANTS["ag-grpo"][variant]
-            found = honesty(base_of(world), world.task, **numbers)
+            found = honesty(base_of(world, BASES), world.task, **numbers)
             row = {"world": name, "variant": variant} | asdict(world) | found
             record([row], path, ("world", "variant"))
             print(", ".join(f"{name} {value}" for name, value in row.items()), flush=True)
