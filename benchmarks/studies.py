@@ -184,14 +184,8 @@ LISTED = {
         for label in ("ag-grpo/AF only", "ta-grpo-d", "ta-grpo-d/delta 0", "ta-agrpo")
     ],
     "guards": [
-        ("sudoku4", label, 3)
-        for label in (
-            "ta-agrpo",
-            "ta-agrpo/balanced",
-            "ta-agrpo/right only",
-            "ta-agrpo/floor 5",
-            "ta-agrpo/clamp",
-        )
+        ("sudoku4", f"ta-agrpo/{variant}", 2)
+        for variant in ("balanced", "right only", "floor 5", "clamp")
     ],
 }
 # Whose learning rates a stage takes; else those of "tune".
