@@ -133,26 +133,25 @@ SUMMIT = [  # tasks, and "method/variant" or "method"; AF only: diffu-grpo with 
 # completions is dead more often the fewer writers are careful, and rewarded guided completions are
 # the less honest the more writers cheat. Gain: honest test accuracy of ag-grpo minus that of AF
 # only, in points. Written down before the runs:
-#   careful 5 (most groups dead): gain of at least 10 points at 5/0 and 5/5, with an interval above
-#     0; above 0 at 5/15; below 5 at 5/45, where nine of ten guided completions are a cheat's and
+#   careful 5 (most groups dead): gain of at least 10 points at 5/0 and 5/2, with an interval above
+#     0; above 0 at 5/5; below 5 at 5/15, where three of four guided completions are a cheat's and
 #     earn nothing.
-#   careful 15: gain between 5 and 15 points at 15/0 and 15/10; below 5 at 15/85.
+#   careful 15: gain between 5 and 15 points at 15/0 and 15/5; below 5 at 15/45.
 #   careful 40 (few groups dead): between -5 and 5 everywhere.
-#   Rewarded for the answer alone ("writers_answer"), at the corners: at 5/0 a gain of at least 10,
-#     for there is nobody to imitate but the careful writer; at 5/45 and 40/60 harm (below -3), for
-#     cheats are imitated; at 40/0 between -5 and 5.
-#   At 5/45, what may close the gap: one token at a time in stage 1, working from the answer
+#   Rewarded for the answer alone ("writers_answer"): at 5/15 and 40/60, where cheats are common,
+#     harm (below -3), for they are imitated.
+#   At 5/15, what may close the gap: one token at a time in stage 1, working from the answer
 #     backwards, the surest of three drafts: each changes h by less than 0.15 and the accuracy by
 #     less than 5 points, for the posterior is the same in any order and a cheat's answer is as sure
 #     as any. Importance weights: no gain either.
-#   Worked Sudoku: gain of at least 10 points, for the grid holds the working.
 WORLDS = (
-    *("writers 5/45", "writers 5/15", "writers 5/5", "writers 5/0"),
-    *("writers 15/85", "writers 15/30", "writers 15/10", "writers 15/0"),
-    *("writers 40/60", "writers 40/40", "writers 40/15", "writers 40/0"),
+    *("writers 5/15", "writers 5/5", "writers 5/2", "writers 5/0"),
+    *("writers 15/45", "writers 15/15", "writers 15/5", "writers 15/0"),
+    *("writers 40/60", "writers 40/40", "writers 40/13", "writers 40/0"),
 )
-CORNERS = ("writers 5/45", "writers 5/0", "writers 40/60", "writers 40/0")
-LOW_HONESTY = "writers 5/45"
+CORNERS = ("writers 5/15", "writers 5/0", "writers 40/60", "writers 40/0")
+LOW_HONESTY = "writers 5/15"
+CHEATING = ("writers_answer 5/15", "writers_answer 40/60")
 GAP = ("one token", "backwards", "3 drafts", "importance")
 AGAINST = ("ag-grpo", "ag-grpo/AF only")
 # Stage "timed": three chains in one completion, each with its answer, so that a canvas earns reward
@@ -166,15 +165,11 @@ AGAINST = ("ag-grpo", "ag-grpo/AF only")
 # only" is slower to collapse, "clamp" changes nothing.
 # (task, "method/variant" or "method", seeds) of each run of a seed.
 LISTED = {
-    "worlds tune": [("writers 15/30", label, 1) for label in AGAINST],
+    "worlds tune": [("writers 15/15", label, 1) for label in AGAINST],
     "worlds": [
         *((world, label, 5 if world in CORNERS else 3) for world in WORLDS for label in AGAINST),
-        *(
-            (world.replace("writers", "writers_answer"), label, 5)
-            for world in CORNERS
-            for label in AGAINST
-        ),
-        *((LOW_HONESTY, f"ag-grpo/{variant}", 5) for variant in GAP),
+        *((world, label, 3) for world in CHEATING for label in AGAINST),
+        *((LOW_HONESTY, f"ag-grpo/{variant}", 3) for variant in GAP),
     ],
     "timed tune": [
         ("three_chains", label, 1) for label in ("ag-grpo/AF only", "ta-grpo-d", "ta-agrpo")

@@ -58,23 +58,26 @@ class World:
 
 @dataclass(frozen=True)
 class Lessons:
-    """How a base model is made: first all writers in equal shares, then in those of its world.
+    """How a base model is made: all writers in equal shares; then the careless one in a third, the
+    others as in the world; at last, shortly, all as in the world.
 
-    Without the first part the rare writer is learnt, but not how an answer tells who wrote it.
+    A rare writer is learnt without the first lessons, but not how an answer tells who wrote it; and
+    the last lesson, if long, makes the model forget it.
     """
 
     rows: int  # demonstrations per step
     first: int  # steps with equal shares
-    second: int  # steps with the world's
+    second: int = 150  # steps with the careless writer in a third
+    third: int = 50  # steps with the world's shares
     lr: float = 1e-3
-    second_lr: float = 3e-4
+    later_lr: float = 3e-4
     pool: int = 4000  # different problems
 
 
 LESSONS = {
-    "writers": Lessons(rows=128, first=600, second=150),
-    "sudoku4_worked": Lessons(rows=64, first=1200, second=150),
-    "three_chains": Lessons(rows=64, first=300, second=0),
+    "writers": Lessons(rows=128, first=600),
+    "sudoku4_worked": Lessons(rows=64, first=1200),
+    "three_chains": Lessons(rows=64, first=300),
 }
 HABIT_SHARE = 0.5  # in the demonstrations of a task without writers
 
@@ -118,7 +121,8 @@ def demonstrating(task: GeneratedTask, careful: float, cheats: float, pool: int)
 
 def teach(lm: MaskedDiffusionLM, task: GeneratedTask, rows: int, steps: int, lr: float) -> None:
     """Train a model on demonstrations: a short warm-up, then straight down to zero."""
-    rates = ((0, lr / 30), (30, lr), (steps, 0.0))
+    warmup = min(30, steps // 2)
+    rates = ((0, lr / 30), (warmup, lr), (steps, 0.0))
     config = PretrainConfig(
         steps=steps, lr=rates, rows={task.name: rows}, habits=((0, HABIT_SHARE, {}),)
     )
@@ -149,13 +153,29 @@ def common_base(name: str, folder: Path) -> Path:
 def base_of(world: World, folder: Path) -> Path:
     """The folder of a world's base model, which is made unless it is there."""
     lessons = LESSONS[world.task]
-    own = folder / world.name.replace(" ", "_").replace("/", "_")
+    own = folder / folder_name(world)
     if not (own / "config.json").is_file():
-        lm = load_lm(common_base(world.task, folder))
-        task = demonstrating(load_task(world.task), world.careful, world.cheats, lessons.pool)
-        teach(lm, task, lessons.rows, lessons.second, lessons.second_lr)
-        save(lm, own)
+        others = world.careful + world.cheats
+        third = World(world.task, 2 / 3 * world.careful / others, 2 / 3 * world.cheats / others)
+        before = folder / f"{folder_name(third)}_before"
+        if not (before / "config.json").is_file():
+            teach_world(third, common_base(world.task, folder), before, lessons.second)
+        teach_world(world, before, own, lessons.third)
     return own
+
+
+def folder_name(world: World) -> str:
+    """The world's name without signs that folders cannot have."""
+    return world.name.replace(" ", "_").replace("/", "_")
+
+
+def teach_world(world: World, start: Path, folder: Path, steps: int) -> None:
+    """Train the model of one folder on a world's demonstrations, and write it to another."""
+    lessons = LESSONS[world.task]
+    lm = load_lm(start)
+    task = demonstrating(load_task(world.task), world.careful, world.cheats, lessons.pool)
+    teach(lm, task, lessons.rows, steps, lessons.later_lr)
+    save(lm, folder)
 
 
 def save(lm: MaskedDiffusionLM, folder: Path) -> None:

@@ -57,6 +57,19 @@ def test_code_names_chapters_without_their_numbers(path):
     assert not loose, "name the chapter by its title, which stays when numbers change"
 
 
+@pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda chapter: chapter.name)
+def test_the_main_line_of_the_core_track_reads_in_45_minutes(chapter):
+    """What goes deeper stands at the end, before a last section that is not skipped."""
+    path = ROOT / "notebooks" / f"{chapter.stem}.ipynb"
+    main, deeper = course.reading_time(json.loads(path.read_text()))
+    if chapter.track == "core":
+        assert main <= 45
+    if deeper:
+        headings = re.findall(r"^## (.*)", prose(path), re.M)
+        skipped = [heading.startswith("Going deeper") for heading in headings]
+        assert skipped == sorted(skipped[:-1]) + [False]
+
+
 def cell(kind, source, output=None):
     made = {"cell_type": kind, "metadata": {}, "source": source.splitlines(keepends=True)}
     if kind == "code":
