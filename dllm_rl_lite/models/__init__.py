@@ -12,7 +12,7 @@ from .adapters import (
     save_adapters,
     trainable_parameters,
 )
-from .checkpoints import load_lm
+from .checkpoints import SHIPPED, load_lm
 from .lm import MaskedDiffusionLM, fingerprint, new_tiny_lm
 from .shallow import ShallowLM
 from .sharing import Passes, add_passes, count_passes, distinct_rows
@@ -22,6 +22,7 @@ __all__ = [
     "MaskedDiffusionLM",
     "Passes",
     "ReferencePolicy",
+    "SHIPPED",
     "ShallowLM",
     "adapters_off",
     "add_adapters",

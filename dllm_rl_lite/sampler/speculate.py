@@ -30,7 +30,7 @@ from .rollout import Rollout
 from .rules import Schedule
 
 DRAFTS = ("pass", "last")
-FIXED_ORDERS = ("left_to_right", "random")  # these do not depend on the candidates
+FIXED_ORDERS = ("left_to_right", "right_to_left", "random")  # these do not depend on the candidates
 
 
 @dataclass(frozen=True)
@@ -186,7 +186,7 @@ def denoise_with_drafts(
             `models.ShallowLM(lm, layers)` (after FractalLLM).
         ahead: the most canvases of a row in a round, so the most tokens that it writes; 1: the
             plain decoder.
-        order: of `ORDERS`. Above temperature 0 "left_to_right" or "random": there the choice of the
+        order: of `ORDERS`. Above temperature 0 one of `FIXED_ORDERS`: there the choice of the
             position must not depend on what was drawn.
         temperature: of the tokens; 0 takes the likeliest.
         anchor: as for `denoise`.
@@ -226,8 +226,9 @@ def denoise_with_drafts(
     place = None
     if order == "random":
         place = torch.rand(start.shape, generator=generator, device=generator.device).to(lm.device)
-    elif order == "left_to_right":
-        place = torch.zeros(start.shape, device=lm.device)
+    elif order in FIXED_ORDERS:
+        same = torch.zeros(start.shape, device=lm.device)
+        place = rule.sort_key(same, same, same)
     decoder = _Decoder(rule, lm.mask_id, temperature, generator, place)
     rounds = _Rounds(lm, draft, min(ahead, length), decoder, out)
     return rounds.run(at_once or len(ids))

@@ -15,7 +15,7 @@ from dllm_rl_lite.sampler import Schedule, denoise, denoise_with_drafts, specula
 from dllm_rl_lite.tasks import load_task
 
 PROMPTS = ["6-4+7-1", "1+2", "f(1)=3 f(2)=5", "9"]
-GREEDY_ORDERS = ["confidence", "entropy", "margin", "left_to_right"]
+GREEDY_ORDERS = ["confidence", "entropy", "margin", "left_to_right", "right_to_left"]
 
 
 def drafters(lm):
