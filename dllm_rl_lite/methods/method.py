@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..estimators import View
 from ..names import lookup, unknown
+from ..sampler import Dice
 from ..values import check_values
 from .numbers import Numbers
 from .objective import Objective
@@ -26,10 +27,12 @@ class Method:
     parent: str  # the method that it differs from by little; "" for the first
     source: str
     # Functions or `Part`s; what they may ask for is in `SLOTS`.
+    dice: Part | Callable[..., Dice] | None = None  # siblings' noise; None: everybody's own
     views: Part | Callable[..., list[View]]  # the masked copies that score a text
     # (B, G) or (B, G, T) rewards -> those that become credit; None: as they are
     shape: Part | Callable[..., Tensor] | None = None
-    advantage: Part | Callable[..., Tensor]  # rewards -> credit of that shape
+    # rewards -> credit of that shape, or of (B, G) rewards by token, (B, G, L)
+    advantage: Part | Callable[..., Tensor]
     # advantage of the final rewards -> (N, L); None: credit by text or step
     token_credit: Part | Callable[..., Tensor] | None = None
     objective: Objective  # credit to loss
@@ -53,11 +56,12 @@ class Method:
             raise ValueError(f"{self.name}: {unknown('rewarded', self.rewarded, REWARDED)}")
         if self.merged and self.objective.uses_old:
             raise ValueError(f"{self.name}: a ratio is not linear, so its actions cannot be merged")
-        fill_slots(self, ("views", "shape", "advantage", "token_credit"))
+        fill_slots(self, ("dice", "views", "shape", "advantage", "token_credit"))
 
     def parts(self) -> dict[str, Part | None]:
         """Whose numbers a dictionary of `Numbers` holds."""
         return {
+            "dice": self.dice,
             "views": self.views,
             "shape": self.shape,
             "credit": self.advantage,
@@ -88,6 +92,11 @@ class Method:
         numbers = replace(base, **overrides)
         if numbers.kl > 0 and self.objective.penalty is None:
             raise ValueError(f"kl must be 0, for {self.name} has no penalty, got {numbers.kl}")
+        if numbers.guide and self.dice:
+            raise ValueError(
+                f"guide must be empty, for {self.name} has a table of dice, which guided rows "
+                "cannot use"
+            )
         if numbers.counted == "text" and not self.objective.of_texts:
             raise ValueError(
                 f"counted 'text' is for losses of whole texts, and {self.name}'s is one of tokens: "
