@@ -1,7 +1,6 @@
 """From a masked canvas to a text: which blanks are filled at a forward pass (rules), and what the
-rollout may see (anchors), and
-whose dice it uses. `denoise` is the loop, `Rollout` its record; a new rule goes to rules.py, a new table of
-dice to dice.py.
+rollout may see (anchors), and whose dice it uses. `denoise` is the loop, `Rollout` its record; a
+new rule goes to rules.py, a new table of dice to dice.py.
 """
 
 from .decoding import Decoding
