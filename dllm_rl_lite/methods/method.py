@@ -56,6 +56,8 @@ class Method:
             raise ValueError(f"{self.name}: {unknown('rewarded', self.rewarded, REWARDED)}")
         if self.merged and self.objective.uses_old:
             raise ValueError(f"{self.name}: a ratio is not linear, so its actions cannot be merged")
+        if self.dice and (self.paper.guide or self.tiny.guide):
+            raise ValueError(f"{self.name}: guided rows cannot use a table of dice")
         fill_slots(self, ("dice", "views", "shape", "advantage", "token_credit"))
 
     def parts(self) -> dict[str, Part | None]:
@@ -92,11 +94,6 @@ class Method:
         numbers = replace(base, **overrides)
         if numbers.kl > 0 and self.objective.penalty is None:
             raise ValueError(f"kl must be 0, for {self.name} has no penalty, got {numbers.kl}")
-        if numbers.guide and self.dice:
-            raise ValueError(
-                f"guide must be empty, for {self.name} has a table of dice, which guided rows "
-                "cannot use"
-            )
         if numbers.counted == "text" and not self.objective.of_texts:
             raise ValueError(
                 f"counted 'text' is for losses of whole texts, and {self.name}'s is one of tokens: "
