@@ -1,7 +1,7 @@
 """Every method at equal forward passes: `python benchmarks/compare.py` tunes, trains, tests and
 records.
 
-Seven stages, one row per finished run in notebooks/results/compare.csv, its log in
+Nine stages, one row per finished run in notebooks/results/compare.csv, its log in
 compare_curves.csv:
   tune    three learning rates, one seed, one task; the best by validation accuracy is used from
           then on
@@ -13,6 +13,8 @@ compare_curves.csv:
           computed, five seeds
   family tune, family
           GRPO's relatives, tuned and then run like that, four updates a batch, passes computed
+  paths tune, paths
+          relatives by path credit and dice on a longer task, tuned and then run, passes computed
 Interrupt it whenever you like: finished runs are not run again, a half-finished one goes on from
 its last checkpoint.
 
@@ -47,6 +49,8 @@ from studies import (
     MERGED,
     METHODS_RUN,
     ONLY_SUMMIT,
+    PATHS_RUN,
+    PATHS_TASK,
     PROBLEMS,
     PUBLISHED,
     SEEDS,
@@ -142,7 +146,8 @@ def jobs(
 ) -> list[Job]:
     """The runs of a stage, seed by seed, so that an interrupted table is still balanced.
 
-    Learning rates come from the finished "tune" rows, of "family" from those of "family tune".
+    Learning rates come from the finished "tune" rows, of "family" and "paths" from those of "family
+    tune" and "paths tune".
     budget: in place of the stage's own (0).
     Raises ValueError for an unknown stage, method or task, or a method that is not tuned yet.
     """
@@ -151,13 +156,13 @@ def jobs(
         lookup("method", method, METHODS)
     if stage == "tune":
         return tuning_jobs(methods, budget)
-    if stage == "family tune":
+    if stage.endswith(" tune"):
         return [
-            Job(stage, method, FAMILY_VARIANT, TUNE_TASK, TUNE_SEED, lr, budget)
+            Job(stage, method, variant, task, TUNE_SEED, lr, budget)
             for lr in LEARNING_RATES
-            for method in methods
+            for task, method, variant in runs_of_a_seed(stage, methods, tasks)
         ]
-    best = tuned(RESULTS, "family tune" if stage == "family" else "tune")
+    best = tuned(RESULTS, f"{stage} tune" if f"{stage} tune" in BUDGET else "tune")
     if "agrpo" in best:
         best |= {method: best["agrpo"] for method in COMBINED}
     found = []
@@ -176,6 +181,8 @@ def methods_of(stage: str) -> list[str]:
         return list(PUBLISHED)
     if stage in ("family tune", "family"):
         return list(FAMILY)
+    if stage in ("paths tune", "paths"):
+        return list(PATHS_RUN)
     return list(METHODS_RUN)
 
 
@@ -197,8 +204,10 @@ def runs_of_a_seed(stage: str, methods: list[str], tasks: list[str]) -> list[tup
     """(task, method, variant) of each run of a stage that is not "tune"."""
     if stage == "merged":
         return [(TUNE_TASK, method, "plain") for method in methods if method in MERGED]
-    if stage == "family":
+    if stage in ("family tune", "family"):
         return [(TUNE_TASK, method, FAMILY_VARIANT) for method in methods]
+    if stage in ("paths tune", "paths"):
+        return [(PATHS_TASK, method, "plain") for method in methods]
     if stage == "final":
         return [(task, method, "plain") for task in tasks for method in methods]
     found = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dllm_rl_lite.methods import CORE
+from dllm_rl_lite.methods import CORE, PATHS
 
 # Forward passes of one row: rollouts (guided ones with their second stage), old and reference,
 # views.
@@ -14,15 +14,17 @@ BUDGET = {
     "merged": 24_000,
     "family tune": 26_000,
     "family": 40_000,
+    "paths tune": 16_000,
+    "paths": 24_000,
 }
 # Stages whose budget is passes computed, each different row of a pass once. The others were made
 # with passes asked for.
-COMPUTED = ("merged", "family tune", "family")
+COMPUTED = ("merged", "family tune", "family", "paths tune", "paths")
 LEARNING_RATES = (1e-4, 2e-4, 4e-4)
 TUNE_TASK = "chain2"
 TUNE_SEED = 100
 TASKS = ("chain2", "sudoku4")
-SEEDS = {"final": 3, "flag": 3, "summit": 5, "merged": 5, "family": 5}
+SEEDS = {"final": 3, "flag": 3, "summit": 5, "merged": 5, "family": 5, "paths": 5}
 PROBLEMS = 180  # greedy, of the test split (of the validation split in stage "tune")
 FEWER = {"countdown": 58}  # splits that do not hold as many
 VARIANTS = {  # stage "flag": method -> name -> what differs from its tiny numbers
@@ -93,6 +95,22 @@ MERGED = ("agrpo", "merged-path")
 #   reg-grpo: behind by at least 5 points: its first step is set by gradient clipping alone.
 FAMILY_VARIANT = "4 updates"
 FAMILY_NUMBERS = {"inner_updates": 4}
+# Stage "paths": credit along the path, credit by token and tables of dice, each against `grpo`, on
+# PATHS_TASK, where a text is written in 12 steps and part of the path is worth something. Its own
+# learning rates ("paths tune"), two updates a batch. Written down before the runs; the rule of
+# "family" holds. Of twelve comparisons less than one star is expected by chance.
+#   tempo, spo-tree, treepo, branch-grpo, path-loo, rank-grpo-style: within 5 points, no star; if
+#     any is ahead it is path-loo or tempo, whose credit is of the step that parted the siblings.
+#   spo-tree, treepo, branch-grpo: fewer passes computed a batch than grpo by less than a fifth, for
+#     equal canvases are computed once anyway.
+#   spo-chain: behind by 0 to 8 points: at the root few siblings are compared.
+#   s-grpo: behind by at least 5 points when tested with all steps; ahead at few steps.
+#   gtpo: behind or equal: conflict tokens are most tokens, so wrong texts hardly count.
+#   tw-grpo: no difference.
+#   mix-grpo-style: fewer passes a batch, so more batches; within 5 points.
+#   tempflow-style: behind by at least 5 points: one step of twelve learns from a batch.
+PATHS_TASK = "chain"
+PATHS_RUN = ("grpo", *PATHS)
 SUMMIT = [  # tasks, and "method/variant" or "method"; AF only: diffu-grpo with ag-grpo's numbers
     (("chain", "chain_worked"), ("ag-grpo/AF only", "ag-grpo", "agrpo", "ag-agrpo")),
     (("chain2", "sudoku4"), ("ag-grpo/AF only", "ta-grpo-d", "agrpo", "ta-agrpo")),
