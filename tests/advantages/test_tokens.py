@@ -87,7 +87,7 @@ def test_positions_that_siblings_would_write_differently_count_more(policy, batc
         factor = (1 + 0.7 * x).expand(3, 8)
         wanted = ADVANTAGE[group, None] * factor
         torch.testing.assert_close(found[group], wanted, rtol=1e-3, atol=1e-5)
-        assert float(factor.min()) == 1 and float(factor.max()) == pytest.approx(1.7)
+        assert factor.min().item() == 1 and factor.max().item() == pytest.approx(1.7)
     with pytest.raises(ValueError, match="alpha must be at least 1, got 0.5"):
         spread_weighted(credit, batch, policy, alpha=0.5)
 
