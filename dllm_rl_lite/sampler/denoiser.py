@@ -181,7 +181,7 @@ def fill_canvas(
         history=_stacked(history),
         predicted=_stacked(predicted),
         predicted_logprob=_stacked(confidence),
-        dice=dice.whose if dice else None,
+        dice=None if dice is None else dice.whose,
     )
 
 

@@ -9,12 +9,8 @@ from torch import Tensor
 
 from .dice import NO_DICE
 
-BY_STEP = (
-    "history",
-    "predicted",
-    "predicted_logprob",
-    "dice",
-)  # fields whose rows are the second axis
+# Fields whose rows are the second axis.
+BY_STEP = ("history", "predicted", "predicted_logprob", "dice")
 
 
 @dataclass(frozen=True)
