@@ -42,7 +42,7 @@ ROWS = {"writers": 128, "sudoku4_worked": 64, "three_chains": 64}  # demonstrati
 FIRST_LR = 1e-3
 SECOND_LR = 3e-4
 EQUAL = 0.5
-SHIPPED_WORLD = "writers 4/400"
+SHIPPED_WORLD = "writers 4/60"
 POOL = 4000  # different problems
 
 
