@@ -35,6 +35,12 @@ GUARD_COLOURS = {
     "clamp": "#56B4E9",
 }
 GUARD_BUDGET = 16  # thousand forward passes
+PREDICTED = {  # written down before the runs (benchmarks/studies.py)
+    "balanced": "above 40 % and 4 passes",
+    "floor 5": "above 4 passes",
+    "right only": "slower to collapse",
+    "clamp": "as without a guard",
+}
 
 
 def decoded(folder: str | Path, task: str) -> dict[str, dict[int, Curve]]:
@@ -253,6 +259,7 @@ def guard_table(runs: Mapping[str, Sequence[Sequence[dict]]]) -> list[dict]:
                 "right %, first": 100 * statistics.fmean(values[0] for values in right),
                 "right %, last": 100 * statistics.fmean(values[-1] for values in right),
                 "worst": 100 * min(values[-1] for values in right),
+                "predicted": PREDICTED.get(guard),
             }
         )
     return rows
