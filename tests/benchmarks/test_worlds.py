@@ -1,7 +1,6 @@
 """The worlds: their base models are made once, and what is measured of them is what it says."""
 
 import random
-from dataclasses import replace
 
 import pytest
 import worlds
@@ -11,15 +10,13 @@ from worlds import World, base_of, honesty, model_and_task, parse_world
 
 from dllm_rl_lite.methods import METHODS
 from dllm_rl_lite.tasks import load_task
-from dllm_rl_lite.tasks.tiny import chain
 
 
 @pytest.fixture
 def short(monkeypatch, tmp_path):
     """Lessons of two steps, in a folder of their own."""
-    lesson = replace(worlds.LESSONS["writers"], rows=4, first=2, second=2, third=2, pool=8)
-    lessons = {"writers": lesson, "three_chains": lesson}
-    monkeypatch.setattr(worlds, "LESSONS", lessons)
+    monkeypatch.setattr(worlds, "FIRST", {"writers": 2, "three_chains": 2})
+    monkeypatch.setattr(worlds, "ROWS", {"writers": 4, "three_chains": 4})
     monkeypatch.setattr(worlds, "BASES", tmp_path)
     return tmp_path
 
@@ -28,37 +25,24 @@ def test_names_of_worlds_are_read_back():
     for name in WORLDS:
         world = parse_world(name)
         assert world.name == name
-        assert world.task == "writers" and 0 < world.careful and world.careful + world.cheats <= 1
+        assert world.task == "writers" and 0 < world.careful < 1 and world.steps > 0
     assert set(CORNERS) <= set(WORLDS)
 
 
-def test_a_base_model_is_made_once_and_shares_the_first_lesson(short):
-    """Worlds start from the same lesson and differ after their own; what is there is not made
+def test_a_base_model_is_made_once_and_shares_the_first_lessons(short):
+    """Worlds start from the same lessons and differ after their own; what is there is not made
     again; a run is told the model and the task."""
-    first = base_of(World("writers", 0.05, 0.15), short)
+    first = base_of(World("writers", 0.04, 2), short)
     made = (first / "model.safetensors").stat().st_mtime_ns
-    second = base_of(World("writers", 0.4, 0.0), short)
-    assert base_of(World("writers", 0.05, 0.15), short) == first
+    second = base_of(World("writers", 0.5, 2), short)
+    assert base_of(World("writers", 0.04, 2), short) == first
     assert (first / "model.safetensors").stat().st_mtime_ns == made
     weights = [(folder / "model.safetensors").read_bytes() for folder in (first, second)]
     assert weights[0] != weights[1]
-    before = {"writers_17_50_before", "writers_67_0_before"}
-    assert {path.name for path in short.iterdir()} == {"writers", first.name, second.name} | before
+    assert {path.name for path in short.iterdir()} == {"writers", first.name, second.name}
     assert model_and_task("chain2") == ("tiny", "chain2")
+    assert model_and_task("writers_answer 4/2") == (str(first), "writers_answer")
     assert model_and_task("three_chains") == (str(short / "three_chains"), "three_chains")
-
-
-def test_demonstrations_have_the_shares_of_their_world():
-    """Within five standard errors, told by the two verifiers."""
-    task = worlds.demonstrating(load_task("writers"), careful=0.3, cheats=0.2, pool=50)
-    rng = random.Random(0)
-    examples = [task.make(rng) for _ in range(1500)]
-    texts = [task.demonstrate(example, rng, 0.5) for example in examples]
-    careful = sum(task.rewards_of(examples, texts)) / 1500
-    assert abs(careful - 0.3) < 5 * (0.3 * 0.7 / 1500) ** 0.5
-    careless = [task.shows_habit(e, t) for e, t in zip(examples, texts, strict=True)]
-    assert abs(sum(careless) / 1500 - 0.5) < 5 * (0.5 * 0.5 / 1500) ** 0.5
-    assert len({example.prompt for example in examples}) <= 50
 
 
 def test_honesty_is_counted_from_the_rollout(monkeypatch):
@@ -72,9 +56,9 @@ def test_honesty_is_counted_from_the_rollout(monkeypatch):
         made = []
         for i, kind in enumerate(kinds):
             example = problems[i // 8]
-            right = chain.demonstrate_as_writer(example, random.Random(0), 0.0, 0.0)
-            cheat = chain.demonstrate_as_writer(example, random.Random(0), 0.0, 1.0)
-            made.append({"x": "", "c": right, "b": cheat}[kind])
+            right = task.demonstrate(example, random.Random(0), 0.0)
+            bent = right.replace(f"={right[4]},", f"={(int(right[4]) + 1) % 10},")
+            made.append({"x": "", "c": right, "b": bent}[kind])
         return made
 
     monkeypatch.setattr(worlds, "decode", texts)
