@@ -1,18 +1,14 @@
-"""The recorded runs of AG-GRPO against its control, read from notebooks/results: the worlds with
-known writers, what was predicted for them, and the tasks of the course."""
+"""The recorded runs of AG-GRPO against its control, read from notebooks/results: the worlds of two
+writers, what was predicted for them, and the tasks of the course."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib.pyplot as plt
-
 from dllm_rl_lite.evaluation import records, t_interval
-from dllm_rl_lite.show import CYCLE
 
 CONTROL = "ag-grpo AF only"
-SHARES = {0.05: CYCLE[0], 0.15: CYCLE[1], 0.4: CYCLE[2]}  # of careful writers: colour
 FAR = 1000.0  # points: no bound
 
 
@@ -44,62 +40,35 @@ class Gain:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What was written down before the runs (a comment in benchmarks/studies.py).
+    """A gain as it was predicted: between two bounds in points, perhaps with an interval above
+    0."""
 
-    Args:
-        task: of the runs, as in compare.csv.
-        label: whose accuracy.
-        other: minus whose.
-        low, high: the difference in points lies between.
-        shown: its interval leaves out 0 too.
-        none: its interval contains 0, or the difference is negative.
-    """
-
-    task: str
-    label: str = "ag-grpo"
-    other: str = CONTROL
+    text: str
     low: float = -FAR
     high: float = FAR
     shown: bool = False
-    none: bool = False
 
-    @property
-    def text(self) -> str:
-        if self.none:
-            return "no gain"
-        if self.low == -FAR:
-            return f"below {self.high:g}"
-        if self.high == FAR:
-            bound = f"at least {self.low:g}" if self.low else "above 0"
-            return bound + (", interval above 0" if self.shown and self.low else "")
-        return f"{self.low:g} to {self.high:g}"
-
-    def holds(self, gain: Gain) -> bool:
-        if self.none:
-            return gain.verdict != "better"
+    def verdict(self, gain: Gain) -> str:
         in_range = self.low <= gain.mean <= self.high
-        return in_range and (not self.shown or gain.verdict == "better")
+        return "held" if in_range and (gain.verdict == "better" or not self.shown) else "not held"
 
 
-PREDICTIONS = (
-    Prediction("writers 5/0", low=10, shown=True),
-    Prediction("writers 5/2", low=10, shown=True),
-    Prediction("writers 5/5", low=0),
-    Prediction("writers 5/15", high=5),
-    Prediction("writers 15/0", low=5, high=15),
-    Prediction("writers 15/5", low=5, high=15),
-    Prediction("writers 15/45", high=5),
-    Prediction("writers 40/0", low=-5, high=5),
-    Prediction("writers 40/13", low=-5, high=5),
-    Prediction("writers 40/40", low=-5, high=5),
-    Prediction("writers 40/60", low=-5, high=5),
-    Prediction("writers_answer 5/15", high=-3),
-    Prediction("writers_answer 40/60", high=-3),
-    Prediction("writers 5/15", "ag-grpo one token", "ag-grpo", low=-5, high=5),
-    Prediction("writers 5/15", "ag-grpo backwards", "ag-grpo", low=-5, high=5),
-    Prediction("writers 5/15", "ag-grpo 3 drafts", "ag-grpo", low=-5, high=5),
-    Prediction("writers 5/15", "ag-grpo importance", "ag-grpo", none=True),
-)
+LARGE = Prediction("10 or more, interval above 0", low=10, shown=True)
+SMALL = Prediction("below 5", high=5)
+LEVEL = Prediction("-5 to 5", low=-5, high=5)
+NO_GAIN = Prediction("5 or less", high=5)
+HARM = Prediction("below 0", high=0)
+
+
+def predicted(h: float, d: float) -> Prediction | None:
+    """What was written down before the runs, for honesty h and death d (benchmarks/studies.py)."""
+    if d > 0.8 and h > 0.4:
+        return LARGE
+    if d > 0.8 and h < 0.1:
+        return SMALL
+    if d < 0.4:
+        return LEVEL
+    return None
 
 
 def labelled(folder: str | Path, stage: str) -> list[dict]:
@@ -128,92 +97,98 @@ def versus(rows: list[dict], task: str, label: str, other: str) -> Gain | None:
     return Gain(mean, half, len(pairs))
 
 
-def honesties(folder: str | Path, variant: str = "plain") -> dict[str, dict]:
-    """What was measured in each world before any training: world -> row of worlds.csv."""
+def before_training(folder: str | Path) -> list[dict]:
+    """The rows of worlds.csv: h, d and shares of each world and variant; none before it is made."""
     path = Path(folder) / "worlds.csv"
-    if not path.is_file():
-        return {}
-    rows = records.read_results(path)
-    return {row["world"]: row for row in rows if row["variant"] == variant}
+    return records.read_results(path) if path.is_file() else []
 
 
 def worlds(folder: str | Path) -> list[dict]:
-    """Each recorded world: shares of writers, h and d (theory and before training), and the gain
-    of AG-GRPO over its control."""
+    """Each recorded world: h and d before training, mean accuracies in %, and the gain of AG-GRPO
+    over its control."""
     runs = labelled(folder, "worlds")
     rows = []
-    for name, measured in honesties(folder).items():
+    for measured in before_training(folder):
+        name = measured["world"]
         gain = versus(runs, name, "ag-grpo", CONTROL)
-        if gain is not None:
-            careful = measured["careful"]
-            others = careful + measured["cheats"]
-            theory = {"h of theory": careful / others, "d of theory": (1 - careful) ** 4}
-            rows.append(measured | theory | {"gain": gain} | _accuracies(runs, name))
+        if measured["variant"] == "plain" and gain is not None:
+            prediction = predicted(measured["h"], measured["dead"])
+            result = {
+                "prediction": "none" if prediction is None else prediction.text,
+                "verdict": "" if prediction is None else prediction.verdict(gain),
+                "gain": gain,
+            }
+            rows.append(measured | _accuracies(runs, name) | result)
     return rows
 
 
 def _accuracies(runs: list[dict], task: str) -> dict[str, float]:
-    """Mean accuracies in %: of the base, the control and the method."""
-    found = {}
+    """Mean accuracies in %: before training, of the control and of the method."""
     here = [row for row in runs if row["task"] == task]
+    found = {"base": 100 * here[0]["before"]}
     for label in (CONTROL, "ag-grpo"):
         values = [100 * row["accuracy"] for row in here if row["label"] == label]
         found[label] = sum(values) / len(values)
-    return {"base": 100 * here[0]["before"]} | found
+    return found
 
 
-def judged(folder: str | Path) -> list[dict]:
-    """Every prediction beside its result; "not recorded yet" where runs are missing."""
+def answer_alone(folder: str | Path) -> list[dict]:
+    """The worlds in which the reward reads the answer only. The one with the longest second lessons
+    was predicted to be harmed."""
     runs = labelled(folder, "worlds")
+    names = sorted({row["task"] for row in runs if row["task"].startswith("writers_answer")})
+    last = max(names, key=lambda name: int(name.split("/")[1]), default=None)
     rows = []
-    for prediction in PREDICTIONS:
-        gain = versus(runs, prediction.task, prediction.label, prediction.other)
-        held = "" if gain is None else "held" if prediction.holds(gain) else "not held"
-        label = prediction.label.removeprefix("ag-grpo").strip() or "plain"
-        against = prediction.other.removeprefix("ag-grpo").strip() or "plain"
-        rows.append(
-            {
-                "task careful/cheats": prediction.task,
-                "variant minus variant": f"{label} - {against}",
-                "predicted": prediction.text,
-                "points": "not recorded yet" if gain is None else str(gain),
-                "seeds": None if gain is None else gain.seeds,
-                "prediction": held,
-            }
-        )
+    for name in names:
+        gain = versus(runs, name, "ag-grpo", CONTROL)
+        if gain is not None:
+            prediction = HARM if name == last else NO_GAIN
+            result = {"prediction": prediction.text, "verdict": prediction.verdict(gain)}
+            rows.append({"world": name} | _accuracies(runs, name) | {"gain": gain} | result)
     return rows
 
 
-def draw_dial(rows: list[dict]) -> plt.Figure:
-    """The gain over death and honesty as a map, and against honesty with intervals.
+def closing_the_gap(folder: str | Path) -> list[dict]:
+    """Variants of AG-GRPO where guided working is least honest: h of each, and the gain over the
+    plain method."""
+    runs = labelled(folder, "worlds")
+    measured = before_training(folder)
+    plain = {row["world"]: row["h"] for row in measured if row["variant"] == "plain"}
+    rows = []
+    for row in measured:
+        gain = versus(runs, row["world"], f"ag-grpo {row['variant']}", "ag-grpo")
+        if row["variant"] != "plain":
+            changed = row["h"] - plain[row["world"]]
+            result = {"variant": row["variant"], "h": 100 * row["h"], "change of h": 100 * changed}
+            prediction = NO_GAIN if row["variant"] == "importance" else LEVEL
+            if gain is not None:
+                held = prediction.verdict(gain) == "held" and abs(changed) < 0.15
+                result |= {"gain over plain": str(gain), "seeds": gain.seeds}
+                result |= {"verdict": "held" if held else "not held"}
+            rows.append(result)
+    return rows
 
-    Args:
-        rows: of `worlds`.
-    """
-    fig, (plane, ax) = plt.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
-    gains = [row["gain"].mean for row in rows]
-    largest = max(10.0, *(abs(gain) for gain in gains))
-    h = [100 * row["h"] for row in rows]
-    d = [100 * row["dead"] for row in rows]
-    look = {"cmap": "RdBu", "vmin": -largest, "vmax": largest, "edgecolors": "#444444"}
-    dots = plane.scatter(h, d, c=gains, s=330, **look)
-    for x, y, row in zip(h, d, rows, strict=True):
-        name = row["world"].split(" ")[1]
-        place = {"xytext": (0, -19), "textcoords": "offset points", "ha": "center"}
-        plane.annotate(f"{name}: {row['gain'].mean:+.0f}", (x, y), fontsize=8, **place)
-    fig.colorbar(dots, ax=plane, label="gain of ag-grpo over AF only (points)")
-    plane.set(xlim=(-5, 108), ylim=(-12, 108), xlabel="honesty h, before training (%)")
-    plane.set(ylabel="death d, before training (%)", title="careful/cheats: gain")
-    for share, colour in SHARES.items():
-        here = sorted((row for row in rows if row["careful"] == share), key=lambda row: row["h"])
-        if here:
-            x = [100 * row["h"] for row in here]
-            y = [row["gain"].mean for row in here]
-            half = [row["gain"].half for row in here]
-            label = f"{100 * share:.0f} % careful"
-            ax.errorbar(x, y, half, fmt="o-", capsize=4, color=colour, label=label)
-    ax.axhline(0, color="#6B6B6B", linestyle="--", linewidth=1)
-    ax.set(xlim=(-5, 108), xlabel="honesty h, before training (%)", ylabel="gain (points)")
-    ax.set(title="the same with 95 % intervals")
-    ax.legend()
-    return fig
+
+def along(seeds: list[list[dict]]) -> tuple[list[float], list[float]]:
+    """Mean over seeds where all were evaluated: thousands of passes, accuracy in %."""
+    by_step = []
+    for rows in seeds:
+        by_step.append({x["step"]: x for x in rows if x.get("eval_accuracy") not in (None, "")})
+    shared = sorted(set(by_step[0]).intersection(*by_step[1:]))
+    passes = []
+    accuracies = []
+    for step in shared:
+        passes.append(sum(rows[step]["forwards"] for rows in by_step) / len(seeds))
+        accuracies.append(100 * sum(rows[step]["eval_accuracy"] for rows in by_step) / len(seeds))
+    return passes, accuracies
+
+
+def third(seeds: list[list[dict]], column: str, late: bool) -> list[float]:
+    """Mean of a column in the first or the last third of each run."""
+    means = []
+    for rows in seeds:
+        values = [row[column] for row in rows if row.get(column) not in (None, "")]
+        n = max(1, len(values) // 3)
+        part = values[-n:] if late else values[:n]
+        means.append(sum(part) / n)
+    return means
