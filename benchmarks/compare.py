@@ -147,7 +147,8 @@ class Job:
     @property
     def name(self) -> str:
         """Of the folder that holds the run while it goes on."""
-        return "-".join(str(v).replace(" ", "_") for v in vars(self).values())
+        words = (str(value) for value in vars(self).values())
+        return "-".join(word.replace(" ", "_").replace("/", "_") for word in words)
 
 
 def jobs(

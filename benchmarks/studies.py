@@ -129,26 +129,28 @@ SUMMIT = [  # tasks, and "method/variant" or "method"; AF only: diffu-grpo with 
     (("countdown",), ("ag-grpo/AF only", "ag-grpo", "ag-grpo/target only")),
 ]
 # Stage "worlds": AG-GRPO against its control AF only, from base models of two writers
-# (`worlds.py`): "careful share in percent / steps of the lessons with that share". Before training,
+# (`worlds.py`): "careful share in percent / steps of the lessons with that share"; "alone": without
+# the first lessons. Before training,
 # honesty h is the share of guided completions with the right answer whose working is right, death d
 # that of groups of four free completions without right working. Gain: test accuracy (of working and
 # answer) of ag-grpo minus that of AF only, in points. Written down before the runs:
 #   d above 0.8: gain of at least 10 points with an interval above 0 where h is above 0.4; below 5
 #     where h is below 0.1.
 #   d below 0.4: between -5 and 5 points whatever h is.
-#   Rewarded for the answer alone ("writers_answer"), at 4/20 and 4/400: nowhere a gain above 5, and
-#     at 4/400, where guided working is least honest, harm (below 0), for bent working is imitated.
-#   At 4/400, what may close the gap: one token at a time in stage 1, working from the answer
+#   Rewarded for the answer alone ("writers_answer"), at 4/20 and 4/400 alone: nowhere a gain above
+#     5, and at 4/400 alone, where guided working is least honest, harm (below 0), for bent working
+#     is imitated.
+#   At 4/400 alone, what may close the gap: one token at a time in stage 1, working from the answer
 #     backwards, the surest of three drafts: each changes h by less than 0.15 and the accuracy by
 #     less than 5 points. Importance weights: no gain either.
 WORLDS = (
-    *("writers 4/20", "writers 4/60", "writers 4/150", "writers 4/400"),
-    *("writers 15/20", "writers 15/60", "writers 15/150", "writers 15/400"),
-    *("writers 50/20", "writers 50/60", "writers 50/150", "writers 50/400"),
+    *("writers 4/20", "writers 4/60", "writers 4/400", "writers 4/400 alone"),
+    *("writers 15/20", "writers 15/60", "writers 15/400", "writers 15/400 alone"),
+    *("writers 50/20", "writers 50/60", "writers 50/400", "writers 50/400 alone"),
 )
-CORNERS = ("writers 4/20", "writers 4/400", "writers 50/20", "writers 50/400")
-LOW_HONESTY = "writers 4/400"
-ANSWER_ALONE = ("writers_answer 4/20", "writers_answer 4/400")
+CORNERS = ("writers 4/60", "writers 4/400 alone", "writers 50/20", "writers 50/400 alone")
+LOW_HONESTY = "writers 4/400 alone"
+ANSWER_ALONE = ("writers_answer 4/20", "writers_answer 4/400 alone")
 GAP = ("one token", "backwards", "3 drafts", "importance")
 AGAINST = ("ag-grpo", "ag-grpo/AF only")
 # Stage "timed": three chains in one completion, each with its answer, so that a canvas earns reward
