@@ -121,7 +121,7 @@ def draw_dial(rows: list[dict]) -> plt.Figure:
     look = {"cmap": "RdBu", "vmin": -largest, "vmax": largest, "edgecolors": "#444444"}
     dots = plane.scatter(h, d, c=gains, s=200, **look)
     for x, y, row in zip(h, d, rows, strict=True):
-        name = row["world"].split(" ")[1]
+        name = row["world"].removeprefix("writers ")
         place = {"xytext": (0, -17), "textcoords": "offset points", "ha": "center"}
         plane.annotate(f"{name}: {row['gain'].mean:+.0f}", (x, y), fontsize=8, **place)
     fig.colorbar(dots, ax=plane, label="gain of ag-grpo over AF only (points)")

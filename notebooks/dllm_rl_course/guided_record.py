@@ -133,16 +133,15 @@ def _accuracies(runs: list[dict], task: str) -> dict[str, float]:
 
 
 def answer_alone(folder: str | Path) -> list[dict]:
-    """The worlds in which the reward reads the answer only. The one with the longest second lessons
-    was predicted to be harmed."""
+    """The worlds in which the reward reads the answer only. Those without first lessons were
+    predicted to be harmed."""
     runs = labelled(folder, "worlds")
     names = sorted({row["task"] for row in runs if row["task"].startswith("writers_answer")})
-    last = max(names, key=lambda name: int(name.split("/")[1]), default=None)
     rows = []
     for name in names:
         gain = versus(runs, name, "ag-grpo", CONTROL)
         if gain is not None:
-            prediction = HARM if name == last else NO_GAIN
+            prediction = HARM if name.endswith("alone") else NO_GAIN
             result = {"prediction": prediction.text, "verdict": prediction.verdict(gain)}
             rows.append({"world": name} | _accuracies(runs, name) | {"gain": gain} | result)
     return rows
