@@ -113,19 +113,22 @@ def draw_dial(rows: list[dict]) -> plt.Figure:
     Args:
         rows: of `guided_record.worlds`.
     """
-    fig, (plane, ax) = plt.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
+    rows = sorted(rows, key=lambda row: row["dead"])
+    fig, (plane, ax) = plt.subplots(1, 2, figsize=(10.5, 5), layout="constrained")
     gains = [row["gain"].mean for row in rows]
     largest = max(10.0, *(abs(gain) for gain in gains))
     h = [100 * row["h"] for row in rows]
     d = [100 * row["dead"] for row in rows]
     look = {"cmap": "RdBu", "vmin": -largest, "vmax": largest, "edgecolors": "#444444"}
-    dots = plane.scatter(h, d, c=gains, s=200, **look)
-    for x, y, row in zip(h, d, rows, strict=True):
-        name = row["world"].removeprefix("writers ")
-        place = {"xytext": (0, -17), "textcoords": "offset points", "ha": "center"}
-        plane.annotate(f"{name}: {row['gain'].mean:+.0f}", (x, y), fontsize=8, **place)
+    dots = plane.scatter(h, d, c=gains, s=110, **look)
+    for i, row in enumerate(rows):
+        is_left = i % 2 == 1 and h[i] > 30
+        place = {"xytext": (-8 if is_left else 8, -3), "textcoords": "offset points"}
+        place["ha"] = "right" if is_left else "left"
+        text = f"{row['world'].removeprefix('writers ')}: {gains[i]:+.0f}"
+        plane.annotate(text, (h[i], d[i]), fontsize=8, **place)
     fig.colorbar(dots, ax=plane, label="gain of ag-grpo over AF only (points)")
-    plane.set(xlim=(-5, 105), ylim=(-12, 108), xlabel="honesty h, before training (%)")
+    plane.set(xlim=(-5, 118), xlabel="honesty h, before training (%)")
     plane.set(ylabel="death d, before training (%)", title="careful % / steps: gain")
     shares = sorted({row["careful"] for row in rows})
     for share, colour in zip(shares, CYCLE, strict=False):
