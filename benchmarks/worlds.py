@@ -26,7 +26,7 @@ from studies import GAP, LOW_HONESTY, VARIANTS, WORLDS
 
 from dllm_rl_lite.evaluation import read_results, wilson
 from dllm_rl_lite.methods import METHODS
-from dllm_rl_lite.models import MaskedDiffusionLM, decode, load_lm
+from dllm_rl_lite.models import SHIPPED, MaskedDiffusionLM, decode, load_lm
 from dllm_rl_lite.tasks import load_task
 from dllm_rl_lite.training.base_model import PretrainConfig, lr_at, train_step
 from dllm_rl_lite.training.experience import repeated, roll_out
@@ -42,6 +42,7 @@ ROWS = {"writers": 128, "sudoku4_worked": 64, "three_chains": 64}  # demonstrati
 FIRST_LR = 1e-3
 SECOND_LR = 3e-4
 EQUAL = 0.5
+SHIPPED_WORLD = "writers 4/60"
 POOL = 4000  # different problems
 
 
@@ -194,8 +195,19 @@ def measure(worlds: Iterable[str], path: Path = RESULTS / "worlds.csv") -> None:
             print(", ".join(f"{name} {value}" for name, value in row.items()), flush=True)
 
 
+def ship() -> None:
+    """Write the model of one world into the package, in half precision, as `tiny-writers`."""
+    load_lm(base_of(parse_world(SHIPPED_WORLD), BASES)).half().save_pretrained(
+        SHIPPED["tiny-writers"]
+    )
+
+
 if __name__ == "__main__":
-    argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    ).parse_args()
+    )
+    parser.add_argument("--ship", action="store_true", help="also write the package's tiny-writers")
+    arguments = parser.parse_args()
     measure(WORLDS)
+    if arguments.ship:
+        ship()

@@ -1,4 +1,4 @@
-"""The exercises of *TA-GRPO-d*: a lone failure's credit, speed among equals, passes of a gate."""
+"""The exercises of *TA-GRPO-d*: a lone failure's credit, passes of a gate, speed among equals."""
 
 from __future__ import annotations
 
@@ -81,6 +81,92 @@ def exercise_1(answer) -> None:
     )
 
 
+def _passes(
+    n: int,
+    c: float,
+    tau: float = 0.7,
+    kappa: float = 0.5,
+    top_up: bool = True,
+    kappa_used: bool = True,
+) -> float:
+    """Expected passes of the gate on n equally sure blanks, or with a likely mistake."""
+    p = (max(c - tau, 0.0) / (1 - tau)) ** (kappa if kappa_used else 1.0)
+    expected = [0.0]
+    for left in range(1, n + 1):
+        chance = [comb(left, k) * p**k * (1 - p) ** (left - k) for k in range(left + 1)]
+        if top_up:
+            chance[1], chance[0] = chance[1] + chance[0], 0.0
+        later = sum(chance[k] * expected[left - k] for k in range(1, left + 1))
+        expected.append((1 + later) / (1 - chance[0]) if chance[0] < 1 else float("inf"))
+    return expected[n]
+
+
+def exercise_2(expected_passes) -> None:
+    """expected_passes(n, c, tau, kappa): mean passes of the gate on n blanks that are all equally
+    sure at every pass."""
+    cases = [(1, 0.9), (2, 0.9), (16, 0.8), (16, 0.999999), (8, 0.75), (0, 0.9)]
+    outcome, low, other = (
+        attempt(f) if callable(expected_passes) else None
+        for f in (
+            lambda: [expected_passes(n, c) for n, c in cases],
+            lambda: expected_passes(4, 0.6),
+            lambda: expected_passes(6, 0.8, 0.5, 1.0),
+        )
+    )
+
+    def follows(**mistake) -> bool:
+        return all(
+            not differs(o, _passes(n, c, **mistake), 1e-5)
+            for o, (n, c) in zip(outcome, cases, strict=True)
+        )
+
+    judge(
+        "exercise 2",
+        result_of(expected_passes, 4, 0.9),
+        [
+            (
+                lambda: not callable(expected_passes),
+                "pass the function itself, not what it returns",
+            ),
+            (lambda: raised(outcome), ""),
+            (lambda: any(v is None for v in outcome), "for some n and c it returns None"),
+            (lambda: differs(outcome[5], 0.0), "no blanks need no pass: E(0) = 0"),
+            (
+                lambda: follows(top_up=False),
+                "that waits until somebody passes: where none does, the surest is written, so k = "
+                "0 counts as k = 1",
+            ),
+            (
+                lambda: differs(outcome[0], 1.0),
+                "one blank takes one pass, however unsure: nobody else is surer",
+            ),
+            (lambda: raised(low), ""),
+            (
+                lambda: differs(low, 4.0),
+                "below tau nobody passes, so one is written a pass: 4 blanks at c = 0.6 take 4 "
+                "passes",
+            ),
+            (
+                lambda: follows(kappa_used=False),
+                "the chance is ((c - tau) / (1 - tau)) ** kappa, with kappa = 0.5",
+            ),
+            (
+                lambda: not differs(outcome[1], 1 + (1 - (0.2 / 0.3) ** 0.5), 1e-6),
+                "two blanks are done in one pass only if *both* pass: chance p squared",
+            ),
+            (
+                lambda: not follows(),
+                "2 blanks at c = 0.9 must take 1.333 passes: 1, plus 1 unless both pass (2/3)",
+            ),
+            (lambda: raised(other), ""),
+            (
+                lambda: differs(other, _passes(6, 0.8, 0.5, 1.0), 1e-6),
+                "tau and kappa are not used as they are passed",
+            ),
+        ],
+    )
+
+
 def _among(
     area: torch.Tensor,
     final: torch.Tensor,
@@ -99,7 +185,7 @@ def _among(
     return out
 
 
-def exercise_2(speed_among_equals) -> None:
+def exercise_3(speed_among_equals) -> None:
     """speed_among_equals(area, final), (B, G) each -> (B, G): a z-score among siblings with the
     same final reward."""
     area = torch.tensor(
@@ -132,7 +218,7 @@ def exercise_2(speed_among_equals) -> None:
         return not tensor_differs(torch.as_tensor(outcome)[rows], wanted[rows], 1e-5)
 
     judge(
-        "exercise 2",
+        "exercise 3",
         result_of(speed_among_equals, area.clone(), final.clone()),
         [
             (
@@ -174,92 +260,6 @@ def exercise_2(speed_among_equals) -> None:
                 lambda: not follows(_among(area, final)),
                 "areas 4, 2, 1, 3 of the right ones and 0, 0 of the wrong ones must give 1.16, "
                 "-0.39, -1.16, 0.39 and 0, 0",
-            ),
-        ],
-    )
-
-
-def _passes(
-    n: int,
-    c: float,
-    tau: float = 0.7,
-    kappa: float = 0.5,
-    top_up: bool = True,
-    kappa_used: bool = True,
-) -> float:
-    """Expected passes of the gate on n equally sure blanks, or with a likely mistake."""
-    p = (max(c - tau, 0.0) / (1 - tau)) ** (kappa if kappa_used else 1.0)
-    expected = [0.0]
-    for left in range(1, n + 1):
-        chance = [comb(left, k) * p**k * (1 - p) ** (left - k) for k in range(left + 1)]
-        if top_up:
-            chance[1], chance[0] = chance[1] + chance[0], 0.0
-        later = sum(chance[k] * expected[left - k] for k in range(1, left + 1))
-        expected.append((1 + later) / (1 - chance[0]) if chance[0] < 1 else float("inf"))
-    return expected[n]
-
-
-def exercise_3(expected_passes) -> None:
-    """expected_passes(n, c, tau, kappa): mean passes of the gate on n blanks that are all equally
-    sure at every pass."""
-    cases = [(1, 0.9), (2, 0.9), (16, 0.8), (16, 0.999999), (8, 0.75), (0, 0.9)]
-    outcome, low, other = (
-        attempt(f) if callable(expected_passes) else None
-        for f in (
-            lambda: [expected_passes(n, c) for n, c in cases],
-            lambda: expected_passes(4, 0.6),
-            lambda: expected_passes(6, 0.8, 0.5, 1.0),
-        )
-    )
-
-    def follows(**mistake) -> bool:
-        return all(
-            not differs(o, _passes(n, c, **mistake), 1e-5)
-            for o, (n, c) in zip(outcome, cases, strict=True)
-        )
-
-    judge(
-        "exercise 3",
-        result_of(expected_passes, 4, 0.9),
-        [
-            (
-                lambda: not callable(expected_passes),
-                "pass the function itself, not what it returns",
-            ),
-            (lambda: raised(outcome), ""),
-            (lambda: any(v is None for v in outcome), "for some n and c it returns None"),
-            (lambda: differs(outcome[5], 0.0), "no blanks need no pass: E(0) = 0"),
-            (
-                lambda: follows(top_up=False),
-                "that waits until somebody passes: where none does, the surest is written, so k = "
-                "0 counts as k = 1",
-            ),
-            (
-                lambda: differs(outcome[0], 1.0),
-                "one blank takes one pass, however unsure: nobody else is surer",
-            ),
-            (lambda: raised(low), ""),
-            (
-                lambda: differs(low, 4.0),
-                "below tau nobody passes, so one is written a pass: 4 blanks at c = 0.6 take 4 "
-                "passes",
-            ),
-            (
-                lambda: follows(kappa_used=False),
-                "the chance is ((c - tau) / (1 - tau)) ** kappa, with kappa = 0.5",
-            ),
-            (
-                lambda: not differs(outcome[1], 1 + (1 - (0.2 / 0.3) ** 0.5), 1e-6),
-                "two blanks are done in one pass only if *both* pass: chance p squared",
-            ),
-            (
-                lambda: not follows(),
-                "2 blanks at c = 0.9 must take 1.333 passes: 1, plus 1 unless both pass (2/3)",
-            ),
-            (lambda: raised(other), ""),
-            (
-                lambda: differs(other, _passes(6, 0.8, 0.5, 1.0), 1e-6),
-                "tau and kappa are not used as they are passed",
             ),
         ],
     )

@@ -8,6 +8,7 @@ from compare import LISTED, SEEDS, jobs, label_of
 from studies import AGAINST, CORNERS, VARIANTS, WORLDS
 from worlds import World, base_of, honesty, model_and_task, parse_world
 
+from dllm_rl_lite.evaluation import read_results
 from dllm_rl_lite.methods import METHODS
 from dllm_rl_lite.tasks import load_task
 
@@ -86,3 +87,14 @@ def test_listed_stages_ask_for_runs_that_exist(monkeypatch):
             mine = [j for j in wanted if (j.task, j.method, j.variant) == (world, method, variant)]
             assert [j.seed for j in mine] == list(range(5 if world in CORNERS else 3))
             assert {j.lr for j in mine} == {4e-4 if variant == "AF only" else 2e-4}
+
+
+def test_the_shipped_writers_are_the_recorded_world():
+    """Half precision changes nothing that thirty groups could show: within four standard errors of
+    the recorded honesty, and guided completions are right."""
+    recorded = {row["world"]: row for row in read_results(worlds.RESULTS / "worlds.csv")}
+    world = recorded[worlds.SHIPPED_WORLD]
+    found = honesty("tiny-writers", "writers", groups=30)
+    error = (world["h"] * (1 - world["h"]) / 120) ** 0.5
+    assert abs(found["h"] - world["h"]) < 4 * error
+    assert found["guided_right"] > 0.95 and found["dead"] > 0.8

@@ -68,7 +68,7 @@ def by_mask(area, final):
 
 @pytest.mark.parametrize("function", [equals, by_mask, lambda a, f: equals(a, f).float()])
 def test_speed_among_equals_right(capsys, function):
-    assert said(capsys, exercise_2, function).endswith("right")
+    assert said(capsys, exercise_3, function).endswith("right")
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_speed_among_equals_right(capsys, function):
     ],
 )
 def test_speed_among_equals_mistakes(capsys, function, words):
-    assert words in said(capsys, exercise_2, function)
+    assert words in said(capsys, exercise_3, function)
 
 
 def passes(n, c, tau=0.7, kappa=0.5, *, top_up=True):
@@ -116,7 +116,7 @@ def top_down(n, c, tau=0.7, kappa=0.5):
 
 @pytest.mark.parametrize("function", [passes, top_down, lambda *a: torch.tensor(passes(*a))])
 def test_expected_passes_right(capsys, function):
-    assert said(capsys, exercise_3, function).endswith("right")
+    assert said(capsys, exercise_2, function).endswith("right")
 
 
 @pytest.mark.parametrize(
@@ -139,4 +139,4 @@ def test_expected_passes_right(capsys, function):
     ],
 )
 def test_expected_passes_mistakes(capsys, function, words):
-    assert words in said(capsys, exercise_3, function)
+    assert words in said(capsys, exercise_2, function)
