@@ -84,7 +84,7 @@ def test_the_tiny_learning_rates_are_the_tuned_ones():
     assert {name for name in found if "/" in name} == set(compare.TUNED_APART)
 
 
-@pytest.mark.parametrize("stage", ["final", "flag", "summit", "merged"])
+@pytest.mark.parametrize("stage", ["final", "flag", "summit", "merged", "family"])
 def test_the_recorded_table_is_complete(stage):
     """Every run that the stage asks for, at one budget and at the tuned rate, and no other."""
     methods = compare.methods_of(stage)
