@@ -1,8 +1,8 @@
 """Every method at equal forward passes: `python benchmarks/compare.py` tunes, trains, tests and
 records.
 
-Seven stages, one row per finished run in notebooks/results/compare.csv, its log in
-compare_curves.csv:
+One row per finished run in notebooks/results/compare.csv, its log in
+compare_curves.csv. The stages:
   tune    three learning rates, one seed, one task; the best by validation accuracy is used from
           then on
   final   every method on every task, several seeds, tested on held-out problems
@@ -13,6 +13,15 @@ compare_curves.csv:
           computed, five seeds
   family tune, family
           GRPO's relatives, tuned and then run like that, four updates a batch, passes computed
+  worlds tune, worlds
+          AG-GRPO and its control from the base models of `worlds.py`, over how honest guided
+          completions are and how many groups are dead; rewarded for right working, at the corners
+          also for the answer alone; and what may close the gap where guided completions are not
+          honest
+  timed tune, timed
+          TA-GRPO-d, its ablations and its control on three chains in one completion, with the
+          decoders of stage "summit"
+  guards  what stops the collapse of ta-agrpo on Sudoku
 Interrupt it whenever you like: finished runs are not run again, a half-finished one goes on from
 its last checkpoint.
 
@@ -44,9 +53,10 @@ from studies import (
     FAMILY_VARIANT,
     FEWER,
     LEARNING_RATES,
+    LISTED,
     MERGED,
     METHODS_RUN,
-    ONLY_SUMMIT,
+    NOT_FLAGGED,
     PROBLEMS,
     PUBLISHED,
     SEEDS,
@@ -55,8 +65,10 @@ from studies import (
     TUNE_SEED,
     TUNE_TASK,
     TUNED_APART,
+    TUNED_IN,
     VARIANTS,
 )
+from worlds import model_and_task
 
 from dllm_rl_lite import show
 from dllm_rl_lite.evaluate import evaluate
@@ -73,6 +85,7 @@ from dllm_rl_lite.training import TrainConfig
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "notebooks" / "results"
 SUMMIT_TASKS = [task for own, _ in SUMMIT for task in own]
+DECODED_STAGES = {"summit": SUMMIT_TASKS, "timed": ["three_chains"]}  # and their tasks
 DECODERS = (
     "schedule 1",
     "schedule 2",
@@ -157,12 +170,18 @@ def jobs(
             for lr in LEARNING_RATES
             for method in methods
         ]
-    best = tuned(RESULTS, "family tune" if stage == "family" else "tune")
+    if stage in ("worlds tune", "timed tune"):
+        return [
+            Job(stage, *label_of(label), task, TUNE_SEED, lr, budget)
+            for lr in LEARNING_RATES
+            for task, label, _ in LISTED[stage]
+        ]
+    best = tuned(RESULTS, TUNED_IN.get(stage, "tune"))
     if "agrpo" in best:
         best |= {method: best["agrpo"] for method in COMBINED}
     found = []
     for seed in range(seeds):
-        for task, method, variant in runs_of_a_seed(stage, methods, tasks):
+        for task, method, variant in runs_of_a_seed(stage, methods, tasks, seed):
             lr = best.get(f"{method}/{variant}", best.get(method))
             if lr is None:
                 raise ValueError(f"{method} has no learning rate yet: run the stage tune first")
@@ -193,8 +212,18 @@ def tuning_jobs(methods: list[str], budget: int) -> list[Job]:
     ]
 
 
-def runs_of_a_seed(stage: str, methods: list[str], tasks: list[str]) -> list[tuple[str, str, str]]:
+def label_of(text: str) -> tuple[str, str]:
+    """method, variant of "method/variant" or "method"."""
+    method, _, variant = text.partition("/")
+    return method, variant or "plain"
+
+
+def runs_of_a_seed(
+    stage: str, methods: list[str], tasks: list[str], seed: int = 0
+) -> list[tuple[str, str, str]]:
     """(task, method, variant) of each run of a stage that is not "tune"."""
+    if stage in LISTED:
+        return [(task, *label_of(label)) for task, label, seeds in LISTED[stage] if seed < seeds]
     if stage == "merged":
         return [(TUNE_TASK, method, "plain") for method in methods if method in MERGED]
     if stage == "family":
@@ -205,7 +234,7 @@ def runs_of_a_seed(stage: str, methods: list[str], tasks: list[str]) -> list[tup
     if stage == "flag":
         for method in methods:
             for variant in VARIANTS.get(method, ()):
-                if variant not in ONLY_SUMMIT:
+                if variant not in NOT_FLAGGED.get(method, ()):
                     found.append((TUNE_TASK, method, variant))
         return found
     for own, labels in SUMMIT:
@@ -232,21 +261,30 @@ def tuned(path: Path = RESULTS, stage: str = "tune") -> dict[str, float]:
     return best
 
 
-def base_decoders(path: Path = RESULTS) -> None:
-    """Record the base model's accuracy by decoder on the tasks of stage "summit", once."""
+def base_decoders(stage: str, path: Path = RESULTS) -> None:
+    """Record the base model's accuracy by decoder on the tasks of a stage, once."""
     file = path / "compare_decoders.csv"
     recorded = read_results(file) if file.is_file() else []
     done = {row["task"] for row in recorded if row["method"] == "base"}
-    for task in dict.fromkeys(SUMMIT_TASKS):
+    for task in dict.fromkeys(DECODED_STAGES[stage]):
         if task not in done:
-            job = Job("summit", "base", "plain", task, 0, 0.0, 0)
-            rows = [asdict(job) | row for row in decoders(load_lm("tiny"), task)]
+            job = Job(stage, "base", "plain", task, 0, 0.0, 0)
+            model, name = model_and_task(task)
+            rows = [asdict(job) | row for row in decoders(load_lm(model), name)]
             append(file, (*KEY, *DECODED), rows)
 
 
 @cache
-def base_accuracy(task: str, split: str) -> float:
-    return evaluate(load_lm("tiny"), task, n=FEWER.get(task, PROBLEMS), split=split).accuracy
+def base_accuracy(label: str, split: str) -> float:
+    """Of the model that runs of this label start from."""
+    model, _ = model_and_task(label)
+    task = tested_task(label)
+    return evaluate(load_lm(model), task, n=FEWER.get(task, PROBLEMS), split=split).accuracy
+
+
+def tested_task(label: str) -> str:
+    """The task of the test: where the working can be read, it is, whatever was rewarded."""
+    return label.split(" ")[0].removesuffix("_answer")
 
 
 def decoders(lm, task: str) -> list[dict]:
@@ -276,16 +314,19 @@ def run_job(job: Job, threads: int, folder: Path) -> tuple[dict, list[dict], lis
         changes = FAMILY_NUMBERS
     elif job.variant != "plain":
         changes = VARIANTS[job.method][job.variant]
+    model, task = model_and_task(job.task)
     config = TrainConfig(
         method=job.method,
-        task=job.task,
+        model=model,
+        preset="tiny",
+        task=task,
         run_dir=str(folder),
         seed=job.seed,
         steps=1000,
         numbers={**changes, "lr": job.lr},
         **{"computed" if job.stage in COMPUTED else "forwards": job.budget},
         eval_every=3,
-        eval_problems=FEWER.get(job.task, 128),
+        eval_problems=min(FEWER.get(task, PROBLEMS), 128),
         checkpoint_every=10,
     )
     start = time.perf_counter()
@@ -293,8 +334,9 @@ def run_job(job: Job, threads: int, folder: Path) -> tuple[dict, list[dict], lis
     numbers = config.resolved()
     rule = None  # surest first, whatever order it was trained in
     if numbers.order in REMASKING:
-        rule = numbers.rule(load_task(job.task).length)
-    report = evaluate(result.lm, job.task, rule, FEWER.get(job.task, PROBLEMS), split=split)
+        rule = numbers.rule(load_task(task).length)
+    tested = tested_task(job.task)
+    report = evaluate(result.lm, tested, rule, FEWER.get(tested, PROBLEMS), split=split)
     log = [{k: r.get(k) for k in LOGGED} for r in result.rows]
     row = asdict(job) | {
         "steps": log[-1]["step"],
@@ -308,7 +350,7 @@ def run_job(job: Job, threads: int, folder: Path) -> tuple[dict, list[dict], lis
         "reward": log[-1]["reward"],
         "computed": spent(log, "computed"),
     }
-    by_decoder = decoders(result.lm, job.task) if job.stage == "summit" else []
+    by_decoder = decoders(result.lm, job.task) if job.stage in DECODED_STAGES else []
     shutil.rmtree(folder)  # all that is kept of it is in the tables
     return (
         row,
@@ -409,8 +451,8 @@ def main() -> None:
             todo = jobs(stage, methods, tasks, a.seeds or SEEDS.get(stage, 1), a.budget)
             start = time.perf_counter()
             n = 0
-            if stage == "summit":
-                base_decoders(a.results)
+            if stage in DECODED_STAGES:
+                base_decoders(stage, a.results)
             for n, row in enumerate(finish(todo, a.workers, a.results), 1):
                 print(f"{stage} {n} of at most {len(todo)}:", describe(row), flush=True)
             print(f"{stage}: {n} runs in {time.perf_counter() - start:.0f} s", flush=True)

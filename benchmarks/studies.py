@@ -14,6 +14,11 @@ BUDGET = {
     "merged": 24_000,
     "family tune": 26_000,
     "family": 40_000,
+    "worlds tune": 26_000,
+    "worlds": 40_000,
+    "timed tune": 26_000,
+    "timed": 40_000,
+    "guards": 16_000,
 }
 # Stages whose budget is passes computed, each different row of a pass once. The others were made
 # with passes asked for.
@@ -22,9 +27,18 @@ LEARNING_RATES = (1e-4, 2e-4, 4e-4)
 TUNE_TASK = "chain2"
 TUNE_SEED = 100
 TASKS = ("chain2", "sudoku4")
-SEEDS = {"final": 3, "flag": 3, "summit": 5, "merged": 5, "family": 5}
+SEEDS = {
+    "final": 3,
+    "flag": 3,
+    "summit": 5,
+    "merged": 5,
+    "family": 5,
+    "worlds": 5,
+    "timed": 5,
+    "guards": 5,
+}
 PROBLEMS = 180  # greedy, of the test split (of the validation split in stage "tune")
-FEWER = {"countdown": 58}  # splits that do not hold as many
+FEWER = {"countdown": 58, "writers": 128}  # splits that do not hold as many
 VARIANTS = {  # stage "flag": method -> name -> what differs from its tiny numbers
     "diffu-grpo": {
         "plain": {},
@@ -56,6 +70,9 @@ VARIANTS = {  # stage "flag": method -> name -> what differs from its tiny numbe
         "block 8": {"guide": {"block_length": 8}},
         "margin 4": {"guide": {"margin": 4}},
         "target only": {"guide": {"column": "target"}},
+        "one token": {"guide": {"tokens_per_step": 1}},
+        "backwards": {"guide": {"order": "right_to_left"}},
+        "3 drafts": {"guide": {"drafts": 3}},
     },
     "ta-grpo-d": {
         "plain": {},
@@ -64,9 +81,20 @@ VARIANTS = {  # stage "flag": method -> name -> what differs from its tiny numbe
         "sum": {"tokens": {"form": "sum"}},
         "filled": {"verify": {"fill": True}},
     },
-    "ta-agrpo": {"plain": {}, "delta 0": {"tokens": {"delta": 0.0}}},
+    "ta-agrpo": {
+        "plain": {},
+        "delta 0": {"tokens": {"delta": 0.0}},
+        "clamp": {"tokens": {"clamp": True}},
+        "right only": {"tokens": {"right_only": True}},
+        "balanced": {"tokens": {"balanced": True}},
+        "floor 5": {"tokens": {"floor": 5}},
+    },
 }
-ONLY_SUMMIT = ("target only",)  # variants that the flag task cannot have
+# Variants of other stages than "flag".
+NOT_FLAGGED = {
+    "ag-grpo": ("target only", "one token", "backwards", "3 drafts"),
+    "ta-agrpo": ("clamp", "right only", "balanced", "floor 5"),
+}
 # Variants with a learning rate of their own: it is what ag-grpo is compared with.
 TUNED_APART = ("ag-grpo/AF only",)
 # Not tuned: they take the learning rate of agrpo, which they are made of.
@@ -100,3 +128,57 @@ SUMMIT = [  # tasks, and "method/variant" or "method"; AF only: diffu-grpo with 
     (("sudoku4",), ("ta-agrpo/delta 0",)),  # timed, ta-agrpo runs away there: is it the timing?
     (("countdown",), ("ag-grpo/AF only", "ag-grpo", "ag-grpo/target only")),
 ]
+# Stage "worlds": AG-GRPO against its control AF only, from base models of two writers
+# (`worlds.py`): "careful share in percent / steps of the lessons with that share". Before training,
+# honesty h is the share of guided completions with the right answer whose working is right, death d
+# that of groups of four free completions without right working. Gain: test accuracy (of working and
+# answer) of ag-grpo minus that of AF only, in points. Written down before the runs:
+#   d above 0.8: gain of at least 10 points with an interval above 0 where h is above 0.4; below 5
+#     where h is below 0.1.
+#   d below 0.4: between -5 and 5 points whatever h is.
+#   Rewarded for the answer alone ("writers_answer"), at 4/20 and 4/400: nowhere a gain above 5, and
+#     at 4/400, where guided working is least honest, harm (below 0), for bent working is imitated.
+#   At 4/400, what may close the gap: one token at a time in stage 1, working from the answer
+#     backwards, the surest of three drafts: each changes h by less than 0.15 and the accuracy by
+#     less than 5 points. Importance weights: no gain either.
+WORLDS = (
+    *("writers 4/20", "writers 4/60", "writers 4/150", "writers 4/400"),
+    *("writers 15/20", "writers 15/60", "writers 15/150", "writers 15/400"),
+    *("writers 50/20", "writers 50/60", "writers 50/150", "writers 50/400"),
+)
+CORNERS = ("writers 4/20", "writers 4/400", "writers 50/20", "writers 50/400")
+LOW_HONESTY = "writers 4/400"
+ANSWER_ALONE = ("writers_answer 4/20", "writers_answer 4/400")
+GAP = ("one token", "backwards", "3 drafts", "importance")
+AGAINST = ("ag-grpo", "ag-grpo/AF only")
+# Stage "timed": three chains in one completion, each with its answer, so that a canvas earns reward
+# part by part. Written down before the runs: speed makes up at least a quarter of the variance of
+# the z-score, against a sixteenth on chain2. Every model keeps the base's accuracy in half the
+# passes of the fixed schedule. ta-grpo-d needs 0.85 to 1 of the control's passes at equal accuracy,
+# so the aim of 0.8 is missed.
+# Stage "guards": ta-agrpo collapses on sudoku4, within 16 000 passes (stage "summit"). If the net
+# weight of the timing term is the cause, "balanced" ends above 40 % and keeps its rollouts above 4
+# passes; if it collapses too, that explanation is wrong. "floor 5" stays above 4 passes, "right
+# only" is slower to collapse, "clamp" changes nothing.
+# (task, "method/variant" or "method", seeds) of each run of a seed.
+LISTED = {
+    "worlds tune": [("writers 15/60", label, 1) for label in AGAINST],
+    "worlds": [
+        *((world, label, 5 if world in CORNERS else 3) for world in WORLDS for label in AGAINST),
+        *((world, label, 3) for world in ANSWER_ALONE for label in AGAINST),
+        *((LOW_HONESTY, f"ag-grpo/{variant}", 3) for variant in GAP),
+    ],
+    "timed tune": [
+        ("three_chains", label, 1) for label in ("ag-grpo/AF only", "ta-grpo-d", "ta-agrpo")
+    ],
+    "timed": [
+        ("three_chains", label, 5)
+        for label in ("ag-grpo/AF only", "ta-grpo-d", "ta-grpo-d/delta 0", "ta-agrpo")
+    ],
+    "guards": [
+        ("sudoku4", f"ta-agrpo/{variant}", 2)
+        for variant in ("balanced", "right only", "floor 5", "clamp")
+    ],
+}
+# Whose learning rates a stage takes; else those of "tune".
+TUNED_IN = {"family": "family tune", "worlds": "worlds tune", "timed": "timed tune"}

@@ -12,7 +12,7 @@ from .group import check_rewards, siblings
 FORMS = ("factor", "sum")
 
 
-def area_under_rewards(rewards: Tensor, n_forwards: Tensor) -> Tensor:
+def area_under_rewards(rewards: Tensor, n_forwards: Tensor, floor: int = 0) -> Tensor:
     """Sum of the rewards of the partial text over the steps, up to the last step of the slowest
     sibling.
 
@@ -24,6 +24,7 @@ def area_under_rewards(rewards: Tensor, n_forwards: Tensor) -> Tensor:
         rewards: (B, G, T) float32, after every step; entries from K_i on must hold the last reward
             (`verify` does).
         n_forwards: (B, G) int64, K_i, in 1..T.
+        floor: >= 0, the first so many steps do not count: nothing is gained by being faster.
     Returns:
         (B, G) float64, in units of reward times steps.
     Raises:
@@ -40,11 +41,12 @@ def area_under_rewards(rewards: Tensor, n_forwards: Tensor) -> Tensor:
             f"n_forwards must lie in 1..{rewards.shape[2]}, the steps that were rewarded"
         )
     longest = n_forwards.max(1, keepdim=True).values
-    counted = torch.arange(rewards.shape[2], device=rewards.device) < longest[..., None]
+    steps = torch.arange(rewards.shape[2], device=rewards.device)
+    counted = (steps >= floor) & (steps < longest[..., None])
     return (rewards.double() * counted).sum(-1)
 
 
-def speed_score(rewards: Tensor, n_forwards: Tensor, eps: float = 1e-8) -> Tensor:
+def speed_score(rewards: Tensor, n_forwards: Tensor, eps: float = 1e-8, floor: int = 0) -> Tensor:
     """z: a sibling's area under its rewards, minus the group's mean, over its standard deviation
     (with ddof=1).
 
@@ -52,12 +54,13 @@ def speed_score(rewards: Tensor, n_forwards: Tensor, eps: float = 1e-8) -> Tenso
         rewards: as in `area_under_rewards`.
         n_forwards: as in `area_under_rewards`.
         eps: > 0, added to the deviation.
+        floor: as in `area_under_rewards`.
     Returns:
         (B, G) float32, exactly zero where all are equal; |z| is at most (G - 1) / sqrt(G).
     Raises:
         ValueError: as `area_under_rewards` does, and for groups of one.
     """
-    area = area_under_rewards(rewards, n_forwards)
+    area = area_under_rewards(rewards, n_forwards, floor)
     siblings(area)
     z = area - area.mean(1, keepdim=True)
     # A mean of equal numbers may miss them by round-off.
@@ -86,6 +89,9 @@ def timed_credit(
     delta: float = 1.0,
     form: str = "factor",
     clamp: bool = False,
+    right_only: bool = False,
+    balanced: bool = False,
+    floor: int = 0,
 ) -> Tensor:
     """TA-GRPO-d's advantage of each token: A (1 + delta z m).
 
@@ -98,24 +104,39 @@ def timed_credit(
             equal. Our choice, off by default.
         clamp: keep the factor at 0 or more: without it, at delta = 1, the early tokens of a lone
             failure that is much slower than its siblings are rewarded. Our choice, off by default.
+        right_only: time only the completions whose final reward is the highest of their group. Our
+            choice, off by default.
+        balanced: take from the timing term its mean over all tokens of the group, so that timing
+            makes no token likelier by itself. Our choice, off by default.
+        floor: >= 0, the first so many steps earn nothing. Our choice, 0 by default.
     Returns:
         (N, L) float32.
     Raises:
-        ValueError: for delta < 0, an unknown form, clamp with "sum", or shapes that do not fit.
+        ValueError: for delta < 0, floor < 0, an unknown form, clamp with "sum" or balanced, or
+            shapes that do not fit.
     Source: TA-GRPO-d (ACL 2026) and its release, delta 1 (Countdown, Sudoku) or 0.5 (MATH, code).
     Error: biased for the expected reward: a sibling's z depends on its own tokens. No term credits
     the choice of positions: what is learned is a distribution of tokens whose confidence drives the
     gate.
     """
-    if delta < 0 or form not in FORMS or (clamp and form == "sum"):
+    clamp_fits = form == "factor" and not balanced
+    if delta < 0 or floor < 0 or form not in FORMS or (clamp and not clamp_fits):
         raise ValueError(
-            f"need delta >= 0, form one of {FORMS}, clamp only with 'factor'; "
-            f"got {delta}, {form!r}, {clamp}"
+            f"need delta >= 0, floor >= 0, form one of {FORMS}, clamp only with 'factor' and "
+            f"without balanced; got {delta}, {floor}, {form!r}, {clamp}"
         )
     check_rewards(advantage)
-    z = speed_score(rewards, rollout.n_forwards.view(advantage.shape).to(rewards.device)).flatten()
-    timing = delta * z[:, None] * unmasking_weight(rollout).to(z.device)
+    n_forwards = rollout.n_forwards.view(advantage.shape).to(rewards.device)
+    z = speed_score(rewards, n_forwards, floor=floor)
+    if right_only:
+        final = rewards[..., -1]
+        z = torch.where(final == final.amax(1, keepdim=True), z, 0.0)
     a = advantage.flatten()[:, None]
+    timing = delta * z.flatten()[:, None] * unmasking_weight(rollout).to(z.device)
+    if balanced:
+        term = timing if form == "sum" else a * timing
+        by_group = term.view(*advantage.shape, -1)
+        return a + (by_group - by_group.mean((1, 2), keepdim=True)).flatten(0, 1)
     if form == "sum":
         return a + timing
     factor = 1 + timing

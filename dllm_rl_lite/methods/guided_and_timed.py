@@ -13,6 +13,14 @@ from .visited_steps import AGRPO
 GUIDE = asdict(Guide())
 TINY_GUIDE = {**GUIDE, "rows": 4, "margin": "fitted", "answer_steps": 4}
 GATE = asdict(GateNumbers())
+TIMING = {
+    "delta": 1.0,
+    "form": "factor",
+    "clamp": False,
+    "right_only": False,
+    "balanced": False,
+    "floor": 0,
+}
 
 AG_GRPO = replace(
     DIFFU_GRPO,
@@ -32,7 +40,7 @@ TA_GRPO_D = replace(
     name="ta-grpo-d",
     parent="diffu-grpo",
     source="TA-GRPO-d, ACL 2026 long 1723",
-    token_credit=part(advantages.timed_credit, delta=1.0, form="factor", clamp=False),
+    token_credit=part(advantages.timed_credit, **TIMING),
     rewarded="partial",
     paper=replace(D1, prompts=2, top_p=0.95, gate=GATE, verify={"fill": False}),
     tiny=replace(
@@ -60,7 +68,7 @@ TA_AGRPO = replace(
     name="ta-agrpo",
     parent="agrpo",
     source="our combination: the gate and its credit, visited steps",
-    token_credit=part(advantages.timed_credit, delta=1.0, form="factor", clamp=False),
+    token_credit=part(advantages.timed_credit, **TIMING),
     rewarded="partial",
     # The gate's confidence is the plain one, as in TA-GRPO-d.
     paper=replace(AGRPO.paper, confidence="plain", gate=GATE, verify={"fill": False}),

@@ -34,6 +34,13 @@ class Guide:
     )
     block_length: int = option(0, "of guided rows; 0: one block", least=0)
     answer_steps: int = option(16, "of the second stage", least=1)
+    order: str = option(
+        "", "of guided rows in the first stage; empty: as free rows", choices=("", *ORDERS)
+    )
+    tokens_per_step: int = option(0, "of guided rows in the first stage; 0: as free rows", least=0)
+    drafts: int = option(
+        1, "drafts of a guided row; the one is kept whose answer is surest", least=1
+    )
     repredict: bool = option(True, "False keeps the anchor as the answer")
     importance: float = option(0.0, "cap of the weights of guided texts; 0: none", least=0)
 
@@ -145,6 +152,13 @@ class Numbers:
         if self.gate:
             return self.rule(0)
         return Schedule(self.guide["answer_steps"], self.order)
+
+    def guided_rule(self, length: int) -> Rule | None:
+        """The rule of guided rows in stage 1 on a canvas of `length` tokens; None: as free rows."""
+        if not self.guide["order"] and not self.guide["tokens_per_step"]:
+            return None
+        tokens = self.guide["tokens_per_step"] or self.tokens_per_step
+        return Schedule(-(-length // tokens), self.guide["order"] or self.order)
 
     def test_rule(self, length: int) -> Rule:
         """The rule of evaluations: that of the rollouts, or of a gated method the deterministic

@@ -12,7 +12,7 @@ from .adapters import (
     save_adapters,
     trainable_parameters,
 )
-from .checkpoints import load_lm
+from .checkpoints import SHIPPED, load_lm
 from .lm import MaskedDiffusionLM, fingerprint, new_tiny_lm
 from .sharing import Passes, add_passes, count_passes, distinct_rows
 from .tokenizer import build_tokenizer, decode, encode_prompts, prompt_lengths
@@ -21,6 +21,7 @@ __all__ = [
     "MaskedDiffusionLM",
     "Passes",
     "ReferencePolicy",
+    "SHIPPED",
     "adapters_off",
     "add_adapters",
     "add_passes",

@@ -30,7 +30,12 @@ from .failures import named_failures
 from .families import FAMILIES, HUB, original_name, special_id, stock_config
 from .lm import MaskedDiffusionLM, no_progress_bars
 
-TINY = Path(__file__).parent / "tiny"
+# The models in the package: the base model of the course, and one that learnt chains from three
+# writers, for the chapter on AG-GRPO (float16; benchmarks/worlds.py makes it).
+SHIPPED = {
+    "tiny": Path(__file__).parent / "tiny",
+    "tiny-writers": Path(__file__).parent / "tiny_writers",
+}
 # Weights, configuration and tokenizer: never *.py, *.bin.
 PATTERNS = ("*.safetensors", "*.json", "*.txt", "*.jinja", "*.model")
 INDEX = "model.safetensors.index.json"
@@ -57,7 +62,7 @@ def load_lm(
     `device` is a GPU).
 
     Args:
-        name: "tiny" (shipped in the package), a folder, or a hub id such as
+        name: "tiny" or "tiny-writers" (shipped in the package), a folder, or a hub id such as
             "GSAI-ML/LLaDA-8B-Instruct" (`models.families.HUB` lists those that are known):
             LLaDA-8B, Dream-7B, DiffuCoder-7B, dllm's Qwen3-0.6B mdlm, or what `save_pretrained`
             wrote. The tokenizer and its chat template come from the same folder; a base model
@@ -129,8 +134,8 @@ def resolve_model(name: str, revision: str | None = None) -> Path:
             and the nearest known model.
     """
     folder = Path(name)
-    if name == "tiny":
-        folder = TINY
+    if name in SHIPPED:
+        folder = SHIPPED[name]
     if (folder / "config.json").is_file():
         if revision is not None:
             raise ValueError(
@@ -138,8 +143,8 @@ def resolve_model(name: str, revision: str | None = None) -> Path:
             )
         return folder
     message = (
-        f"no model {name!r}: neither 'tiny' nor a folder with config.json, nor a hub id that could "
-        "be loaded"
+        f"no model {name!r}: neither {' nor '.join(map(repr, SHIPPED))} nor a folder with "
+        "config.json, nor a hub id that could be loaded"
     )
     if folder.exists():
         message += f" ({name!r} exists but has no config.json)"
@@ -149,7 +154,7 @@ def resolve_model(name: str, revision: str | None = None) -> Path:
         except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
             answer = str(error).strip().splitlines()[0][:200]
             message += f" (the hub said: {type(error).__name__}: {answer})"
-    near = difflib.get_close_matches(name, ["tiny", *HUB], 1, 0.5)
+    near = difflib.get_close_matches(name, [*SHIPPED, *HUB], 1, 0.5)
     if near and near[0] != name:
         message += f"; did you mean {near[0]!r}?"
     raise ValueError(message)

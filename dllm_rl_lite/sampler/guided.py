@@ -69,6 +69,7 @@ def guided_denoise(
     block_length: int | None = None,
     guided_block: int | None = None,
     repredict: bool = True,
+    guided_rule: Rule | None = None,
     **sampling,
 ) -> Rollout:
     """Denoise answer-free and answer-guided rows together, then predict the answers of the guided
@@ -88,6 +89,7 @@ def guided_denoise(
         guided_block: tokens per block of the guided rows in stage 1; None: one block.
         repredict: False keeps the anchor as the answer, as if the next step had written it: the
             reward then reads what it was told (an ablation).
+        guided_rule: of the guided rows in stage 1; None: `rule`, and all rows in one batch.
         sampling: what else `denoise` takes (temperature, filters, confidence, eos, generator).
     Returns:
         a `Rollout` with `anchor`. Steps of stage 2 follow those of stage 1, so `canvas_at` shows
@@ -100,7 +102,7 @@ def guided_denoise(
     Error: guided reasoning is not a draw from the policy; its gradient is that of
     advantage-weighted imitation, biased for the expected reward: `tests/sampler/test_guided.py`.
     """
-    if rule.remasks or answer_rule.remasks:
+    if any(r.remasks for r in (rule, answer_rule, guided_rule or rule)):
         raise ValueError(
             "a rule that re-masks cannot be guided: "
             "it may withdraw tokens in stage 2 that stage 1 wrote"
@@ -113,7 +115,19 @@ def guided_denoise(
     told = anchor != lm.mask_id
     rows = told.any(1)
     blocks = torch.where(rows, guided_block or length, block_length or length)
-    first = denoise(lm, prompts, length, rule, blocks, anchor=anchor, **sampling)
+    if guided_rule is None or rows.all() or not rows.any():
+        only = guided_rule if guided_rule and rows.all() else rule
+        first = denoise(lm, prompts, length, only, blocks, anchor=anchor, **sampling)
+    else:
+        parts = []
+        for some, own_rule in ((~rows, rule), (rows, guided_rule)):
+            own_prompts = (prompts[0][some], prompts[1][some])
+            parts.append(
+                denoise(
+                    lm, own_prompts, length, own_rule, blocks[some], anchor=anchor[some], **sampling
+                )
+            )
+        first = interleaved(*parts, rows)
     first = replace(first, anchor=anchor)
     if not rows.any():
         return first
@@ -134,3 +148,16 @@ def guided_denoise(
         entropy=first.entropy.masked_scatter(told, second.entropy[answers]),
         n_forwards=first.n_forwards.masked_scatter(rows, n_forwards),
     )
+
+
+def interleaved(free: Rollout, guided: Rollout, rows: Tensor) -> Rollout:
+    """One rollout of two with equal canvases: row i comes from `guided` where rows (N,) bool is
+    true; both keep their order."""
+    joined = {}
+    for name in ("prompt", "prompt_mask", "tokens", "unmask_step", "logprob", "entropy"):
+        joined[name] = torch.cat([getattr(free, name), getattr(guided, name)])
+    joined["n_forwards"] = torch.cat([free.n_forwards, guided.n_forwards])
+    joined["anchor"] = None
+    place_of_free = (~rows).cumsum(0) - 1
+    place_of_guided = len(free.tokens) + rows.cumsum(0) - 1
+    return replace(free, **joined).select(torch.where(rows, place_of_guided, place_of_free))

@@ -70,7 +70,7 @@ def _uniform(seen: RuleInput) -> Tensor:
     return noise.to(seen.active.device)
 
 
-ORDERS = ("confidence", "random", "entropy", "margin", "left_to_right")
+ORDERS = ("confidence", "random", "entropy", "margin", "left_to_right", "right_to_left")
 
 
 @dataclass(frozen=True)
@@ -80,8 +80,9 @@ class Schedule(Rule):
 
     Orders: confidence (LLaDA's low-confidence remasking: the surest candidates first), random,
     entropy (lowest first), margin (largest gap between the two likeliest tokens first),
-    left_to_right. A block with fewer masked positions than steps ends early. Source: LLaDA (arXiv
-    2502.09992) and its `generate`; Dream for entropy and margin. Greedy texts are `generate`'s
+    left_to_right, right_to_left. A block with fewer masked positions than steps ends early.
+    Source: LLaDA (arXiv 2502.09992) and its `generate`; Dream for entropy and margin. Greedy texts
+    are `generate`'s
     token for token on float32 logits only: on bfloat16 logits it ranks by a softmax in bfloat16,
     whose ties order positions differently.
     """
@@ -125,6 +126,8 @@ class Schedule(Rule):
             return seen.margin
         if self.order == "left_to_right":
             return torch.zeros_like(seen.logprob)  # all tie, and ties go to the leftmost
+        if self.order == "right_to_left":
+            return torch.ones_like(seen.logprob).cumsum(1)  # the rightmost is the highest
         return seen.logprob
 
 

@@ -12,10 +12,12 @@ from .published.programs import humaneval_task, kodcode_task, mbpp_task
 from .published.puzzles import countdown_benchmark, sudoku_benchmark
 from .published.word_problems import gsm8k_task, math500_task
 from .task import GeneratedTask, Task
-from .tiny.chain import chain_task
+from .tiny.chain import chain_task, writers_task
 from .tiny.countdown import countdown_task
 from .tiny.python_function import python_task
+from .tiny.several_chains import several_chains_task
 from .tiny.sudoku4 import sudoku4_task
+from .tiny.sudoku4_worked import sudoku4_worked_task
 
 TASKS: dict[str, Callable[[], GeneratedTask]] = {
     "chain": lambda: chain_task("chain", steps=3, fewest_minus=1, length=24),
@@ -25,7 +27,12 @@ TASKS: dict[str, Callable[[], GeneratedTask]] = {
     "chain_worked": lambda: chain_task(
         "chain_worked", steps=3, fewest_minus=1, length=24, worked=True
     ),
+    "writers": lambda: writers_task("writers", worked=True),
+    "writers_answer": lambda: writers_task("writers_answer", worked=False),
+    "three_chains": lambda: several_chains_task("three_chains", steps=2, length=46),
     "sudoku4": sudoku4_task,
+    "sudoku4_worked": lambda: sudoku4_worked_task("sudoku4_worked", worked=True),
+    "sudoku4_worked_answer": lambda: sudoku4_worked_task("sudoku4_worked_answer", worked=False),
     "countdown": countdown_task,
     "python": python_task,
 }

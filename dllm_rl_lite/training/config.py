@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..methods import METHODS, Numbers
+from ..models import SHIPPED
 from ..names import lookup
 from ..rewards import published
 from ..tasks import SPLITS, TASKS, GeneratedTask, Task, load_task
@@ -18,7 +19,7 @@ class TrainConfig:
     """One run. The same configuration with the same `run_dir` resumes where it stopped."""
 
     method: str = option("agrpo", "a key of METHODS")
-    model: str = option("tiny", "what load_lm takes: tiny, a folder or a hub id")
+    model: str = option("tiny", "what load_lm takes: tiny, tiny-writers, a folder or a hub id")
     task: str = option("chain2", "what load_task takes: chain2, sudoku4, gsm8k, ...")
     data: str = option("", "a benchmark's file, folder or hub id; empty: its own hub id")
     shots: int = option(0, "worked examples in the prompts of a benchmark", least=0)
@@ -141,7 +142,7 @@ def preset(model: str, name: str) -> str:
     """Whose numbers a run starts from."""
     if name != "auto":
         return name
-    return "tiny" if model == "tiny" else "paper"
+    return "tiny" if model in SHIPPED else "paper"
 
 
 @dataclass(frozen=True)

@@ -213,15 +213,17 @@ def roll_out(
             f"{method.rewarded!r}, fill {numbers.verify.get('fill', False)}): "
             "their first stage holds the answer"
         )
-    return guided_denoise(
+    drafted = [i for i in range(len(examples)) for _ in range(drafts_of(i, numbers))]
+    rollout = guided_denoise(
         lm,
-        prompts,
-        anchors(lm.tokenizer, task, numbers, examples),
+        [prompts[i] for i in drafted],
+        anchors(lm.tokenizer, task, numbers, examples)[drafted],
         decoding.rule,
         numbers.answer_rule(),
         numbers.block_length or None,
         guide["block_length"] or None,
         guide["repredict"],
+        numbers.guided_rule(task.length),
         temperature=decoding.temperature,
         top_k=decoding.top_k,
         top_p=decoding.top_p,
@@ -231,6 +233,25 @@ def roll_out(
         cache=cache,
         generator=generator,
     )
+    return rollout if guide["drafts"] == 1 else surest_drafts(rollout, drafted)
+
+
+def drafts_of(row: int, numbers: Numbers) -> int:
+    """How many completions are drafted for a row: several only if it is guided."""
+    guided = row % numbers.group >= numbers.group - numbers.guide["rows"]
+    return numbers.guide["drafts"] if guided else 1
+
+
+def surest_drafts(rollout: Rollout, drafted: list[int]) -> Rollout:
+    """Of the drafts of each row, the one whose answer was predicted again with the highest
+    probability. drafted: of each row of the rollout, the row that it is a draft of."""
+    told = rollout.anchor != rollout.mask_id
+    sureness = (rollout.logprob * told).sum(1).tolist()
+    best = {}
+    for draft, row in enumerate(drafted):
+        if row not in best or sureness[draft] > sureness[best[row]]:
+            best[row] = draft
+    return rollout.select(torch.tensor(list(best.values()), device=rollout.tokens.device))
 
 
 def predictions_to_record(method: Method, numbers: Numbers) -> bool | str:

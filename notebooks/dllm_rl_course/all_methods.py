@@ -1,5 +1,5 @@
-"""The exercises of *All methods, same budget*: an interval over seeds, the price of a step,
-accuracy at an equal budget."""
+"""The exercises of *All methods, same budget*: an interval over seeds, accuracy at an equal budget,
+the price of a step."""
 
 from __future__ import annotations
 
@@ -44,74 +44,7 @@ def exercise_1(answer) -> None:
     )
 
 
-def _price(steps: int, views: int, mu: int, kl: bool, texts: bool) -> int:
-    return steps + mu * views * (1 + (mu > 1) + kl) + (texts * views * (mu - 1 + (kl and mu == 1)))
-
-
-def exercise_2(price) -> None:
-    """price(steps, views, mu, kl, texts): forward passes of one row in one batch, no row left
-    out."""
-    cases = list(itertools.product((8, 12), (1, 3), (1, 2, 4), (False, True), (False, True)))
-    outcome = attempt(lambda: [price(*c) for c in cases]) if callable(price) else None
-
-    def follows(rule) -> bool:
-        return all(not differs(got, rule(*c)) for got, c in zip(outcome, cases, strict=True))
-
-    judge(
-        "exercise 2",
-        result_of(price, 8, 3, 2, True, True),
-        [
-            (lambda: not callable(price), "pass the function itself, not what it returns"),
-            (lambda: raised(outcome), ""),
-            (lambda: any(v is None for v in outcome), "for some settings it returns None"),
-            (
-                lambda: follows(lambda s, v, m, k, x: _price(s, v, m, k, x) - s),
-                "the rollout's own steps are missing",
-            ),
-            (
-                lambda: follows(lambda s, v, m, k, x: s + m * v),
-                "old and reference scores, and the first phase of a loss of texts, cost too",
-            ),
-            (
-                lambda: follows(
-                    lambda s, v, m, k, x: s + m * v * (2 + k) + x * v * (m - 1 + (k and m == 1))
-                ),
-                "with mu = 1 the old policy is the current one: no pass for it",
-            ),
-            (
-                lambda: follows(
-                    lambda s, v, m, k, x: (
-                        s + m * v * (1 + (m > 1)) + x * v * (m - 1 + (k and m == 1))
-                    )
-                ),
-                "the penalty needs the reference's score of every view",
-            ),
-            (
-                lambda: follows(lambda s, v, m, k, x: s + m * v * (1 + (m > 1) + k)),
-                "a loss of texts computes each estimate once more, without gradient, before it "
-                "can back-propagate",
-            ),
-            (
-                lambda: follows(lambda s, v, m, k, x: s + m * v * (1 + (m > 1) + k) + x * v * m),
-                "the first update has its estimates already where mu > 1, and needs none where mu "
-                "= 1 and there is no penalty",
-            ),
-            (
-                lambda: follows(
-                    lambda s, v, m, k, x: s + m * v * (1 + (m > 1) + k) + x * v * (m - 1)
-                ),
-                "a single update with a penalty has no stored estimates: one more pass a view",
-            ),
-            (
-                lambda: not follows(_price),
-                "price(8, 1, 2, True, False) is 8 + 2 * (1 + 1 + 1) = 14; price(8, 3, 2, False, "
-                "True) is 8 + 12 + 3 = 23",
-            ),
-        ],
-    )
-
-
-def exercise_3(at_budget) -> None:
+def exercise_2(at_budget) -> None:
     """at_budget(rows, budget): accuracy of a log at a budget of forward passes, linear between
     evaluations."""
 
@@ -131,7 +64,7 @@ def exercise_3(at_budget) -> None:
         return all(not differs(got, v, 1e-9) for got, v in zip(outcome, values, strict=True))
 
     judge(
-        "exercise 3",
+        "exercise 2",
         outcome[0] if isinstance(outcome, list) else at_budget if outcome is None else outcome,
         [
             (lambda: not callable(at_budget), "pass the function itself, not what it returns"),
@@ -166,6 +99,73 @@ def exercise_3(at_budget) -> None:
                     not isinstance(beyond, Exception) and beyond is not None and beyond == beyond
                 ),
                 "beyond the last evaluation nothing is known: return None or raise, do not guess",
+            ),
+        ],
+    )
+
+
+def _price(steps: int, views: int, mu: int, kl: bool, texts: bool) -> int:
+    return steps + mu * views * (1 + (mu > 1) + kl) + (texts * views * (mu - 1 + (kl and mu == 1)))
+
+
+def exercise_3(price) -> None:
+    """price(steps, views, mu, kl, texts): forward passes of one row in one batch, no row left
+    out."""
+    cases = list(itertools.product((8, 12), (1, 3), (1, 2, 4), (False, True), (False, True)))
+    outcome = attempt(lambda: [price(*c) for c in cases]) if callable(price) else None
+
+    def follows(rule) -> bool:
+        return all(not differs(got, rule(*c)) for got, c in zip(outcome, cases, strict=True))
+
+    judge(
+        "exercise 3",
+        result_of(price, 8, 3, 2, True, True),
+        [
+            (lambda: not callable(price), "pass the function itself, not what it returns"),
+            (lambda: raised(outcome), ""),
+            (lambda: any(v is None for v in outcome), "for some settings it returns None"),
+            (
+                lambda: follows(lambda s, v, m, k, x: _price(s, v, m, k, x) - s),
+                "the rollout's own steps are missing",
+            ),
+            (
+                lambda: follows(lambda s, v, m, k, x: s + m * v),
+                "old and reference scores, and the first phase of a loss of completions, cost too",
+            ),
+            (
+                lambda: follows(
+                    lambda s, v, m, k, x: s + m * v * (2 + k) + x * v * (m - 1 + (k and m == 1))
+                ),
+                "with mu = 1 the old policy is the current one: no pass for it",
+            ),
+            (
+                lambda: follows(
+                    lambda s, v, m, k, x: (
+                        s + m * v * (1 + (m > 1)) + x * v * (m - 1 + (k and m == 1))
+                    )
+                ),
+                "the penalty needs the reference's score of every view",
+            ),
+            (
+                lambda: follows(lambda s, v, m, k, x: s + m * v * (1 + (m > 1) + k)),
+                "a loss of completions computes each estimate once more, without gradient, before "
+                "it can back-propagate",
+            ),
+            (
+                lambda: follows(lambda s, v, m, k, x: s + m * v * (1 + (m > 1) + k) + x * v * m),
+                "the first update has its estimates already where mu > 1, and needs none where mu "
+                "= 1 and there is no penalty",
+            ),
+            (
+                lambda: follows(
+                    lambda s, v, m, k, x: s + m * v * (1 + (m > 1) + k) + x * v * (m - 1)
+                ),
+                "a single update with a penalty has no stored estimates: one more pass a view",
+            ),
+            (
+                lambda: not follows(_price),
+                "price(8, 1, 2, True, False) is 8 + 2 * (1 + 1 + 1) = 14; price(8, 3, 2, False, "
+                "True) is 8 + 12 + 3 = 23",
             ),
         ],
     )

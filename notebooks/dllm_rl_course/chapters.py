@@ -72,22 +72,36 @@ def read_table(root: Path = ROOT) -> list[Chapter]:
     return chapters
 
 
-def reading_minutes(notebook: dict) -> float:
-    """Minutes to read a notebook: its words and its lines of code; the map is not read."""
-    words = 0
-    lines = 0
+def reading_minutes(notebook: dict) -> tuple[float, float]:
+    """Minutes to read a notebook: its words and its lines of code; the map is not read.
+
+    Returns:
+        of the main line, and of what may be skipped: the sections whose "## " heading starts with
+        "Going deeper".
+    """
+    minutes = {False: 0.0, True: 0.0}
+    deeper = False
     for cell in notebook["cells"]:
         source = "".join(cell["source"])
-        if cell["cell_type"] == "markdown":
-            words += len(re.sub(r"\*\*Map\*\*.*", "", source).split())
-        else:
-            lines += len([line for line in source.splitlines() if line.strip()])
-    return words / WORDS_A_MINUTE + lines / CODE_LINES_A_MINUTE
+        markdown = cell["cell_type"] == "markdown"
+        for line in re.sub(r"\*\*Map\*\*.*", "", source).splitlines():
+            if markdown and line.startswith("## "):
+                deeper = line.startswith("## Going deeper")
+            if markdown:
+                minutes[deeper] += len(line.split()) / WORDS_A_MINUTE
+            elif line.strip():
+                minutes[deeper] += 1 / CODE_LINES_A_MINUTE
+    return minutes[False], minutes[True]
 
 
-def reading_time(notebook: dict) -> int:
-    """The same in steps of five minutes."""
-    return max(5, 5 * round(reading_minutes(notebook) / 5))
+def reading_time(notebook: dict) -> tuple[int, int]:
+    """The same in steps of five minutes; the second is 0 where nothing may be skipped."""
+    main, deeper = reading_minutes(notebook)
+    return rounded(main), rounded(deeper) if deeper else 0
+
+
+def rounded(minutes: float) -> int:
+    return max(5, 5 * round(minutes / 5))
 
 
 def new_name(path: Path, chapters: list[Chapter]) -> Path:
@@ -124,11 +138,13 @@ def map_of(chapters: list[Chapter], here: Chapter) -> str:
     return f"**Map** (▶ you are here). {' '.join(lines)}"
 
 
-def head(source: str, chapters: list[Chapter], chapter: Chapter, reading: int) -> str:
+def head(source: str, chapters: list[Chapter], chapter: Chapter, reading: tuple[int, int]) -> str:
     """A chapter's first cell with its title, times and map."""
+    main, deeper = reading
+    more = f" (*Going deeper*: {deeper} more, may be skipped)" if deeper else ""
     time = (
-        f"**Time and machine:** {reading} minutes to read, {chapter.minutes:g} to run on two CPU "
-        f"cores, offline; {chapter.track} track"
+        f"**Time and machine:** {main} minutes to read{more}, {chapter.minutes:g} to run on two "
+        f"CPU cores, offline; {chapter.track} track"
     )
     source = re.sub(r"^# .*", f"# {chapter.label}", source)
     source = re.sub(r"\*\*Time and machine.*?(core|advanced) track", time, source, flags=re.S)
@@ -179,17 +195,19 @@ def with_notebook(text: str, chapters: list[Chapter], chapter: Chapter, solution
     return json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
 
 
-def readme_table(chapters: list[Chapter], reading: dict[str, int]) -> str:
+def readme_table(chapters: list[Chapter], reading: dict[str, tuple[int, int]]) -> str:
     """README's table of the chapters."""
     lines = [
-        "| chapter | question | you build | read, run (minutes) |",
+        "| chapter | question | you build | read (+ going deeper), run (minutes) |",
         "|---|---|---|---|",
     ]
     for chapter in chapters:
         title = f"[{chapter.label}](notebooks/{chapter.stem}.ipynb)"
         if chapter.track == "advanced":
             title += " ✦"
-        times = f"{reading[chapter.name]}, {chapter.minutes:g}"
+        main, deeper = reading[chapter.name]
+        more = f" (+ {deeper})" if deeper else ""
+        times = f"{main}{more}, {chapter.minutes:g}"
         lines.append(f"| {title} | {chapter.question} | {chapter.build} | {times} |")
     return "\n".join(lines)
 

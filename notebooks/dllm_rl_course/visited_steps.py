@@ -1,5 +1,5 @@
-"""The exercises of *Visited steps*: weights of sampled steps, what a prediction gained, a law
-without a tail."""
+"""The exercises of *Visited steps*: weights of sampled steps, a distribution without a tail, equal
+actions merged."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def exercise_1(answer) -> None:
             ),
             (
                 lambda: all_are(*chance),
-                "those are the chances p; a step that is drawn rarely must count for more, not "
-                "for less",
+                "those are the probabilities p; a step that is drawn rarely must count for more, "
+                "not for less",
             ),
             (
                 lambda: all_are(*(1 / p for p in chance)),
@@ -68,114 +68,18 @@ def exercise_1(answer) -> None:
     )
 
 
-def _gain(
-    r: torch.Tensor,
-    own: bool = False,
-    total: bool = False,
-    over_all: bool = False,
-    outlook: bool = True,
-    first: bool = True,
-    last: bool = True,
-    gain: bool = True,
-    sign: float = 1.0,
-) -> torch.Tensor:
-    """What a prediction gained plus its outlook, or a likely mistake."""
-    t = len(r)
-    out = torch.zeros(t, dtype=torch.float64)
-    for i in range(t):
-        if gain:
-            out[i] = sign * (r[i] - (r[i - 1] if i else (0.0 if first else r[0])))
-        later = r[i if own else i + 1 :]
-        if outlook and len(later):
-            out[i] += later.sum() / (1 if total else t if over_all else len(later))
-        elif outlook and last:
-            out[i] += r[i]
-    return out
-
-
-def exercise_2(step_gain) -> None:
-    """step_gain(rewards) of one text, (T,) -> (T,): MDPO's a_t, before siblings are compared."""
-    generator = torch.Generator().manual_seed(11)
-    cases = [
-        torch.tensor(x, dtype=torch.float64)
-        for x in ([0, 1, 1], [1, 0, 0], [0, 1, 0, 1, 1], [1], [0.5, 0.25])
-    ]
-    cases.append(torch.rand(7, generator=generator, dtype=torch.float64))
-    outcome = (
-        attempt(lambda: [step_gain(c.clone()) for c in cases]) if callable(step_gain) else None
-    )
-
-    def follows(shift: float = 0.0, skip: int = 0, **mistake) -> bool:
-        return all(
-            not tensor_differs(torch.as_tensor(o)[skip:], _gain(c, **mistake)[skip:] + shift, 1e-5)
-            for o, c in zip(outcome, cases, strict=True)
-            if len(c) > skip
-        )
-
-    judge(
-        "exercise 2",
-        result_of(step_gain, cases[2].clone()),
-        [
-            (lambda: not callable(step_gain), "pass the function itself, not what it returns"),
-            (lambda: raised(outcome), ""),
-            (lambda: any(v is None for v in outcome), "for some rewards it returns None"),
-            (
-                lambda: any(
-                    torch.as_tensor(o).shape != c.shape for o, c in zip(outcome, cases, strict=True)
-                ),
-                "return one number a step: the shape of rewards, also for a text of one step",
-            ),
-            (
-                lambda: not follows() and follows(shift=1.0, skip=1),
-                "the release adds 1 as well, but it is the same for all siblings and their mean "
-                "takes it out: leave it away",
-            ),
-            (
-                lambda: follows(own=True),
-                "the outlook looks at later steps only: the reward of the step itself is in it",
-            ),
-            (
-                lambda: follows(total=True),
-                "the outlook is a mean over the later steps, not their sum",
-            ),
-            (lambda: follows(over_all=True), "divide by the number of later steps, not by T"),
-            (
-                lambda: follows(outlook=False),
-                "the gain alone: add the outlook, the mean of the later rewards",
-            ),
-            (lambda: follows(gain=False), "the outlook alone: add the gain r_t - r_(t-1)"),
-            (
-                lambda: follows(first=False),
-                "before the first step there is no prediction: r_(-1) = 0, so its gain is r_0",
-            ),
-            (
-                lambda: follows(last=False),
-                "the last step has no later one: its outlook is its own reward",
-            ),
-            (
-                lambda: follows(sign=-1.0),
-                "the gain has the wrong sign: r_t minus the reward before it",
-            ),
-            (
-                lambda: not follows(),
-                "rewards 0, 1, 1 must give 1, 2, 1: work the three steps by hand",
-            ),
-        ],
-    )
-
-
-def exercise_3(defended) -> None:
-    """defended(law, last, share), (N, T), (N,), number -> (N, T): the law mixed with a share of the
-    uniform one."""
+def exercise_2(defended) -> None:
+    """defended(p, last, share), (N, T), (N,), number -> (N, T): the distribution mixed with a share
+    of the uniform one."""
     generator = torch.Generator().manual_seed(12)
     last = torch.tensor([4, 6, 1, 5, 6])
     counted = torch.arange(6) < last[:, None]
-    law = torch.rand(5, 6, generator=generator, dtype=torch.float64) ** 6 * counted
-    law = law / law.sum(1, keepdim=True)
+    p = torch.rand(5, 6, generator=generator, dtype=torch.float64) ** 6 * counted
+    p = p / p.sum(1, keepdim=True)
     uniform = counted / last[:, None].double()
     shares = (0.0, 0.1, 0.5, 1.0)
     outcome = (
-        attempt(lambda: [defended(law.clone(), last.clone(), s) for s in shares])
+        attempt(lambda: [defended(p.clone(), last.clone(), s) for s in shares])
         if callable(defended)
         else None
     )
@@ -186,53 +90,131 @@ def exercise_3(defended) -> None:
         )
 
     def raised_floor(s: float, again: bool) -> torch.Tensor:
-        value = torch.maximum(law, s * uniform)
+        value = torch.maximum(p, s * uniform)
         return value / value.sum(1, keepdim=True) if again else value
 
     judge(
-        "exercise 3",
-        result_of(defended, law.clone(), last.clone(), 0.1),
+        "exercise 2",
+        result_of(defended, p.clone(), last.clone(), 0.1),
         [
             (lambda: not callable(defended), "pass the function itself, not what it returns"),
             (lambda: raised(outcome), ""),
             (lambda: any(v is None for v in outcome), "for some shares it returns None"),
             (
-                lambda: any(torch.as_tensor(o).shape != law.shape for o in outcome),
-                "return a law of the same shape, (N, T)",
+                lambda: any(torch.as_tensor(o).shape != p.shape for o in outcome),
+                "return a distribution of the same shape, (N, T)",
             ),
             (
                 lambda: any(bool(torch.as_tensor(o).isnan().any()) for o in outcome),
-                "some of its chances are not numbers",
+                "some of its probabilities are not numbers",
             ),
             (
-                lambda: follows(lambda s: s * law + (1 - s) * uniform),
-                "share is the uniform law's; you have it the other way",
+                lambda: follows(lambda s: s * p + (1 - s) * uniform),
+                "share belongs to the uniform distribution; you have it the other way",
             ),
             (
                 lambda: (
-                    follows(lambda s: (1 - s) * law + s / 6)
+                    follows(lambda s: (1 - s) * p + s / 6)
                     or any(bool((torch.as_tensor(o)[~counted] != 0).any()) for o in outcome)
                 ),
-                "steps from T_i on are never scored and must keep chance 0: spread the share over "
-                "each text's own T_i steps",
+                "steps from T_i on are never scored and must keep probability 0: spread the share "
+                "over the T_i steps of each completion",
             ),
             (
-                lambda: follows(lambda s: law + s * uniform),
-                "the chances sum to 1 + share: take (1 - share) of the law first",
+                lambda: follows(lambda s: p + s * uniform),
+                "the probabilities sum to 1 + share: take (1 - share) of p first",
             ),
             (
                 lambda: follows(lambda s: raised_floor(s, False)),
-                "lifting small chances leaves a sum above 1: mix instead",
+                "lifting small probabilities leaves a sum above 1: mix instead",
             ),
             (
                 lambda: follows(lambda s: raised_floor(s, True)),
-                "after dividing by the sum again a chance can be below share / T_i: mix instead "
-                "of lifting",
+                "after dividing by the sum again a probability can be below share / T_i: mix "
+                "instead of lifting",
             ),
-            (lambda: follows(lambda s: law), "the share is not used: small chances stay small"),
+            (lambda: follows(lambda s: p), "the share is not used: small probabilities stay small"),
             (
-                lambda: not follows(lambda s: (1 - s) * law + s * uniform),
-                "with share s every counted step must have chance (1 - s) p + s / T_i",
+                lambda: not follows(lambda s: (1 - s) * p + s * uniform),
+                "with share s every counted step must have probability (1 - s) p + s / T_i",
+            ),
+        ],
+    )
+
+
+def _summed(
+    paths: list,
+    advantages: list[float],
+    keep: float = 1e-9,
+    mean: bool = False,
+    part: int | None = None,
+) -> dict:
+    """The sum of the advantages of each (canvas, action), or a likely mistake."""
+    found = {}
+    for path, advantage in zip(paths, advantages, strict=True):
+        for pair in path:
+            key = pair if part is None else pair[part]
+            found.setdefault(key, []).append(advantage)
+    sums = {key: sum(taken) / (len(taken) if mean else 1) for key, taken in found.items()}
+    return {key: value for key, value in sums.items() if abs(value) >= keep}
+
+
+def _same(one, other: dict) -> bool:
+    return set(one) == set(other) and all(not differs(one[k], other[k], 1e-12) for k in other)
+
+
+def exercise_3(summed_advantages) -> None:
+    """summed_advantages(paths, advantages): a list of (canvas, action) for each completion, and its
+    advantage -> {(canvas, action): sum}, without the sums that are zero."""
+    both = [("..", "a"), ("a.", "b")]
+    cases = [
+        ([both, both, [("..", "a"), ("a.", "c")], [("..", "d")]], [0.5, -0.5, 0.75, -0.75]),
+        ([both, both, both], [0.1, 0.2, -0.3]),
+        ([[("..", "a")], [("b.", "a")], [("..", "a")]], [0.5, -0.25, 0.5]),
+        ([[], both], [-1.0, 1.0]),
+    ]
+    outcome = (
+        attempt(lambda: [summed_advantages([list(p) for p in c], list(a)) for c, a in cases])
+        if callable(summed_advantages)
+        else None
+    )
+
+    def follows(**mistake) -> bool:
+        wanted = [_summed(paths, advantages, **mistake) for paths, advantages in cases]
+        return all(_same(o, w) for o, w in zip(outcome, wanted, strict=True))
+
+    judge(
+        "exercise 3",
+        result_of(summed_advantages, *cases[0]),
+        [
+            (lambda: not callable(summed_advantages), "pass the function, not what it returns"),
+            (lambda: raised(outcome), ""),
+            (lambda: any(v is None for v in outcome), "for some groups it returns None"),
+            (
+                lambda: any(not isinstance(v, dict) for v in outcome),
+                "return a dictionary: (canvas, action) -> sum of advantages",
+            ),
+            (
+                lambda: follows(part=1) or follows(part=0),
+                "the key is the pair: an action on another canvas has another gradient, and so "
+                "has another action on this canvas",
+            ),
+            (
+                lambda: follows(mean=True),
+                "that is the mean over the completions that took it: equal gradients add up",
+            ),
+            (
+                lambda: follows(keep=0.0),
+                "pairs whose sum is zero have no gradient: leave them out, they cost a pass",
+            ),
+            (
+                lambda: follows(keep=1e-300),
+                "0.1 + 0.2 - 0.3 is not exactly 0 in floating point: leave out sums below 1e-9",
+            ),
+            (
+                lambda: not follows(),
+                "two completions that took a on .. with advantages 0.5 and -0.25 give "
+                "{('..', 'a'): 0.25}",
             ),
         ],
     )

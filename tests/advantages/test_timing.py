@@ -180,9 +180,40 @@ def test_only_the_sum_hears_of_speed_where_all_are_right():
     )
 
 
+@given(st.integers(0, 10_000), st.sampled_from(["factor", "sum"]))
+@settings(max_examples=30, deadline=None)
+def test_guards_take_from_the_timing_what_they_say(seed, form):
+    """balanced: a group's timing sums to zero. right_only: without the highest final reward credit
+    is plain. floor: with all steps below it, so is everybody's; at 0 nothing changes."""
+    g = torch.Generator().manual_seed(seed)
+    rewards = torch.randint(0, 2, (2, 4, 3), generator=g).float()
+    r = rollout_of([torch.randperm(3, generator=g).tolist() for _ in range(8)])
+    a = group_mean(rewards[..., -1])
+    plain = a.flatten()[:, None].expand(-1, 3)
+    balanced = timed_credit(a, rewards, r, form=form, balanced=True) - plain
+    torch.testing.assert_close(balanced.view(2, -1).sum(1), torch.zeros(2), atol=1e-5, rtol=0)
+    free = timed_credit(a, rewards, r, form=form) - plain
+    difference = (free - balanced).view(2, -1)
+    torch.testing.assert_close(difference, difference[:, :1].expand_as(difference))
+    best = rewards[..., -1] == rewards[..., -1].amax(1, keepdim=True)
+    right_only = timed_credit(a, rewards, r, form=form, right_only=True)
+    torch.testing.assert_close(right_only[~best.flatten()], plain[~best.flatten()])
+    torch.testing.assert_close(right_only[best.flatten()], (free + plain)[best.flatten()])
+    torch.testing.assert_close(timed_credit(a, rewards, r, form=form, floor=3), plain)
+    assert torch.equal(
+        timed_credit(a, rewards, r, form=form, floor=0), timed_credit(a, rewards, r, form=form)
+    )
+
+
 def test_bad_timing_is_named():
     rewards, r = torch.zeros(1, 2, 3), rollout_of([[0, 1], [1, 0]])
-    for kwargs in ({"delta": -1.0}, {"form": "product"}, {"form": "sum", "clamp": True}):
+    for kwargs in (
+        {"delta": -1.0},
+        {"floor": -1},
+        {"form": "product"},
+        {"form": "sum", "clamp": True},
+        {"balanced": True, "clamp": True},
+    ):
         with pytest.raises(ValueError, match="need delta >= 0"):
             timed_credit(torch.zeros(1, 2), rewards, r, **kwargs)
 

@@ -88,7 +88,7 @@ def test_ex_15_1(capsys, answer, word):
 )
 def test_ex_15_2(capsys, price, word):
     """Forward passes of a batch."""
-    assert word in said(capsys, exercise_2, price)
+    assert word in said(capsys, exercise_3, price)
 
 
 @pytest.mark.parametrize(
@@ -114,4 +114,4 @@ def test_ex_15_2(capsys, price, word):
 )
 def test_ex_15_3(capsys, function, word):
     """Accuracy at an equal budget."""
-    assert word in said(capsys, exercise_3, function)
+    assert word in said(capsys, exercise_2, function)

@@ -57,6 +57,19 @@ def test_code_names_chapters_without_their_numbers(path):
     assert not loose, "name the chapter by its title, which stays when numbers change"
 
 
+@pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda chapter: chapter.name)
+def test_the_main_line_of_the_core_track_reads_in_45_minutes(chapter):
+    """What goes deeper stands at the end, before a last section that is not skipped."""
+    path = ROOT / "notebooks" / f"{chapter.stem}.ipynb"
+    main, deeper = course.reading_time(json.loads(path.read_text()))
+    if chapter.track == "core":
+        assert main <= 45
+    if deeper:
+        headings = re.findall(r"^## (.*)", prose(path), re.M)
+        skipped = [heading.startswith("Going deeper") for heading in headings]
+        assert skipped == sorted(skipped[:-1]) + [False]
+
+
 def cell(kind, source, output=None):
     made = {"cell_type": kind, "metadata": {}, "source": source.splitlines(keepends=True)}
     if kind == "code":
@@ -85,7 +98,9 @@ def write_course(root, table):
                     f"Notebook {number} · about 3 min on two CPU cores\n",
                 ),
                 cell("markdown", f"{'word ' * 1800}\n\nSee [{other[:2]} Old]({other}.ipynb)."),
-                cell("markdown", "Recap.\n\n**Next:** nothing"),
+                cell("markdown", f"Done.\n\n## Going deeper: more\n\n{'word ' * 900}"),
+                cell("code", "line\n\n" * 60, "60"),
+                cell("markdown", "## Recap\n\nRecap.\n\n**Next:** nothing"),
             ]
         }
         path = root / "notebooks" / f"{number}_{name}.ipynb"
@@ -99,6 +114,19 @@ def write_course(root, table):
         }
         path = root / "notebooks" / "solutions" / path.name
         path.write_text(json.dumps(solution, indent=1) + "\n")
+
+
+def test_a_section_of_going_deeper_has_its_own_reading_time():
+    cells = [
+        cell("markdown", f"# Title\n\n{'word ' * 178}**Map** {'entry ' * 999}"),
+        cell("code", "line\n\n" * 12, ""),
+        cell("markdown", f"{'word ' * 180}\n\n## Going deeper: more\n\n{'word ' * 176}"),
+        cell("code", "## Recap\n" * 24, ""),
+        cell("markdown", f"### More\n\n{'word ' * 178}\n\n## Recap\n\n{'word ' * 178}"),
+    ]
+    assert course.reading_minutes({"cells": cells}) == pytest.approx((4, 4))
+    assert course.reading_time({"cells": cells}) == (5, 5)
+    assert course.reading_time({"cells": cells[:2]}) == (5, 0)
 
 
 EXCHANGED = """
@@ -120,20 +148,23 @@ def test_an_edit_of_the_table_renumbers_everything(tmp_path):
         "06_first.ipynb",
     ]
     first = json.loads((notebooks / "06_first.ipynb").read_text())["cells"]
-    head, call, body, last = ("".join(c["source"]) for c in first)
+    head, call, body = ("".join(c["source"]) for c in first[:3])
     assert head.startswith("# 06 New first\n") and "[05](05_second.ipynb)" in head
-    assert "10 minutes to read, 4 to run on two CPU cores, offline; advanced track (mea" in head
+    assert (
+        "10 minutes to read (*Going deeper*: 10 more, may be skipped), 4 to run on two CPU cores, "
+        "offline; advanced track (mea" in head
+    )
     assert "*All:* [05 New second](05_second.ipynb) · **▶ 06 New first**." in head
     assert call == 'show.header("06", minutes=4)'
     assert first[1]["outputs"][0]["text"] == ["Notebook 06 · about 4 min on two CPU cores\n"]
     assert body.endswith("See [05 New second](05_second.ipynb).")
     second = json.loads((notebooks / "05_second.ipynb").read_text())["cells"]
-    assert (
-        "".join(second[-1]["source"]) == "Recap.\n\n**Next:** [06 New first](06_first.ipynb) *How?*"
+    assert "".join(second[-1]["source"]) == (
+        "## Recap\n\nRecap.\n\n**Next:** [06 New first](06_first.ipynb) *How?*"
     )
     solved = json.loads((notebooks / "solutions" / "06_first.ipynb").read_text())["cells"]
     assert "".join(solved[0]["source"]) == "# 06 Solutions\n\nOf [06](../06_first.ipynb)."
     readme = (tmp_path / "README.md").read_text()
     assert "Read [chapter 06](notebooks/06_first.ipynb)." in readme
-    assert "| [06 New first](notebooks/06_first.ipynb) ✦ | How? | b | 10, 4 |" in readme
+    assert "| [06 New first](notebooks/06_first.ipynb) ✦ | How? | b | 10 (+ 10), 4 |" in readme
     assert not course.changes(course.texts(tmp_path), tmp_path), "a second time changes nothing"

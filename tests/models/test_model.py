@@ -292,7 +292,7 @@ def test_unknown_names_get_the_nearest_match():
     """A typo in the name is answered with what was meant."""
     with pytest.raises(ValueError, match="no model 'tinny'.*did you mean 'tiny'"):
         load_lm("tinny")
-    with pytest.raises(ValueError, match="neither 'tiny' nor a folder") as error:
+    with pytest.raises(ValueError, match="neither 'tiny' nor 'tiny-writers' nor a folder") as error:
         load_lm("/no/such/folder")
     assert "did you mean" not in str(error.value)
 

@@ -463,3 +463,54 @@ def test_block_lengths_of_rows_must_fit(lm):
     ):
         with pytest.raises(ValueError, match=message):
             denoise(lm, PROMPTS, LENGTH, Schedule(6), blocks)
+
+
+# ---------------------------------------------------------------- rules of guided rows
+
+
+def test_guided_rows_may_have_a_rule_of_their_own(lm):
+    """Greedy: free rows are what the free rule writes, guided rows what the guided rule writes, in
+    the order of the anchors; backwards the last masked position comes first."""
+    anchor = anchor_of(lm)
+    rows = (anchor != lm.mask_id).any(1)
+    backwards = Schedule(LENGTH, "right_to_left")
+    mixed = guide(lm, temperature=0.0, guided_rule=backwards)
+    free = guide(lm, temperature=0.0)
+    guided = guide(lm, temperature=0.0, rule=backwards)
+    for name in ("tokens", "unmask_step", "n_forwards", "prompt", "anchor"):
+        got = getattr(mixed, name)
+        assert torch.equal(got[~rows], getattr(free, name)[~rows]), name
+        assert torch.equal(got[rows], getattr(guided, name)[rows]), name
+    masked = (anchor == lm.mask_id)[rows]
+    steps = mixed.unmask_step[rows]
+    for row, open_positions in zip(steps, masked, strict=True):
+        working = row[open_positions].tolist()
+        assert working == sorted(working, reverse=True)
+
+
+def test_of_several_drafts_the_surest_answer_is_kept(lm, rng):
+    """Free rows are drafted once. A guided row's completion is one of its drafts, and none of them
+    has a likelier answer; the passes of all are counted."""
+    task, method = load_task("chain2"), METHODS["ag-grpo"]
+    numbers = method.numbers("tiny", group=3, guide={"rows": 1, "drafts": 4})
+    examples = collect.repeated(task.sample(2, "train", 0), numbers)
+    with count_passes(lm) as spent:
+        kept = collect.roll_out(lm, task, method, numbers, examples, rng(0))
+    drafted = [0, 1, 2, 2, 2, 2, 3, 4, 5, 5, 5, 5]
+    anchors = collect.anchors(lm.tokenizer, task, numbers, examples)[drafted]
+    everything = guided_denoise(
+        lm,
+        [examples[i].prompt for i in drafted],
+        anchors,
+        numbers.rule(task.length),
+        numbers.answer_rule(),
+        temperature=1.0,
+        generator=rng(0),
+    )
+    told = everything.anchor != lm.mask_id
+    sureness = (everything.logprob * told).sum(1)
+    for row in range(6):
+        drafts = [i for i, of in enumerate(drafted) if of == row]
+        best = max(drafts, key=lambda i: float(sureness[i]))
+        assert torch.equal(kept.tokens[row], everything.tokens[best])
+    assert spent.asked == int(everything.n_forwards.sum())

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import random
 import re
+from dataclasses import replace
 
 from ...rewards import extract_answer, per_row
 from ..task import Example, GeneratedTask
@@ -71,6 +72,15 @@ def demonstrate(example: Example, rng: random.Random, habit_share: float) -> str
     return written(work(start, terms, right))
 
 
+def demonstrate_as_writer(example: Example, rng: random.Random, habit_share: float) -> str:
+    """A completion by one of two writers, who keep to their way for the whole of it: the careless
+    one (`habit_share` of the time) works each minus as a plus, the careful one works all of it
+    right."""
+    start, terms = parse(example.prompt)
+    is_careful = rng.random() >= habit_share
+    return written(work(start, terms, [is_careful] * len(terms)))
+
+
 def shows_habit(example: Example, completion: str) -> bool:
     """True if the working is the chain's own, every wrong line is a minus worked as a plus, and
     there is one."""
@@ -108,8 +118,20 @@ def worked_reward(prompts: list[str], completions: list[str], **_) -> list[float
     return values
 
 
+def count_chains(steps: int, fewest_minus: int) -> int:
+    """How many different chains `make_chain` draws from."""
+    size = 0  # the first digit, and per step nine addends or the subtrahends
+    for minus in range(fewest_minus, steps + 1):
+        size += 9 * math.comb(steps, minus) * len(SUBTRAHENDS) ** minus * 9 ** (steps - minus)
+    return size
+
+
 def chain_task(
-    name: str, steps: int, fewest_minus: int, length: int, worked: bool = False
+    name: str,
+    steps: int,
+    fewest_minus: int,
+    length: int,
+    worked: bool = False,
 ) -> GeneratedTask:
     """Chain arithmetic.
 
@@ -120,17 +142,37 @@ def chain_task(
         length: completion canvas, tokens.
         worked: the verifier reads the working too.
     """
-    size = 0  # the first digit, and per step nine addends or the subtrahends
-    for minus in range(fewest_minus, steps + 1):
-        size += 9 * math.comb(steps, minus) * len(SUBTRAHENDS) ** minus * 9 ** (steps - minus)
     return GeneratedTask(
         name=name,
         length=length,
-        size=size,
+        size=count_chains(steps, fewest_minus),
         make=lambda rng: make_chain(rng, steps, fewest_minus),
         key=lambda example: example.prompt,
         reward=worked_reward if worked else per_row(right_digit, "answer"),
         demonstrate=demonstrate,
         shows_habit=shows_habit,
         habit="a minus is worked as a plus",
+    )
+
+
+def make_minus_first(rng: random.Random) -> Example:
+    """A chain of two whose first operation is a subtraction: so a careless first line is wrong."""
+    while True:
+        example = make_chain(rng, steps=2, fewest_minus=1)
+        if example.prompt[1] == "-":
+            return example
+
+
+def writers_task(name: str, worked: bool) -> GeneratedTask:
+    """Chains of two whose demonstrations are careless or careful as a whole.
+
+    Args:
+        name: of the task.
+        worked: the verifier reads the working too.
+    """
+    return replace(
+        chain_task(name, steps=2, fewest_minus=1, length=16, worked=worked),
+        make=make_minus_first,
+        size=9 * len(SUBTRAHENDS) * (9 + len(SUBTRAHENDS)),
+        demonstrate=demonstrate_as_writer,
     )
