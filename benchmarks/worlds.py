@@ -8,7 +8,7 @@ Two writers show the task: a careful one, and a careless one who has the habit t
 first lessons they come in equal shares, and the model learns to infer from an answer who wrote it.
 In the second the careful one is rare. The rarer he is, the more groups of free completions are
 dead; the longer these lessons, the more the model forgets the inference, and the fewer completions
-that are guided by the true answer have right working.
+that are guided by the true answer have right working. Without first lessons hardly any has.
 """
 
 from __future__ import annotations
@@ -47,30 +47,34 @@ POOL = 4000  # different problems
 
 @dataclass(frozen=True)
 class World:
-    """A task, the share of the careful writer in the second lessons (0..1), and their steps."""
+    """A task, the share of the careful writer in the second lessons (0..1), their steps, and
+    whether they are the only ones."""
 
     task: str
     careful: float
     steps: int
+    alone: bool = False
 
     @property
     def name(self) -> str:
         """What stands in the column "task" of compare.csv."""
-        return f"{self.task} {100 * self.careful:.0f}/{self.steps}"
+        alone = " alone" if self.alone else ""
+        return f"{self.task} {100 * self.careful:.0f}/{self.steps}{alone}"
 
 
 def parse_world(name: str) -> World:
-    """The world of a name such as "writers 4/150" (careful 4 %, 150 steps)."""
-    task, numbers = name.rsplit(" ", 1)
+    """The world of a name such as "writers 4/60" (careful 4 %, 60 steps after the first lessons) or
+    "writers 4/400 alone" (no first lessons)."""
+    task, numbers, *alone = name.split(" ")
     careful, steps = numbers.split("/")
-    return World(task, int(careful) / 100, int(steps))
+    return World(task, int(careful) / 100, int(steps), bool(alone))
 
 
 def model_and_task(label: str) -> tuple[str, str]:
     """What a run of this label (the column "task" of compare.csv) starts from, for `load_lm`, and
     the name of its task.
 
-    "writers_answer 4/150" starts from the model of "writers 4/150".
+    "writers_answer 4/60" starts from the model of "writers 4/60".
     """
     name = label.split(" ")[0]
     if " " in label:
@@ -119,7 +123,7 @@ def base_of(world: World, folder: Path) -> Path:
     """The folder of a world's base model, which is made unless it is there."""
     own = folder / world.name.replace(" ", "_").replace("/", "_")
     if not (own / "config.json").is_file():
-        lm = load_lm(common_base(world.task, folder))
+        lm = load_lm("tiny" if world.alone else common_base(world.task, folder))
         teach(lm, world.task, 1 - world.careful, world.steps, SECOND_LR, seed=1)
         save(lm, own)
     return own

@@ -60,9 +60,9 @@ def masked_view(rollout: Rollout, hidden: Tensor, scored: Tensor, weight: Tensor
 
 
 def view_of_step(rollout: Rollout, step: Tensor, weight: Tensor) -> View:
-    """What each row saw at its `step` (N,), scoring the tokens it then revealed, with `weight`
-    (N,)."""
-    scored = rollout.unmask_step == step[:, None]
+    """What each row saw at its `step` (N,), scoring the tokens it then drew and revealed, with
+    `weight` (N,)."""
+    scored = (rollout.unmask_step == step[:, None]) & rollout.rolled
     tokens = torch.cat([rollout.prompt, rollout.canvas_at(step)], 1)
     return View(tokens, scored, weight[:, None] * scored)
 
@@ -117,6 +117,8 @@ def token_logprobs(
         raise ValueError(
             "a view may only score tokens that it masks: the model would see the answer"
         )
+    if not view.scored.any():  # such as a step without dice: no pass is needed
+        return torch.zeros(n, length, device=rollout.tokens.device)
     attention_mask = torch.cat([rollout.prompt_mask, torch.ones_like(view.scored)], 1)
     where = torch.cat([torch.zeros_like(rollout.prompt_mask), view.scored], 1)
     logits = lm(view.tokens, attention_mask, where)  # (K, V) float32

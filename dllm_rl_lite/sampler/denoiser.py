@@ -12,6 +12,7 @@ from ..models import MaskedDiffusionLM, encode_prompts
 from ..models.cache import BlockCache
 from .candidates import Candidates, candidates_of
 from .decoding import Decoding
+from .dice import Dice, PassDice
 from .ranges import check_whole
 from .rollout import Rollout
 from .rules import Rule, RuleInput
@@ -106,6 +107,7 @@ def fill_canvas(
     generator: torch.Generator | None = None,
     record: bool | str = False,
     blocks: Tensor | None = None,
+    dice: Dice | None = None,
 ) -> Rollout:
     """`denoise` by a record of how texts are written.
 
@@ -117,6 +119,7 @@ def fill_canvas(
         generator: as for `denoise`.
         record: as for `denoise`.
         blocks: (N,) int64, block lengths of the rows; None: the record's for all of them.
+        dice: whose noise each of the N rows uses at each step; None: its own.
     Raises:
         ValueError: as `denoise`.
     """
@@ -140,6 +143,9 @@ def fill_canvas(
     if generator is None and decoding.random:
         raise ValueError("this needs chance: pass generator=torch.Generator(...).manual_seed(...)")
     device = lm.device
+    if dice is not None:
+        dice.check(len(ids), rule.remasks, decoding.cache)
+        dice = dice.to(device)
     out, state = _begin(
         lm, ids.to(device), prompt_mask.to(device).bool(), start.to(device), blocks.to(device)
     )
@@ -154,7 +160,10 @@ def fill_canvas(
         if rule.remasks:
             history.append(out.tokens.clone())
         before = out.tokens.clone() if record else None
-        asked, candidates = _step(lm, state, out, decoding, generator, cache, bool(record))
+        now = None
+        if dice is not None:
+            now = dice.at(int(out.n_forwards[state.row[0]]), state.row, state.canvas)
+        asked, candidates = _step(lm, state, out, decoding, generator, cache, bool(record), now)
         if record:
             filled_in = candidates.at_record(record)
             before[state.row] = torch.where(asked, filled_in[0], before[state.row])
@@ -172,6 +181,7 @@ def fill_canvas(
         history=_stacked(history),
         predicted=_stacked(predicted),
         predicted_logprob=_stacked(confidence),
+        dice=None if dice is None else dice.whose,
     )
 
 
@@ -282,10 +292,11 @@ def _step(
     generator: torch.Generator | None,
     cache: BlockCache | None,
     everywhere: bool,
+    dice: PassDice | None,
 ) -> tuple[Tensor, Candidates]:
     """One forward pass of the rows in `state`, written back into `state` and `out`.
 
-    Args: of `fill_canvas`; everywhere: ask also beyond the row's block.
+    Args: of `fill_canvas`; everywhere: ask also beyond the row's block; dice: of this pass.
     Returns:
         (n, L) bool, where the model was asked; the candidates there, (n, L) each.
     """
@@ -293,11 +304,14 @@ def _step(
     row = state.row
     rule = decoding.rule
     active = _active(state, lm.mask_id)
+    if dice is not None:
+        active = active | (dice.finish[:, None] & (canvas == lm.mask_id))
     asked = canvas == lm.mask_id if everywhere else active
     logits = _ask(lm, state, asked, cache)
     if decoding.eos == "forbid":
         logits[:, lm.eos_id] = float("-inf")
-    found = candidates_of(logits, decoding, generator).spread(asked)
+    drawn = None if dice is None else dice.of_positions(asked)
+    found = candidates_of(logits, decoding, generator, drawn).spread(asked)
     seen = RuleInput(
         active=active,
         logprob=found.logprob,
@@ -307,8 +321,11 @@ def _step(
         masked_at_start=state.masked_at_start,
         n_blocks=canvas.shape[1] // state.block_length,
         generator=generator,
+        dice=dice,
     )
     reveal = rule.reveal(seen)
+    if dice is not None:
+        reveal = reveal | (dice.finish[:, None] & active)
     _check_reveal(rule, reveal, active)
     step = out.n_forwards[row]
     canvas[reveal] = found.token[reveal]

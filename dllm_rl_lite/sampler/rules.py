@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .dice import PassDice
 from .ranges import check_number, check_whole
 
 
@@ -27,6 +28,7 @@ class RuleInput:
     masked_at_start: Tensor  # (n,) int64: masked positions when the block began
     n_blocks: int | Tensor  # (n,) int64 if rows have blocks of different lengths
     generator: torch.Generator | None
+    dice: PassDice | None = None  # whose noise each row uses; None: its own
 
 
 class Rule:
@@ -64,10 +66,14 @@ def _check_steps(steps: int, n_blocks: int) -> None:
 
 
 def _uniform(seen: RuleInput) -> Tensor:
-    """(n, L) float32 noise in [0, 1), drawn on the generator's own device."""
+    """(n, L) float32 noise in [0, 1), drawn on the generator's own device; 1/2 for rows without
+    dice."""
     shape = seen.active.shape
     noise = torch.rand(shape, generator=seen.generator, device=seen.generator.device)
-    return noise.to(seen.active.device)
+    noise = noise.to(seen.active.device)
+    if seen.dice is not None:
+        noise = seen.dice.share(noise, neutral=0.5)
+    return noise
 
 
 ORDERS = ("confidence", "random", "entropy", "margin", "left_to_right", "right_to_left")
