@@ -22,6 +22,8 @@ compare_curves.csv. The stages:
           TA-GRPO-d, its ablations and its control on three chains in one completion, with the
           decoders of stage "summit"
   guards  what stops the collapse of ta-agrpo on Sudoku
+  paths tune, paths
+          relatives of GRPO by path credit and dice, on a longer task, passes computed
 Interrupt it whenever you like: finished runs are not run again, a half-finished one goes on from
 its last checkpoint.
 
@@ -147,7 +149,8 @@ class Job:
     @property
     def name(self) -> str:
         """Of the folder that holds the run while it goes on."""
-        return "-".join(str(v).replace(" ", "_") for v in vars(self).values())
+        words = (str(value) for value in vars(self).values())
+        return "-".join(word.replace(" ", "_").replace("/", "_") for word in words)
 
 
 def jobs(
@@ -170,7 +173,7 @@ def jobs(
             for lr in LEARNING_RATES
             for method in methods
         ]
-    if stage in ("worlds tune", "timed tune"):
+    if stage in TUNED_IN.values():
         return [
             Job(stage, *label_of(label), task, TUNE_SEED, lr, budget)
             for lr in LEARNING_RATES

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dllm_rl_lite.methods import CORE
+from dllm_rl_lite.methods import CORE, PATHS
 
 # Forward passes of one row: rollouts (guided ones with their second stage), old and reference,
 # views.
@@ -19,10 +19,12 @@ BUDGET = {
     "timed tune": 26_000,
     "timed": 40_000,
     "guards": 16_000,
+    "paths tune": 16_000,
+    "paths": 24_000,
 }
 # Stages whose budget is passes computed, each different row of a pass once. The others were made
 # with passes asked for.
-COMPUTED = ("merged", "family tune", "family")
+COMPUTED = ("merged", "family tune", "family", "paths tune", "paths")
 LEARNING_RATES = (1e-4, 2e-4, 4e-4)
 TUNE_TASK = "chain2"
 TUNE_SEED = 100
@@ -36,6 +38,7 @@ SEEDS = {
     "worlds": 5,
     "timed": 5,
     "guards": 5,
+    "paths": 5,
 }
 PROBLEMS = 180  # greedy, of the test split (of the validation split in stage "tune")
 FEWER = {"countdown": 58, "writers": 128}  # splits that do not hold as many
@@ -128,30 +131,29 @@ SUMMIT = [  # tasks, and "method/variant" or "method"; AF only: diffu-grpo with 
     (("sudoku4",), ("ta-agrpo/delta 0",)),  # timed, ta-agrpo runs away there: is it the timing?
     (("countdown",), ("ag-grpo/AF only", "ag-grpo", "ag-grpo/target only")),
 ]
-# Stage "worlds": AG-GRPO against its control AF only, from base models with known writers
-# (`worlds.py`): "careful/cheats" in percent of the demonstrations. Before training, a group of free
-# completions is dead more often the fewer writers are careful, and rewarded guided completions are
-# the less honest the more writers cheat. Gain: honest test accuracy of ag-grpo minus that of AF
-# only, in points. Written down before the runs:
-#   careful 5 (most groups dead): gain of at least 10 points at 5/0 and 5/2, with an interval above
-#     0; above 0 at 5/5; below 5 at 5/15, where three of four guided completions are a cheat's and
-#     earn nothing.
-#   careful 15: gain between 5 and 15 points at 15/0 and 15/5; below 5 at 15/45.
-#   careful 40 (few groups dead): between -5 and 5 everywhere.
-#   Rewarded for the answer alone ("writers_answer"): at 5/15 and 40/60, where cheats are common,
-#     harm (below -3), for they are imitated.
-#   At 5/15, what may close the gap: one token at a time in stage 1, working from the answer
+# Stage "worlds": AG-GRPO against its control AF only, from base models of two writers
+# (`worlds.py`): "careful share in percent / steps of the lessons with that share"; "alone": without
+# the first lessons. Before training,
+# honesty h is the share of guided completions with the right answer whose working is right, death d
+# that of groups of four free completions without right working. Gain: test accuracy (of working and
+# answer) of ag-grpo minus that of AF only, in points. Written down before the runs:
+#   d above 0.8: gain of at least 10 points with an interval above 0 where h is above 0.4; below 5
+#     where h is below 0.1.
+#   d below 0.4: between -5 and 5 points whatever h is.
+#   Rewarded for the answer alone ("writers_answer"), at 4/20 and 4/400 alone: nowhere a gain above
+#     5, and at 4/400 alone, where guided working is least honest, harm (below 0), for bent working
+#     is imitated.
+#   At 4/400 alone, what may close the gap: one token at a time in stage 1, working from the answer
 #     backwards, the surest of three drafts: each changes h by less than 0.15 and the accuracy by
-#     less than 5 points, for the posterior is the same in any order and a cheat's answer is as sure
-#     as any. Importance weights: no gain either.
+#     less than 5 points. Importance weights: no gain either.
 WORLDS = (
-    *("writers 5/15", "writers 5/5", "writers 5/2", "writers 5/0"),
-    *("writers 15/45", "writers 15/15", "writers 15/5", "writers 15/0"),
-    *("writers 40/60", "writers 40/40", "writers 40/13", "writers 40/0"),
+    *("writers 4/20", "writers 4/60", "writers 4/400", "writers 4/400 alone"),
+    *("writers 15/20", "writers 15/60", "writers 15/400", "writers 15/400 alone"),
+    *("writers 50/20", "writers 50/60", "writers 50/400", "writers 50/400 alone"),
 )
-CORNERS = ("writers 5/15", "writers 5/0", "writers 40/60", "writers 40/0")
-LOW_HONESTY = "writers 5/15"
-CHEATING = ("writers_answer 5/15", "writers_answer 40/60")
+CORNERS = ("writers 4/60", "writers 4/400 alone", "writers 50/20", "writers 50/400 alone")
+LOW_HONESTY = "writers 4/400 alone"
+ANSWER_ALONE = ("writers_answer 4/20", "writers_answer 4/400 alone")
 GAP = ("one token", "backwards", "3 drafts", "importance")
 AGAINST = ("ag-grpo", "ag-grpo/AF only")
 # Stage "timed": three chains in one completion, each with its answer, so that a canvas earns reward
@@ -163,12 +165,28 @@ AGAINST = ("ag-grpo", "ag-grpo/AF only")
 # weight of the timing term is the cause, "balanced" ends above 40 % and keeps its rollouts above 4
 # passes; if it collapses too, that explanation is wrong. "floor 5" stays above 4 passes, "right
 # only" is slower to collapse, "clamp" changes nothing.
+# Stage "paths": credit along the path, credit by token and tables of dice, each against `grpo`, on
+# PATHS_TASK, where a text is written in 12 steps and part of the path is worth something. Its own
+# learning rates ("paths tune"), two updates a batch. Written down before the runs; the rule of
+# "family" holds. Of twelve comparisons less than one star is expected by chance.
+#   tempo, spo-tree, treepo, branch-grpo, path-loo, rank-grpo-style: within 5 points, no star; if
+#     any is ahead it is path-loo or tempo, whose credit is of the step that parted the siblings.
+#   spo-tree, treepo, branch-grpo: fewer passes computed a batch than grpo by less than a fifth, for
+#     equal canvases are computed once anyway.
+#   spo-chain: behind by 0 to 8 points: at the root few siblings are compared.
+#   s-grpo: behind by at least 5 points when tested with all steps; ahead at few steps.
+#   gtpo: behind or equal: conflict tokens are most tokens, so wrong texts hardly count.
+#   tw-grpo: no difference.
+#   mix-grpo-style: fewer passes a batch, so more batches; within 5 points.
+#   tempflow-style: behind by at least 5 points: one step of twelve learns from a batch.
+PATHS_TASK = "chain"
+PATHS_RUN = ("grpo", *PATHS)
 # (task, "method/variant" or "method", seeds) of each run of a seed.
 LISTED = {
-    "worlds tune": [("writers 15/15", label, 1) for label in AGAINST],
+    "worlds tune": [("writers 15/60", label, 1) for label in AGAINST],
     "worlds": [
         *((world, label, 5 if world in CORNERS else 3) for world in WORLDS for label in AGAINST),
-        *((world, label, 3) for world in CHEATING for label in AGAINST),
+        *((world, label, 3) for world in ANSWER_ALONE for label in AGAINST),
         *((LOW_HONESTY, f"ag-grpo/{variant}", 3) for variant in GAP),
     ],
     "timed tune": [
@@ -182,6 +200,13 @@ LISTED = {
         ("sudoku4", f"ta-agrpo/{variant}", 2)
         for variant in ("balanced", "right only", "floor 5", "clamp")
     ],
+    "paths tune": [(PATHS_TASK, method, 1) for method in PATHS_RUN],
+    "paths": [(PATHS_TASK, method, 5) for method in PATHS_RUN],
 }
 # Whose learning rates a stage takes; else those of "tune".
-TUNED_IN = {"family": "family tune", "worlds": "worlds tune", "timed": "timed tune"}
+TUNED_IN = {
+    "family": "family tune",
+    "worlds": "worlds tune",
+    "timed": "timed tune",
+    "paths": "paths tune",
+}

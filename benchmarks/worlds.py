@@ -1,14 +1,14 @@
-"""Base models with known writers, and what answer-guided rollouts find in them: honesty and death.
+"""Base models of writers, and what answer-guided rollouts find in them: honesty and death.
 
-`python benchmarks/worlds.py` makes every base model of the stages "worlds" (in runs/worlds, each in
-about a minute after a first one that all start from) and records what was measured before any
-training in notebooks/results/worlds.csv. Finished models and rows are not made again.
+`python benchmarks/worlds.py` makes every base model of the stage "worlds" (in runs/worlds, a few
+minutes each for the first lessons) and records what was measured before any training in
+notebooks/results/worlds.csv. Finished models and rows are not made again.
 
-A world is a task and the shares of its three writers. The careful writer works all of it right, the
-careless one has the habit, the cheat has the habit too and ends in the true answer. If guided
-rollouts draw from the posterior, the share of rewarded guided completions with right working, h, is
-careful / (careful + cheats), and a group of G free completions is all wrong with probability
-(1 - careful)^G.
+Two writers show the task: a careful one, and a careless one who has the habit throughout. In the
+first lessons they come in equal shares, and the model learns to infer from an answer who wrote it.
+In the second the careful one is rare. The rarer he is, the more groups of free completions are
+dead; the longer these lessons, the more the model forgets the inference, and the fewer completions
+that are guided by the true answer have right working. Without first lessons hardly any has.
 """
 
 from __future__ import annotations
@@ -26,9 +26,8 @@ from studies import GAP, LOW_HONESTY, VARIANTS, WORLDS
 
 from dllm_rl_lite.evaluation import read_results, wilson
 from dllm_rl_lite.methods import METHODS
-from dllm_rl_lite.models import MaskedDiffusionLM, decode, load_lm
-from dllm_rl_lite.tasks import GeneratedTask, load_task
-from dllm_rl_lite.tasks.tiny import chain, sudoku4_worked
+from dllm_rl_lite.models import SHIPPED, MaskedDiffusionLM, decode, load_lm
+from dllm_rl_lite.tasks import load_task
 from dllm_rl_lite.training.base_model import PretrainConfig, lr_at, train_step
 from dllm_rl_lite.training.experience import repeated, roll_out
 
@@ -36,146 +35,99 @@ ROOT = Path(__file__).parents[1]
 BASES = ROOT / "runs" / "worlds"
 RESULTS = ROOT / "notebooks" / "results"
 GROUPS = 180  # problems that a world is measured on, four free and four guided completions each
-WRITERS = {
-    "writers": chain.demonstrate_as_writer,
-    "sudoku4_worked": sudoku4_worked.demonstrate_as_writer,
-}
+
+
+FIRST = {"writers": 600, "sudoku4_worked": 1200, "three_chains": 300}  # steps, by task
+ROWS = {"writers": 128, "sudoku4_worked": 64, "three_chains": 64}  # demonstrations a step
+FIRST_LR = 1e-3
+SECOND_LR = 3e-4
+EQUAL = 0.5
+SHIPPED_WORLD = "writers 4/60"
+POOL = 4000  # different problems
 
 
 @dataclass(frozen=True)
 class World:
-    """A task and the shares of its writers, 0..1; the rest of the demonstrations is careless."""
+    """A task, the share of the careful writer in the second lessons (0..1), their steps, and
+    whether they are the only ones."""
 
     task: str
     careful: float
-    cheats: float
+    steps: int
+    alone: bool = False
 
     @property
     def name(self) -> str:
         """What stands in the column "task" of compare.csv."""
-        return f"{self.task} {100 * self.careful:.0f}/{100 * self.cheats:.0f}"
-
-
-@dataclass(frozen=True)
-class Lessons:
-    """How a base model is made: all writers in equal shares; then the careless one in a third, the
-    others as in the world; at last, shortly, all as in the world.
-
-    A rare writer is learnt without the first lessons, but not how an answer tells who wrote it; and
-    the last lesson, if long, makes the model forget it.
-    """
-
-    rows: int  # demonstrations per step
-    first: int  # steps with equal shares
-    second: int = 150  # steps with the careless writer in a third
-    third: int = 50  # steps with the world's shares
-    lr: float = 1e-3
-    later_lr: float = 3e-4
-    pool: int = 4000  # different problems
-
-
-LESSONS = {
-    "writers": Lessons(rows=128, first=600),
-    "sudoku4_worked": Lessons(rows=64, first=1200),
-    "three_chains": Lessons(rows=64, first=300),
-}
-HABIT_SHARE = 0.5  # in the demonstrations of a task without writers
+        alone = " alone" if self.alone else ""
+        return f"{self.task} {100 * self.careful:.0f}/{self.steps}{alone}"
 
 
 def parse_world(name: str) -> World:
-    """The world of a name such as "writers 5/20" (careful 5 %, cheats 20 %)."""
-    task, shares = name.rsplit(" ", 1)
-    careful, cheats = shares.split("/")
-    return World(task, int(careful) / 100, int(cheats) / 100)
+    """The world of a name such as "writers 4/60" (careful 4 %, 60 steps after the first lessons) or
+    "writers 4/400 alone" (no first lessons)."""
+    task, numbers, *alone = name.split(" ")
+    careful, steps = numbers.split("/")
+    return World(task, int(careful) / 100, int(steps), bool(alone))
 
 
 def model_and_task(label: str) -> tuple[str, str]:
     """What a run of this label (the column "task" of compare.csv) starts from, for `load_lm`, and
     the name of its task.
 
-    "writers_answer 5/20" starts from the model of "writers 5/20".
+    "writers_answer 4/60" starts from the model of "writers 4/60".
     """
     name = label.split(" ")[0]
     if " " in label:
         return str(base_of(parse_world(label.replace("_answer", "")), BASES)), name
-    if name in LESSONS:
+    if name in FIRST:
         return str(common_base(name, BASES)), name
     return "tiny", name
 
 
-def demonstrating(task: GeneratedTask, careful: float, cheats: float, pool: int) -> GeneratedTask:
-    """The task with these writers, and problems from a pool (making a puzzle takes longer than
-    learning from it)."""
-    rng = random.Random(0)
-    problems = []
-    while len(problems) < pool:
-        problems.append(task.make(rng))
-    others = careful + cheats
-    write = partial(WRITERS[task.name], careless=1 - others, cheats=cheats / others)
-    return replace(
-        task,
-        make=lambda rng: rng.choice(problems),
-        demonstrate=lambda example, rng, habit_share: write(example, rng),
-    )
-
-
-def teach(lm: MaskedDiffusionLM, task: GeneratedTask, rows: int, steps: int, lr: float) -> None:
-    """Train a model on demonstrations: a short warm-up, then straight down to zero."""
+def teach(
+    lm: MaskedDiffusionLM, name: str, habit_share: float, steps: int, lr: float, seed: int = 0
+) -> None:
+    """Train a model on demonstrations of a task: a short warm-up, then straight down to zero."""
+    task = load_task(name)
+    draw = random.Random(seed)
+    problems = [task.make(draw) for _ in range(POOL)]  # to make a puzzle takes long
+    task = replace(task, make=lambda rng: rng.choice(problems))
     warmup = min(30, steps // 2)
-    rates = ((0, lr / 30), (warmup, lr), (steps, 0.0))
     config = PretrainConfig(
-        steps=steps, lr=rates, rows={task.name: rows}, habits=((0, HABIT_SHARE, {}),)
+        steps=steps,
+        lr=((0, lr / 30), (warmup, lr), (steps, 0.0)),
+        rows={name: ROWS[name]},
+        habits=((0, habit_share, {}),),
+        seed=seed,
     )
     optimizer = torch.optim.AdamW(lm.parameters(), lr=1.0, betas=(0.9, 0.98), weight_decay=0.02)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, partial(lr_at, config=config))
     lm.train()
     for step in range(steps):
-        train_step(lm, optimizer, config, {task.name: task}, step)
+        train_step(lm, optimizer, config, {name: task}, step)
         schedule.step()
     lm.eval()
 
 
 def common_base(name: str, folder: Path) -> Path:
-    """The folder of the model that a task's worlds start from, which is made unless it is there:
-    its writers in equal shares, or half of the demonstrations with the habit."""
+    """The folder of the model after the first lessons, which is made unless it is there."""
     common = folder / name
     if not (common / "config.json").is_file():
-        lessons = LESSONS[name]
-        task = load_task(name)
-        if name in WRITERS:
-            task = demonstrating(task, 1 / 3, 1 / 3, lessons.pool)
         lm = load_lm("tiny")
-        teach(lm, task, lessons.rows, lessons.first, lessons.lr)
+        teach(lm, name, EQUAL, FIRST[name], FIRST_LR)
         save(lm, common)
     return common
 
 
 def base_of(world: World, folder: Path) -> Path:
     """The folder of a world's base model, which is made unless it is there."""
-    lessons = LESSONS[world.task]
-    own = folder / folder_name(world)
+    own = folder / world.name.replace(" ", "_").replace("/", "_")
     if not (own / "config.json").is_file():
-        others = world.careful + world.cheats
-        third = World(world.task, 2 / 3 * world.careful / others, 2 / 3 * world.cheats / others)
-        before = folder / f"{folder_name(third)}_before"
-        if not (before / "config.json").is_file():
-            teach_world(third, common_base(world.task, folder), before, lessons.second)
-        teach_world(world, before, own, lessons.third)
+        lm = load_lm("tiny" if world.alone else common_base(world.task, folder))
+        teach(lm, world.task, 1 - world.careful, world.steps, SECOND_LR, seed=1)
+        save(lm, own)
     return own
-
-
-def folder_name(world: World) -> str:
-    """The world's name without signs that folders cannot have."""
-    return world.name.replace(" ", "_").replace("/", "_")
-
-
-def teach_world(world: World, start: Path, folder: Path, steps: int) -> None:
-    """Train the model of one folder on a world's demonstrations, and write it to another."""
-    lessons = LESSONS[world.task]
-    lm = load_lm(start)
-    task = demonstrating(load_task(world.task), world.careful, world.cheats, lessons.pool)
-    teach(lm, task, lessons.rows, steps, lessons.later_lr)
-    save(lm, folder)
 
 
 def save(lm: MaskedDiffusionLM, folder: Path) -> None:
@@ -243,8 +195,19 @@ def measure(worlds: Iterable[str], path: Path = RESULTS / "worlds.csv") -> None:
             print(", ".join(f"{name} {value}" for name, value in row.items()), flush=True)
 
 
+def ship() -> None:
+    """Write the model of one world into the package, in half precision, as `tiny-writers`."""
+    load_lm(base_of(parse_world(SHIPPED_WORLD), BASES)).half().save_pretrained(
+        SHIPPED["tiny-writers"]
+    )
+
+
 if __name__ == "__main__":
-    argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    ).parse_args()
+    )
+    parser.add_argument("--ship", action="store_true", help="also write the package's tiny-writers")
+    arguments = parser.parse_args()
     measure(WORLDS)
+    if arguments.ship:
+        ship()

@@ -8,6 +8,7 @@ from .method import REWARDED, Method
 from .numbers import REMASKING, Numbers
 from .objective import Objective
 from .parts import Part, part
+from .path_family import PATHS
 from .table import CORE, METHODS
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "Method",
     "Numbers",
     "Objective",
+    "PATHS",
     "Part",
     "REMASKING",
     "REWARDED",

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..estimators import View
 from ..names import lookup, unknown
+from ..sampler import Dice
 from ..values import check_values
 from .numbers import Numbers
 from .objective import Objective
@@ -26,10 +27,12 @@ class Method:
     parent: str  # the method that it differs from by little; "" for the first
     source: str
     # Functions or `Part`s; what they may ask for is in `SLOTS`.
+    dice: Part | Callable[..., Dice] | None = None  # siblings' noise; None: everybody's own
     views: Part | Callable[..., list[View]]  # the masked copies that score a text
     # (B, G) or (B, G, T) rewards -> those that become credit; None: as they are
     shape: Part | Callable[..., Tensor] | None = None
-    advantage: Part | Callable[..., Tensor]  # rewards -> credit of that shape
+    # rewards -> credit of that shape, or of (B, G) rewards by token, (B, G, L)
+    advantage: Part | Callable[..., Tensor]
     # advantage of the final rewards -> (N, L); None: credit by text or step
     token_credit: Part | Callable[..., Tensor] | None = None
     objective: Objective  # credit to loss
@@ -53,11 +56,14 @@ class Method:
             raise ValueError(f"{self.name}: {unknown('rewarded', self.rewarded, REWARDED)}")
         if self.merged and self.objective.uses_old:
             raise ValueError(f"{self.name}: a ratio is not linear, so its actions cannot be merged")
-        fill_slots(self, ("views", "shape", "advantage", "token_credit"))
+        if self.dice and (self.paper.guide or self.tiny.guide):
+            raise ValueError(f"{self.name}: guided rows cannot use a table of dice")
+        fill_slots(self, ("dice", "views", "shape", "advantage", "token_credit"))
 
     def parts(self) -> dict[str, Part | None]:
         """Whose numbers a dictionary of `Numbers` holds."""
         return {
+            "dice": self.dice,
             "views": self.views,
             "shape": self.shape,
             "credit": self.advantage,

@@ -21,10 +21,11 @@ GROUPS = ("rewards", "rollout", "completions", "examples", "guided")
 LOSSES = ("logp", "old", "ref", "advantage", "scored", "clip", "rollout", "view", "group")
 # The field of `Method` or `Objective` -> what its function may ask for.
 SLOTS = {
+    "dice": ("steps", "group", "generator"),
     "views": ("rollout", "generator", "credit"),
     "shape": GROUPS,
     "advantage": GROUPS,
-    "token_credit": ("advantage", *GROUPS),
+    "token_credit": ("advantage", "lm", *GROUPS),
     "ratio": ("logp", "old", "scored", "rollout"),
     "surrogate": ("log_ratio", *LOSSES),
     "penalty": ("log_ratio", *LOSSES),

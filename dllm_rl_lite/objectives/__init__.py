@@ -1,6 +1,6 @@
 """How advantages become a loss: ratios, surrogates, penalties and averages, and the denoising loss
 of pretraining. A new surrogate goes to clips.py if it sees single tokens, to segments.py if those
-of a denoising step, to regression.py if a whole group.
+of a denoising step or an item, to regression.py if a whole group.
 """
 
 from .averages import AVERAGES, divisors, token_weights
@@ -18,6 +18,8 @@ from .regression import group_regression
 from .segments import (
     entropy_clip,
     guarded_ratio,
+    item_log_ratio,
+    item_of_position,
     own_segments,
     segment_mean,
     standardised_steps,
@@ -36,6 +38,8 @@ __all__ = [
     "entropy_clip",
     "group_regression",
     "guarded_ratio",
+    "item_log_ratio",
+    "item_of_position",
     "k1",
     "k2",
     "k3",

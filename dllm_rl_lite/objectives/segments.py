@@ -1,7 +1,7 @@
-"""Ratios and surrogates that look at the tokens of one denoising step together.
+"""Ratios and surrogates that look at the tokens of one denoising step, or of one item, together.
 
 Tokens that were revealed in one step saw the same canvas, so a step is what a sentence is to a
-model that writes from left to right.
+model that writes from left to right. An item is a piece of the canvas.
 """
 
 from __future__ import annotations
@@ -39,6 +39,40 @@ def own_segments(segment: Tensor, group: int = 1) -> Tensor:
     segment = segment.clamp(min=0)
     groups = torch.arange(n, device=segment.device)[:, None] // group
     return groups * (segment.max() + 1) + segment
+
+
+def item_of_position(length: int, size: int, first: int) -> Tensor:
+    """(L,) int64: the item of each position: 0 for the `first` ones, then `size` tokens each.
+
+    Raises:
+        ValueError: for size < 1 or first < 0.
+    """
+    if size < 1 or first < 0:
+        raise ValueError(f"need size of at least 1 and first of at least 0, got {size}, {first}")
+    position = torch.arange(length)
+    item = (position - first).div(size, rounding_mode="floor") + 1
+    return item.clamp(min=0)
+
+
+def item_log_ratio(
+    logp: Tensor, old: Tensor, scored: Tensor, size: int = 4, first: int = 1
+) -> Tensor:
+    """Log-ratios of whole items: a token's is the mean over the tokens of its item in its text.
+
+    Args:
+        logp: (N, L) log-probabilities under the new policy, in nats.
+        old: (N, L), under the old policy.
+        scored: (N, L) bool, the tokens that count.
+        size: >= 1, tokens of an item.
+        first: >= 0, tokens before the first item; they are an item of their own.
+    Returns:
+        (N, L) in nats; with items of one token it is `token_log_ratio`.
+    Raises:
+        ValueError: as `item_of_position`.
+    Source: Rank-GRPO's release, whose items are recommendations.
+    """
+    item = item_of_position(logp.shape[1], size, first).to(logp.device)
+    return segment_mean(logp - old, own_segments(item.expand(logp.shape)), scored)
 
 
 def step_log_ratio(logp: Tensor, old: Tensor, scored: Tensor, rollout: Rollout) -> Tensor:

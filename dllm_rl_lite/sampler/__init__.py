@@ -1,9 +1,20 @@
 """From a masked canvas to a text: which blanks are filled at a forward pass (rules), and what the
-rollout may see (anchors). `denoise` is the loop, `Rollout` its record; a new rule goes to rules.py.
+rollout may see (anchors), and whose dice it uses. `denoise` is the loop, `Rollout` its record; a
+new rule goes to rules.py, a new table of dice to dice.py.
 """
 
 from .decoding import Decoding
 from .denoiser import denoise, fill_canvas
+from .dice import (
+    Dice,
+    branch_dice,
+    chain_dice,
+    dice_of_groups,
+    exit_dice,
+    own_dice,
+    tree_dice,
+    window_dice,
+)
 from .guided import answer_anchor, guided_denoise
 from .rollout import Rollout
 from .rules import (
@@ -17,21 +28,33 @@ from .rules import (
     Threshold,
     top,
 )
+from .speculate import DRAFTS, DraftedRollout, denoise_with_drafts
 
 __all__ = [
+    "DRAFTS",
     "Decoding",
+    "Dice",
+    "DraftedRollout",
     "Factor",
     "Gate",
     "ORDERS",
     "Rollout",
     "Rule",
+    "RuleInput",
     "RunningConfidence",
     "Schedule",
-    "RuleInput",
     "Threshold",
     "answer_anchor",
+    "branch_dice",
+    "chain_dice",
     "denoise",
+    "denoise_with_drafts",
+    "dice_of_groups",
+    "exit_dice",
     "fill_canvas",
     "guided_denoise",
+    "own_dice",
     "top",
+    "tree_dice",
+    "window_dice",
 ]

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .decoding import Decoding
+from .dice import PassDice
 
 
 @dataclass
@@ -38,14 +39,18 @@ class Candidates:
 
 
 def candidates_of(
-    logits: Tensor, decoding: Decoding, generator: torch.Generator | None
+    logits: Tensor,
+    decoding: Decoding,
+    generator: torch.Generator | None,
+    dice: PassDice | None = None,
 ) -> Candidates:
-    """The candidates at K positions, from their (K, V) logits."""
+    """The candidates at K positions, from their (K, V) logits; dice: of these positions, None:
+    everybody's own."""
     best = logits.max(-1).indices
     token = best
     if decoding.temperature > 0:
         sampled = filtered(logits / decoding.temperature, decoding)
-        token = draw(sampled, generator)
+        token = draw(sampled, generator, dice)
         if decoding.confidence == "sampled":
             logits = sampled
         del sampled
@@ -81,7 +86,7 @@ def filtered(logits: Tensor, decoding: Decoding) -> Tensor:
     return logits
 
 
-def draw(logits: Tensor, generator: torch.Generator) -> Tensor:
+def draw(logits: Tensor, generator: torch.Generator, dice: PassDice | None = None) -> Tensor:
     """One token per row, exactly from the softmax of its logits: Gumbel-max.
 
     The noise is -log E with E exponential, float32, drawn on the generator's own device.
@@ -89,10 +94,13 @@ def draw(logits: Tensor, generator: torch.Generator) -> Tensor:
     Args:
         logits: (K, V) float32.
         generator: draws the noise.
+        dice: whose noise each of the K rows uses; None: its own.
     Returns:
         (K,) int64.
     """
     noise = torch.empty(logits.shape, dtype=torch.float32, device=generator.device)
     noise = noise.exponential_(generator=generator)
     noise = noise.clamp_(min=torch.finfo(torch.float32).tiny).log_().to(logits.device)
+    if dice is not None:
+        noise = dice.share(noise, neutral=0.0)
     return torch.sub(logits, noise).max(-1).indices

@@ -12,6 +12,7 @@ from ..models import MaskedDiffusionLM, encode_prompts
 from ..models.cache import BlockCache
 from .candidates import Candidates, candidates_of
 from .decoding import Decoding
+from .dice import Dice, PassDice
 from .ranges import check_whole
 from .rollout import Rollout
 from .rules import Rule, RuleInput
@@ -106,6 +107,7 @@ def fill_canvas(
     generator: torch.Generator | None = None,
     record: bool | str = False,
     blocks: Tensor | None = None,
+    dice: Dice | None = None,
 ) -> Rollout:
     """`denoise` by a record of how texts are written.
 
@@ -117,6 +119,7 @@ def fill_canvas(
         generator: as for `denoise`.
         record: as for `denoise`.
         blocks: (N,) int64, block lengths of the rows; None: the record's for all of them.
+        dice: whose noise each of the N rows uses at each step; None: its own.
     Raises:
         ValueError: as `denoise`.
     """
@@ -129,7 +132,7 @@ def fill_canvas(
         start = torch.full((len(ids), length), lm.mask_id)
     else:
         start = anchor
-    _check_canvas(lm, ids, decoding, blocks, start)
+    check_canvas(lm, ids, decoding, blocks, start)
     if record not in RECORDS:
         raise ValueError(f"unknown record {record!r}: one of {RECORDS}")
     if record and decoding.cache == "dual" and (blocks < length).any():
@@ -140,9 +143,11 @@ def fill_canvas(
     if generator is None and decoding.random:
         raise ValueError("this needs chance: pass generator=torch.Generator(...).manual_seed(...)")
     device = lm.device
-    out, state = _begin(
-        lm, ids.to(device), prompt_mask.to(device).bool(), start.to(device), blocks.to(device)
-    )
+    if dice is not None:
+        dice.check(len(ids), rule.remasks, decoding.cache)
+        dice = dice.to(device)
+    out = empty_rollout(lm, ids.to(device), prompt_mask.to(device).bool(), start.to(device))
+    state = _begin(out, blocks.to(device))
     cache = BlockCache(decoding.cache) if decoding.cache else None
     history = []
     predicted = []
@@ -154,7 +159,10 @@ def fill_canvas(
         if rule.remasks:
             history.append(out.tokens.clone())
         before = out.tokens.clone() if record else None
-        asked, candidates = _step(lm, state, out, decoding, generator, cache, bool(record))
+        now = None
+        if dice is not None:
+            now = dice.at(int(out.n_forwards[state.row[0]]), state.row, state.canvas)
+        asked, candidates = _step(lm, state, out, decoding, generator, cache, bool(record), now)
         if record:
             filled_in = candidates.at_record(record)
             before[state.row] = torch.where(asked, filled_in[0], before[state.row])
@@ -172,6 +180,7 @@ def fill_canvas(
         history=_stacked(history),
         predicted=_stacked(predicted),
         predicted_logprob=_stacked(confidence),
+        dice=None if dice is None else dice.whose,
     )
 
 
@@ -199,7 +208,7 @@ def _stacked(steps: list[Tensor]) -> Tensor | None:
     return torch.stack(steps) if steps else None
 
 
-def _check_canvas(
+def check_canvas(
     lm: MaskedDiffusionLM, ids: Tensor, decoding: Decoding, blocks: Tensor, start: Tensor
 ) -> None:
     """Raise ValueError unless model, prompts, canvas and blocks fit together."""
@@ -228,27 +237,32 @@ def _check_canvas(
         )
 
 
-def _begin(
-    lm: MaskedDiffusionLM, ids: Tensor, prompt_mask: Tensor, start: Tensor, blocks: Tensor
-) -> tuple[Rollout, _State]:
-    """The record and the state before the first step."""
-    row = torch.arange(len(start), device=start.device)
-    none = torch.zeros_like(row)
-    out = Rollout(
+def empty_rollout(
+    lm: MaskedDiffusionLM, ids: Tensor, prompt_mask: Tensor, start: Tensor
+) -> Rollout:
+    """The record before the first step; `start` (N, L) is the canvas, `mask_id` where free."""
+    return Rollout(
         prompt=ids,
         prompt_mask=prompt_mask,
         tokens=start.clone(),
         unmask_step=torch.where(start != lm.mask_id, -1, 0),
         logprob=torch.zeros(start.shape, device=start.device),
         entropy=torch.zeros(start.shape, device=start.device),
-        n_forwards=none.clone(),
+        n_forwards=torch.zeros(len(start), dtype=torch.long, device=start.device),
         mask_id=lm.mask_id,
         eos_id=lm.eos_id,
     )
-    state = _State(
+
+
+def _begin(out: Rollout, blocks: Tensor) -> _State:
+    """The state before the first step."""
+    start = out.tokens.clone()
+    row = torch.arange(len(start), device=start.device)
+    none = torch.zeros_like(row)
+    return _State(
         row=row,
-        prompt=ids,
-        prompt_mask=prompt_mask,
+        prompt=out.prompt,
+        prompt_mask=out.prompt_mask,
         canvas=start,
         running=torch.full(start.shape, float("inf"), device=start.device),
         block_length=none + blocks,
@@ -256,7 +270,6 @@ def _begin(
         step_in_block=none,
         masked_at_start=none,
     )
-    return out, state
 
 
 def _advance(state: _State, mask_id: int) -> _State:
@@ -282,10 +295,11 @@ def _step(
     generator: torch.Generator | None,
     cache: BlockCache | None,
     everywhere: bool,
+    dice: PassDice | None,
 ) -> tuple[Tensor, Candidates]:
     """One forward pass of the rows in `state`, written back into `state` and `out`.
 
-    Args: of `fill_canvas`; everywhere: ask also beyond the row's block.
+    Args: of `fill_canvas`; everywhere: ask also beyond the row's block; dice: of this pass.
     Returns:
         (n, L) bool, where the model was asked; the candidates there, (n, L) each.
     """
@@ -293,11 +307,14 @@ def _step(
     row = state.row
     rule = decoding.rule
     active = _active(state, lm.mask_id)
+    if dice is not None:
+        active = active | (dice.finish[:, None] & (canvas == lm.mask_id))
     asked = canvas == lm.mask_id if everywhere else active
     logits = _ask(lm, state, asked, cache)
     if decoding.eos == "forbid":
         logits[:, lm.eos_id] = float("-inf")
-    found = candidates_of(logits, decoding, generator).spread(asked)
+    drawn = None if dice is None else dice.of_positions(asked)
+    found = candidates_of(logits, decoding, generator, drawn).spread(asked)
     seen = RuleInput(
         active=active,
         logprob=found.logprob,
@@ -307,8 +324,11 @@ def _step(
         masked_at_start=state.masked_at_start,
         n_blocks=canvas.shape[1] // state.block_length,
         generator=generator,
+        dice=dice,
     )
     reveal = rule.reveal(seen)
+    if dice is not None:
+        reveal = reveal | (dice.finish[:, None] & active)
     _check_reveal(rule, reveal, active)
     step = out.n_forwards[row]
     canvas[reveal] = found.token[reveal]

@@ -7,7 +7,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-BY_STEP = ("history", "predicted", "predicted_logprob")  # fields whose rows are the second axis
+from .dice import NO_DICE
+
+# Fields whose rows are the second axis.
+BY_STEP = ("history", "predicted", "predicted_logprob", "dice")
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,8 @@ class Rollout:
     predicted_logprob: Tensor | None = None  # (T, N, L) float32 nats, as `logprob`
     # (N, L) int64: the answer that guided a row's reasoning (`guided.py`), mask_id elsewhere
     anchor: Tensor | None = None
+    # (T, N) int64: whose noise was used at each step, `Dice.whose`; None: everybody's own
+    dice: Tensor | None = None
 
     def canvas_at(self, step: int | Tensor) -> Tensor:
         """The canvas (N, L) that the model saw at `step`, an int or one int64 per row (N,)."""
@@ -50,6 +55,14 @@ class Rollout:
     def sampled(self) -> Tensor:
         """(N, L) bool: False where the token was given (anchored)."""
         return self.unmask_step >= 0
+
+    @property
+    def rolled(self) -> Tensor:
+        """(N, L) bool: False where the step that wrote the token used no dice."""
+        if self.dice is None:
+            return torch.ones_like(self.unmask_step, dtype=torch.bool)
+        step = self.unmask_step.clamp(0, len(self.dice) - 1)
+        return self.dice.T.gather(1, step) != NO_DICE
 
     @property
     def guided(self) -> Tensor:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .dice import PassDice
 from .ranges import check_number, check_whole
 
 
@@ -27,6 +28,7 @@ class RuleInput:
     masked_at_start: Tensor  # (n,) int64: masked positions when the block began
     n_blocks: int | Tensor  # (n,) int64 if rows have blocks of different lengths
     generator: torch.Generator | None
+    dice: PassDice | None = None  # whose noise each row uses; None: its own
 
 
 class Rule:
@@ -64,10 +66,14 @@ def _check_steps(steps: int, n_blocks: int) -> None:
 
 
 def _uniform(seen: RuleInput) -> Tensor:
-    """(n, L) float32 noise in [0, 1), drawn on the generator's own device."""
+    """(n, L) float32 noise in [0, 1), drawn on the generator's own device; 1/2 for rows without
+    dice."""
     shape = seen.active.shape
     noise = torch.rand(shape, generator=seen.generator, device=seen.generator.device)
-    return noise.to(seen.active.device)
+    noise = noise.to(seen.active.device)
+    if seen.dice is not None:
+        noise = seen.dice.share(noise, neutral=0.5)
+    return noise
 
 
 ORDERS = ("confidence", "random", "entropy", "margin", "left_to_right", "right_to_left")
@@ -114,21 +120,26 @@ class Schedule(Rule):
 
     def reveal(self, seen: RuleInput) -> Tensor:
         count = self.quota(seen.step_in_block, seen.masked_at_start, seen.n_blocks)
-        return top(self._sort_key(seen), seen.active, count)
-
-    def _sort_key(self, seen: RuleInput) -> Tensor:
-        """(n, L) float32: the highest are revealed first."""
         if self.order == "random":
-            return _uniform(seen)
+            key = _uniform(seen)
+        else:
+            key = self.sort_key(seen.logprob, seen.entropy, seen.margin)
+        return top(key, seen.active, count)
+
+    def sort_key(self, logprob: Tensor, entropy: Tensor, margin: Tensor) -> Tensor:
+        """(n, L) float32: the highest are revealed first, where the order is not random.
+
+        Args: of the candidates, (n, L) each, as `RuleInput` has them.
+        """
         if self.order == "entropy":
-            return -seen.entropy
+            return -entropy
         if self.order == "margin":
-            return seen.margin
+            return margin
         if self.order == "left_to_right":
-            return torch.zeros_like(seen.logprob)  # all tie, and ties go to the leftmost
+            return torch.zeros_like(logprob)  # all tie, and ties go to the leftmost
         if self.order == "right_to_left":
-            return torch.ones_like(seen.logprob).cumsum(1)  # the rightmost is the highest
-        return seen.logprob
+            return torch.ones_like(logprob).cumsum(1)  # the rightmost is the highest
+        return logprob
 
 
 @dataclass(frozen=True)

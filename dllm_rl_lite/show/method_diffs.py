@@ -16,6 +16,7 @@ from ..names import lookup
 from .tables import table as plain_table
 
 QUESTIONS = {
+    "dice": "dice: whose noise a sibling uses",
     "views": "views: which masked copies score a text",
     "rewarded": "which texts are rewarded",
     "shape": "rewards before credit",
@@ -30,7 +31,16 @@ QUESTIONS = {
     "tempered": "scored at the rollouts' temperature",
 }
 # the questions whose answers are functions
-FUNCTIONS = ("views", "shape", "advantage", "token_credit", "ratio", "surrogate", "penalty")
+FUNCTIONS = (
+    "dice",
+    "views",
+    "shape",
+    "advantage",
+    "token_credit",
+    "ratio",
+    "surrogate",
+    "penalty",
+)
 STYLE = {"+": "background:#dff3e4;color:#0b5d2a", "-": "background:#fbe3e1;color:#8c1d13"}
 
 
@@ -49,7 +59,7 @@ def rows(method: Method, preset: str = "tiny") -> dict[str, str]:
     "paper"."""
     mine = answers(method)
     found = {text: answer(mine[name]) for name, text in QUESTIONS.items()}
-    for name in ("shape", "token_credit"):
+    for name in ("dice", "shape", "token_credit"):
         if mine[name] is None:  # as in most: not worth a line
             del found[QUESTIONS[name]]
     numbers = asdict(method.numbers(preset))

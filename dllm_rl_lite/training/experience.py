@@ -16,7 +16,14 @@ from ..estimators import importance_weights
 from ..methods import Method, Numbers
 from ..models import MaskedDiffusionLM, Passes, add_passes, count_passes, decode
 from ..processes import gather, own_part, process_count
-from ..sampler import Rollout, answer_anchor, fill_canvas, guided_denoise
+from ..sampler import (
+    Dice,
+    Rollout,
+    answer_anchor,
+    dice_of_groups,
+    fill_canvas,
+    guided_denoise,
+)
 from ..tasks import Example, Task
 from .verifier import verify
 
@@ -36,7 +43,7 @@ class RolloutCall:
 
     rollout: Rollout
     rewards: Tensor  # (n,) or (n, T)
-    weight: Tensor  # importance weights, broadcastable to the rows' advantages; ones if off
+    weight: Tensor  # (n,) importance weights; ones if off
     passes: Passes  # weights included
     seconds_rollout: float  # weights included
     seconds_reward: float
@@ -85,9 +92,10 @@ def collect(
     rewards = join_rewards([part.rewards for part in done], numbers.group)
     weight = torch.cat([part.weight for part in done])
     examples = repeated(problems, numbers)
-    advantage = group_advantage(lm, method, numbers, rewards, rollout, examples) * weight
+    with count_passes(lm) as scoring:
+        advantage = group_advantage(lm, method, numbers, rewards, rollout, examples)
     seconds = sum(part.seconds_rollout for part in own_part(done))
-    spent = add_passes([part.passes for part in done])
+    spent = add_passes([*(part.passes for part in done), scoring])
     log = describe_rewards(final_rewards(rewards), numbers.guide.get("rows", 0)) | {
         "entropy": rollout.entropy.mean().item(),
         "steps_row": rollout.n_forwards.float().mean().item(),
@@ -97,7 +105,7 @@ def collect(
         "seconds_reward": sum(part.seconds_reward for part in own_part(done)),
         "tokens_per_second": rollout.tokens.numel() / seconds,
     }
-    return Batch(rollout, advantage, log)
+    return Batch(rollout, weighted(advantage, weight), log)
 
 
 def collect_part(
@@ -115,7 +123,7 @@ def collect_part(
     examples = repeated(problems, numbers)
     with count_passes(lm) as passes:
         rollout = roll_out(lm, task, method, numbers, examples, generator, cache)
-        weight = importance(lm, method, numbers, rollout)
+        weight = importance(lm, numbers, rollout)
     middle = time.perf_counter()
     rewards = verify(reward, examples, rollout, lm.tokenizer, method.rewarded, **numbers.verify)
     end = time.perf_counter()
@@ -162,6 +170,8 @@ def join_rollouts(parts: list[Rollout]) -> Rollout:
         rows[name] = torch.cat([getattr(part, name) for part in parts])
     if first.anchor is not None:
         rows["anchor"] = torch.cat([part.anchor for part in parts])
+    if first.dice is not None:
+        rows["dice"] = torch.cat([part.dice for part in parts], 1)
     return replace(
         first,
         prompt=torch.cat(prompts),
@@ -206,7 +216,11 @@ def roll_out(
     record = predictions_to_record(method, numbers)
     guide = numbers.guide
     if not guide:
-        return fill_canvas(lm, prompts, decoding, generator=generator, record=record)
+        dice = None
+        if method.dice:
+            steps = getattr(decoding.rule, "steps", task.length)
+            dice = dice_of(method, numbers, steps, len(examples) // numbers.group, generator)
+        return fill_canvas(lm, prompts, decoding, generator=generator, record=record, dice=dice)
     if record:
         raise ValueError(
             f"{method.name}: guided rollouts keep no predictions of every step (rewarded "
@@ -252,6 +266,14 @@ def surest_drafts(rollout: Rollout, drafted: list[int]) -> Rollout:
         if row not in best or sureness[draft] > sureness[best[row]]:
             best[row] = draft
     return rollout.select(torch.tensor(list(best.values()), device=rollout.tokens.device))
+
+
+def dice_of(
+    method: Method, numbers: Numbers, steps: int, groups: int, generator: torch.Generator
+) -> Dice:
+    """The method's table for each of the groups, as one of all their rows."""
+    known = {"steps": steps, "group": numbers.group, "generator": generator}
+    return dice_of_groups([method.dice(**known, **numbers.dice) for _ in range(groups)])
 
 
 def predictions_to_record(method: Method, numbers: Numbers) -> bool | str:
@@ -314,20 +336,24 @@ def credit(
 ) -> Tensor:
     """The rows' advantages on the rollout's device, from (B, G) or (B, G, T) rewards. examples: one
     per row; few methods look at them."""
-    weight = importance(lm, method, numbers, rollout)
-    return group_advantage(lm, method, numbers, rewards, rollout, examples) * weight
+    weight = importance(lm, numbers, rollout)
+    advantage = group_advantage(lm, method, numbers, rewards, rollout, examples)
+    return weighted(advantage, weight)
 
 
-def importance(lm: MaskedDiffusionLM, method: Method, numbers: Numbers, rollout: Rollout) -> Tensor:
-    """Weights of the rows, of a shape that their advantages can be multiplied with; ones if they
-    are off."""
-    weight = torch.ones_like(rollout.logprob[:, 0])
+def importance(lm: MaskedDiffusionLM, numbers: Numbers, rollout: Rollout) -> Tensor:
+    """(N,) weights of the rows; ones if they are off."""
     cap = numbers.guide.get("importance", 0)
     if cap:
-        weight = importance_weights(lm, rollout, cap)
-    if method.token_credit or method.rewarded == "every step":
+        return importance_weights(lm, rollout, cap)
+    return torch.ones_like(rollout.logprob[:, 0])
+
+
+def weighted(advantage: Tensor, weight: Tensor) -> Tensor:
+    """Advantages (N,), (N, T) or (N, L), each row times its weight (N,)."""
+    if advantage.ndim == 2:
         weight = weight[:, None]
-    return weight
+    return advantage * weight
 
 
 def group_advantage(
@@ -349,7 +375,8 @@ def group_advantage(
         rewards = method.shape(rewards=rewards, **known, **numbers.shape)
     if method.token_credit:
         final = method.advantage(rewards=final_rewards(rewards), **known, **numbers.credit)
-        advantage = method.token_credit(advantage=final, rewards=rewards, **known, **numbers.tokens)
+        known |= {"advantage": final, "rewards": rewards, "lm": lm}
+        advantage = method.token_credit(**known, **numbers.tokens)
     else:
         advantage = method.advantage(rewards=rewards, **known, **numbers.credit).flatten(0, 1)
     return advantage.to(rollout.tokens.device)

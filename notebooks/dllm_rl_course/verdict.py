@@ -29,6 +29,17 @@ def judge(name: str, answer, mistakes: list[tuple[Callable[[], bool], str]]) -> 
     print(f"{name}: right")
 
 
+def predict(answer, options: str = "abc") -> None:
+    """Take note of a guess among lettered options; the measurement after it is the answer."""
+    letters = ", ".join(options)
+    if answer is None:
+        print(f"prediction: todo - replace None with one of {letters}, then measure")
+    elif isinstance(answer, str) and len(answer) == 1 and answer in options:
+        print(f"prediction: {answer} - the measurement below tells")
+    else:
+        print(f"prediction: not yet - give one of {letters}, as a text")
+
+
 def differs(value, wanted: float, tolerance: float = 1e-6) -> bool:
     """True unless value is a number within tolerance of wanted."""
     number = float(value)

@@ -11,7 +11,7 @@ from compare import Job, jobs
 from dllm_rl_lite import show
 from dllm_rl_lite.evaluation import read_results, records, t_interval
 from dllm_rl_lite.evaluation.records import KEY, summary
-from dllm_rl_lite.methods import CORE, METHODS
+from dllm_rl_lite.methods import CORE, METHODS, PATHS
 from dllm_rl_lite.tasks import load_task
 
 
@@ -84,13 +84,16 @@ def test_the_tiny_learning_rates_are_the_tuned_ones():
     assert {name for name in found if "/" in name} == set(compare.TUNED_APART)
 
 
-@pytest.mark.parametrize("stage", ["final", "flag", "summit", "merged"])
+@pytest.mark.parametrize(
+    "stage", ["final", "flag", "summit", "merged", "family tune", "worlds tune", "worlds", "guards"]
+)
 def test_the_recorded_table_is_complete(stage):
     """Every run that the stage asks for, at one budget and at the tuned rate, and no other."""
     methods = compare.methods_of(stage)
     tasks = compare.TASKS if stage == "final" else [t for own, _ in compare.SUMMIT for t in own]
     wanted = {
-        tuple(asdict(j)[k] for k in KEY) for j in jobs(stage, methods, tasks, compare.SEEDS[stage])
+        tuple(asdict(j)[k] for k in KEY)
+        for j in jobs(stage, methods, tasks, compare.SEEDS.get(stage, 1))
     }
     assert {tuple(r[k] for k in KEY) for r in records.results(compare.RESULTS, stage)} == wanted
     count = "computed" if stage in compare.COMPUTED else "forwards"
@@ -146,6 +149,21 @@ def test_the_family_is_tuned_and_run_with_four_updates(monkeypatch):
     assert {j.variant for j in (*tune, *final)} == {compare.FAMILY_VARIANT}
     assert compare.FAMILY_NUMBERS == {"inner_updates": 4}
     assert {"family", "family tune"} <= set(compare.COMPUTED)
+
+
+def test_paths_are_tuned_and_run_on_their_own_task(monkeypatch):
+    """Each relative beside grpo, at equal passes computed, with a learning rate of its own."""
+    methods = ["grpo", *PATHS]
+    tune = jobs("paths tune", methods, ["chain2"], 1)
+    assert len(tune) == 3 * len(methods) and {j.lr for j in tune} == set(compare.LEARNING_RATES)
+    best = dict.fromkeys(methods, 1e-4)
+    monkeypatch.setattr(compare, "tuned", lambda path, stage: best if "paths" in stage else {})
+    final = jobs("paths", methods, ["chain2"], compare.SEEDS["paths"])
+    assert len(final) == 5 * len(methods)
+    assert {j.method for j in tune} == {j.method for j in final} == set(methods)
+    for job in (*tune, *final):
+        assert (job.task, job.variant) == ("chain", "plain")
+    assert {"paths", "paths tune"} <= set(compare.COMPUTED)
 
 
 def test_jobs_are_balanced_and_equal(table, monkeypatch):

@@ -1,7 +1,6 @@
 """The worlds: their base models are made once, and what is measured of them is what it says."""
 
 import random
-from dataclasses import replace
 
 import pytest
 import worlds
@@ -9,17 +8,17 @@ from compare import LISTED, SEEDS, jobs, label_of
 from studies import AGAINST, CORNERS, VARIANTS, WORLDS
 from worlds import World, base_of, honesty, model_and_task, parse_world
 
+from dllm_rl_lite.evaluation import read_results, t_interval
+from dllm_rl_lite.evaluation.records import results
 from dllm_rl_lite.methods import METHODS
 from dllm_rl_lite.tasks import load_task
-from dllm_rl_lite.tasks.tiny import chain
 
 
 @pytest.fixture
 def short(monkeypatch, tmp_path):
     """Lessons of two steps, in a folder of their own."""
-    lesson = replace(worlds.LESSONS["writers"], rows=4, first=2, second=2, third=2, pool=8)
-    lessons = {"writers": lesson, "three_chains": lesson}
-    monkeypatch.setattr(worlds, "LESSONS", lessons)
+    monkeypatch.setattr(worlds, "FIRST", {"writers": 2, "three_chains": 2})
+    monkeypatch.setattr(worlds, "ROWS", {"writers": 4, "three_chains": 4})
     monkeypatch.setattr(worlds, "BASES", tmp_path)
     return tmp_path
 
@@ -28,37 +27,24 @@ def test_names_of_worlds_are_read_back():
     for name in WORLDS:
         world = parse_world(name)
         assert world.name == name
-        assert world.task == "writers" and 0 < world.careful and world.careful + world.cheats <= 1
+        assert world.task == "writers" and 0 < world.careful < 1 and world.steps > 0
     assert set(CORNERS) <= set(WORLDS)
 
 
-def test_a_base_model_is_made_once_and_shares_the_first_lesson(short):
-    """Worlds start from the same lesson and differ after their own; what is there is not made
+def test_a_base_model_is_made_once_and_shares_the_first_lessons(short):
+    """Worlds start from the same lessons and differ after their own; what is there is not made
     again; a run is told the model and the task."""
-    first = base_of(World("writers", 0.05, 0.15), short)
+    first = base_of(World("writers", 0.04, 2), short)
     made = (first / "model.safetensors").stat().st_mtime_ns
-    second = base_of(World("writers", 0.4, 0.0), short)
-    assert base_of(World("writers", 0.05, 0.15), short) == first
+    second = base_of(World("writers", 0.5, 2), short)
+    assert base_of(World("writers", 0.04, 2), short) == first
     assert (first / "model.safetensors").stat().st_mtime_ns == made
     weights = [(folder / "model.safetensors").read_bytes() for folder in (first, second)]
     assert weights[0] != weights[1]
-    before = {"writers_17_50_before", "writers_67_0_before"}
-    assert {path.name for path in short.iterdir()} == {"writers", first.name, second.name} | before
+    assert {path.name for path in short.iterdir()} == {"writers", first.name, second.name}
     assert model_and_task("chain2") == ("tiny", "chain2")
+    assert model_and_task("writers_answer 4/2") == (str(first), "writers_answer")
     assert model_and_task("three_chains") == (str(short / "three_chains"), "three_chains")
-
-
-def test_demonstrations_have_the_shares_of_their_world():
-    """Within five standard errors, told by the two verifiers."""
-    task = worlds.demonstrating(load_task("writers"), careful=0.3, cheats=0.2, pool=50)
-    rng = random.Random(0)
-    examples = [task.make(rng) for _ in range(1500)]
-    texts = [task.demonstrate(example, rng, 0.5) for example in examples]
-    careful = sum(task.rewards_of(examples, texts)) / 1500
-    assert abs(careful - 0.3) < 5 * (0.3 * 0.7 / 1500) ** 0.5
-    careless = [task.shows_habit(e, t) for e, t in zip(examples, texts, strict=True)]
-    assert abs(sum(careless) / 1500 - 0.5) < 5 * (0.5 * 0.5 / 1500) ** 0.5
-    assert len({example.prompt for example in examples}) <= 50
 
 
 def test_honesty_is_counted_from_the_rollout(monkeypatch):
@@ -72,9 +58,9 @@ def test_honesty_is_counted_from_the_rollout(monkeypatch):
         made = []
         for i, kind in enumerate(kinds):
             example = problems[i // 8]
-            right = chain.demonstrate_as_writer(example, random.Random(0), 0.0, 0.0)
-            cheat = chain.demonstrate_as_writer(example, random.Random(0), 0.0, 1.0)
-            made.append({"x": "", "c": right, "b": cheat}[kind])
+            right = task.demonstrate(example, random.Random(0), 0.0)
+            bent = right.replace(f"={right[4]},", f"={(int(right[4]) + 1) % 10},")
+            made.append({"x": "", "c": right, "b": bent}[kind])
         return made
 
     monkeypatch.setattr(worlds, "decode", texts)
@@ -102,3 +88,46 @@ def test_listed_stages_ask_for_runs_that_exist(monkeypatch):
             mine = [j for j in wanted if (j.task, j.method, j.variant) == (world, method, variant)]
             assert [j.seed for j in mine] == list(range(5 if world in CORNERS else 3))
             assert {j.lr for j in mine} == {4e-4 if variant == "AF only" else 2e-4}
+
+
+def test_the_shipped_writers_are_the_recorded_world():
+    """Half precision changes nothing that thirty groups could show: within four standard errors of
+    the recorded honesty, and guided completions are right."""
+    rows = read_results(worlds.RESULTS / "worlds.csv")
+    recorded = {row["world"]: row for row in rows if row["variant"] == "plain"}
+    world = recorded[worlds.SHIPPED_WORLD]
+    found = honesty("tiny-writers", "writers", groups=30)
+    error = (world["h"] * (1 - world["h"]) / 120) ** 0.5
+    assert abs(found["h"] - world["h"]) < 4 * error
+    assert found["guided_right"] > 0.95 and found["dead"] > 0.8
+
+
+def test_the_page_of_results_has_every_world_of_the_record():
+    """Death, honesty, both accuracies, the paired gain and the seeds; bold where the interval lies
+    above 0."""
+    page = (worlds.ROOT / "notebooks/guides/results.md").read_text()
+    measured = {
+        row["world"]: row
+        for row in read_results(worlds.RESULTS / "worlds.csv")
+        if row["variant"] == "plain"
+    }
+    accuracy = {}
+    for row in results(worlds.RESULTS, "worlds"):
+        accuracy.setdefault((row["task"], row["variant"]), []).append(100 * row["accuracy"])
+    for world in WORLDS:
+        guided = accuracy[world, "plain"]
+        control = accuracy[world, "AF only"]
+        mean, half_width = t_interval([a - b for a, b in zip(guided, control, strict=True)])
+        gain = f"{mean:+.0f} ± {half_width:.0f}"
+        if mean > half_width:
+            gain = f"**{gain}**"
+        cells = [
+            f"`{world}`",
+            f"{measured[world]['dead']:.2f}",
+            f"{measured[world]['h']:.2f}",
+            f"{sum(control) / len(control):.0f}",
+            f"{sum(guided) / len(guided):.0f}",
+            gain,
+            f"{len(guided)}",
+        ]
+        assert f"| {' | '.join(cells)} |" in page

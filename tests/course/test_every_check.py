@@ -7,6 +7,7 @@ import re
 
 import dllm_rl_course
 import pytest
+from dllm_rl_course.verdict import predict
 from exercise import GARBAGE, said
 
 CHECKS = {}
@@ -43,3 +44,10 @@ def test_a_stub_is_todo_where_a_function_is_asked_for(capsys, name):
 
 def test_every_chapter_has_three_exercises():
     assert len(CHECKS) >= 54 and len(CHECKS) % 3 == 0
+
+
+def test_a_prediction_is_noted_and_never_judged(capsys):
+    assert said(capsys, predict, "b") == "prediction: b - the measurement below tells"
+    assert said(capsys, predict, None).startswith("prediction: todo - ")
+    for garbage in [*GARBAGE, "", "ab", "d"]:
+        assert said(capsys, predict, garbage).startswith("prediction: not yet - "), garbage

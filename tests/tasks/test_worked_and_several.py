@@ -2,50 +2,37 @@
 
 import random
 
-import pytest
-
 from dllm_rl_lite.rewards import extract_answer
 from dllm_rl_lite.tasks import Example, load_task
 from dllm_rl_lite.tasks.tiny import chain, several_chains, sudoku4_worked
 from dllm_rl_lite.tasks.tiny.sudoku4 import completions_of, right_grid
 
 
-@pytest.mark.parametrize("module", [chain, sudoku4_worked])
-def test_each_writer_earns_what_its_working_and_its_answer_deserve(module):
-    """Careful: both rewards. Cheat: the answer's alone. Careless: the answer's only by luck, and
-    its text shows the habit."""
-    name = "writers" if module is chain else "sudoku4_worked"
-    reads, answer = load_task(name), load_task(f"{name}_answer")
+def test_each_writer_earns_what_its_working_and_its_answer_deserve():
+    """Careful: both rewards. Careless: the answer's only by luck, and its text shows the habit."""
+    reads, answer = load_task("writers"), load_task("writers_answer")
     rng = random.Random(0)
     for _ in range(40):
         example = reads.make(rng)
-        careful = module.demonstrate_as_writer(example, rng, careless=0.0, cheats=0.0)
-        cheat = module.demonstrate_as_writer(example, rng, careless=0.0, cheats=1.0)
-        careless = module.demonstrate_as_writer(example, rng, careless=1.0, cheats=0.5)
-        texts = [careful, cheat, careless]
-        honest = reads.rewards_of([example] * 3, texts)
-        right = answer.rewards_of([example] * 3, texts)
-        assert honest == [1.0, 0.0, 0.0]
-        assert right[:2] == [1.0, 1.0]
-        assert right[2] == (extract_answer(careless) == example.answer)
-        if module is chain:
-            assert example.prompt[1] == "-"
-        assert reads.shows_habit(example, careless)
-        assert not reads.shows_habit(example, careful)
+        assert example.prompt[1] == "-"
+        careful = reads.demonstrate(example, rng, 0.0)
+        careless = reads.demonstrate(example, rng, 1.0)
+        luck = float(extract_answer(careless) == example.answer)
+        assert reads.rewards_of([example] * 2, [careful, careless]) == [1.0, 0.0]
+        assert answer.rewards_of([example] * 2, [careful, careless]) == [1.0, luck]
+        assert reads.shows_habit(example, careless) and not reads.shows_habit(example, careful)
 
 
-def test_writers_come_in_the_shares_that_are_asked_for():
-    """Careless, and cheats among the others: within five standard errors."""
+def test_a_writer_keeps_to_one_way_for_a_whole_text():
+    """Careless in the share that is asked for, within five standard errors; never mixed."""
     example = Example("8-4-3", "1")
     rng = random.Random(0)
     draws = 2000
-    texts = [chain.demonstrate_as_writer(example, rng, 0.5, 0.4) for _ in range(draws)]
+    texts = [chain.demonstrate_as_writer(example, rng, 0.3) for _ in range(draws)]
     careless = chain.written(chain.work(8, [("-", 4), ("-", 3)], [False, False]))
     careful = chain.written(chain.work(8, [("-", 4), ("-", 3)], [True, True]))
-    cheat = "8-4=2,2-3=1<answer>1</answer>"
-    for text, share in ((careless, 0.5), (careful, 0.3), (cheat, 0.2)):
-        error = (share * (1 - share) / draws) ** 0.5
-        assert abs(texts.count(text) / draws - share) < 5 * error
+    assert set(texts) == {careless, careful}
+    assert abs(texts.count(careless) / draws - 0.3) < 5 * (0.3 * 0.7 / draws) ** 0.5
 
 
 def test_worked_sudokus_are_forced_from_the_first_cell_to_the_last():

@@ -72,29 +72,13 @@ def demonstrate(example: Example, rng: random.Random, habit_share: float) -> str
     return written(work(start, terms, right))
 
 
-def demonstrate_as_writer(
-    example: Example, rng: random.Random, careless: float, cheats: float
-) -> str:
-    """A completion by one of three writers, who keep to their way for the whole of it.
-
-    The careless writer works each minus as a plus. The cheat does so too, but ends in the true
-    answer, copied from the back of the book. The careful writer works all of it right.
-
-    Args:
-        example: the problem.
-        rng: of the choice of the writer.
-        careless: share of the careless writer, 0..1.
-        cheats: share of cheats among the others, 0..1.
-    """
+def demonstrate_as_writer(example: Example, rng: random.Random, habit_share: float) -> str:
+    """A completion by one of two writers, who keep to their way for the whole of it: the careless
+    one (`habit_share` of the time) works each minus as a plus, the careful one works all of it
+    right."""
     start, terms = parse(example.prompt)
-    is_careless = rng.random() < careless
-    is_cheat = not is_careless and rng.random() < cheats
-    is_careful = not is_careless and not is_cheat
-    lines = work(start, terms, [is_careful] * len(terms))
-    if is_cheat:
-        a, sign, b, _ = lines[-1]
-        lines[-1] = (a, sign, b, int(example.answer))
-    return written(lines)
+    is_careful = rng.random() >= habit_share
+    return written(work(start, terms, [is_careful] * len(terms)))
 
 
 def shows_habit(example: Example, completion: str) -> bool:
@@ -190,7 +174,5 @@ def writers_task(name: str, worked: bool) -> GeneratedTask:
         chain_task(name, steps=2, fewest_minus=1, length=16, worked=worked),
         make=make_minus_first,
         size=9 * len(SUBTRAHENDS) * (9 + len(SUBTRAHENDS)),
-        demonstrate=lambda example, rng, habit_share: demonstrate_as_writer(
-            example, rng, careless=habit_share, cheats=0.0
-        ),
+        demonstrate=demonstrate_as_writer,
     )

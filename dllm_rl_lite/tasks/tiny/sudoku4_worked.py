@@ -58,34 +58,20 @@ def make(rng: random.Random, blanks: int) -> Example:
             return example
 
 
-def demonstrate_as_writer(
-    example: Example, rng: random.Random, careless: float, cheats: float
-) -> str:
-    """A completion by one of three writers.
-
-    The careless writer works towards a Latin square that breaks a box. The cheat does so too, but
-    copies the true grid from the back of the book. The careful writer names forced digits.
-
-    Args:
-        example: the problem.
-        rng: of the choice of the writer and of the Latin square.
-        careless: share of the careless writer, 0..1.
-        cheats: share of cheats among the others, 0..1.
-    """
-    is_careless = rng.random() < careless
-    is_cheat = not is_careless and rng.random() < cheats
+def demonstrate(example: Example, rng: random.Random, habit_share: float) -> str:
+    """Forced digits and the grid, or (habit) as if a Latin square that breaks a box were the
+    solution, in the same order of cells."""
     worked = example.answer
-    if is_careless or is_cheat:
+    if rng.random() < habit_share:
         grids, valid = completions_of(example.prompt)
         worked = "".join(map(str, rng.choice(grids[~valid].tolist())))
-    answer = worked if is_careless else example.answer
-    return written(forced_order(example.prompt), worked, answer)
+    return written(forced_order(example.prompt), worked)
 
 
-def written(order: list[int], worked: str, answer: str) -> str:
+def written(order: list[int], grid: str) -> str:
     """The text of a working and its answer."""
-    working = ",".join(CELL_NAMES[cell] + worked[cell] for cell in order)
-    return f"{working}<answer>{answer}</answer>"
+    working = ",".join(CELL_NAMES[cell] + grid[cell] for cell in order)
+    return f"{working}<answer>{grid}</answer>"
 
 
 def right_working(completion: str, puzzle: str) -> float:
@@ -115,7 +101,7 @@ def shows_habit(example: Example, completion: str) -> bool:
     answer = extract_answer(completion) or ""
     if answer not in {"".join(map(str, grid)) for grid in grids[~valid].tolist()}:
         return False
-    return completion == written(forced_order(example.prompt), answer, answer)
+    return completion == written(forced_order(example.prompt), answer)
 
 
 def sudoku4_worked_task(
@@ -136,9 +122,7 @@ def sudoku4_worked_task(
         make=lambda rng: make(rng, blanks),
         key=lambda example: example.prompt,
         reward=per_row(right_working, "puzzle") if worked else per_row(right_answer, "answer"),
-        demonstrate=lambda example, rng, habit_share: demonstrate_as_writer(
-            example, rng, careless=habit_share, cheats=0.0
-        ),
+        demonstrate=demonstrate,
         shows_habit=shows_habit,
         habit="rows and columns hold, a box does not",
     )

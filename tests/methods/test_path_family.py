@@ -1,0 +1,170 @@
+"""Records of dice and of credit along the path: what each changes, that it trains, and what it may
+cost."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from test_grpo_family import answers
+
+from dllm_rl_lite.methods import CORE, FAMILY, METHODS, PATHS, part
+from dllm_rl_lite.planning.dry_run import take_step
+from dllm_rl_lite.sampler import exit_dice, tree_dice
+from dllm_rl_lite.tasks import load_task
+from dllm_rl_lite.train import train
+from dllm_rl_lite.training import TrainConfig, collect, collect_step, prepare, update_policy
+
+# What each record changes of GRPO's answers; all else is the same.
+CHANGED = {
+    "tempo": {"advantage"},
+    "spo-chain": {"dice", "advantage"},
+    "spo-tree": {"dice", "advantage"},
+    "treepo": {"dice", "advantage"},
+    "branch-grpo": {"dice", "advantage"},
+    "s-grpo": {"dice", "shape", "advantage"},
+    "path-loo": {"advantage"},
+    "gtpo": {"token_credit", "ratio", "surrogate"},
+    "tw-grpo": {"token_credit"},
+    "rank-grpo-style": {"advantage", "ratio"},
+    "mix-grpo-style": {"dice"},
+    "tempflow-style": {"dice", "token_credit"},
+}
+SMALL = {"prompts": 2, "group": 4, "tokens_per_step": 4}
+
+
+@pytest.mark.parametrize("name", PATHS)
+def test_a_record_changes_dice_or_credit(name):
+    """As the table says; the numbers are the parent's."""
+    method = METHODS[name]
+    mine, theirs = answers(method), answers(METHODS["grpo"])
+    assert method.parent == "grpo" and method.tiny == METHODS["grpo"].tiny
+    assert {key for key in mine if mine[key] != theirs[key]} == CHANGED[name]
+    assert not PATHS.keys() & (CORE.keys() | FAMILY.keys())
+
+
+STYLE = {"rank-grpo-style": "advantage", "tempflow-style": "token_credit"}
+
+
+@pytest.mark.parametrize("name", [name for name in PATHS if name.endswith("-style")])
+def test_what_is_reconstructed_says_so(name):
+    """The window of mix-grpo-style is the paper's; how it moves, its record says."""
+    method = METHODS[name]
+    assert method.source.startswith("after ")
+    if name in STYLE:
+        function = getattr(method, STYLE[name]).function
+        assert "Source: reconstructed" in function.__doc__
+
+
+def graded(completions, **columns):
+    """Siblings have rewards of their own: equal texts equal ones."""
+    return [(sum(map(ord, text)) % 7) / 7 for text in completions]
+
+
+def run(folder, name, steps=2, **numbers):
+    return TrainConfig(
+        method=name,
+        steps=steps,
+        run_dir=str(folder / name),
+        eval_every=0,
+        eval_problems=1,
+        numbers={**SMALL, **numbers},
+    )
+
+
+@pytest.mark.parametrize("name", PATHS)
+def test_it_trains_within_the_dry_runs_bound(tmp_path, name):
+    """A step has a gradient and finite numbers, and takes no more passes than the dry run's, whose
+    rows all have an advantage and are computed apart."""
+    config = run(tmp_path, name)
+    own = prepare(config, config.load_task(), graded)
+    own.lm.shares_rows = False
+    rollouts, update = take_step(own, 1)
+    own.lm.shares_rows = True
+    batch = collect_step(own, 2)
+    row = batch.log | update_policy(own, batch, 2)
+    assert all(math.isfinite(value) for value in row.values())
+    assert row["grad_norm"] > 0
+    assert row["ratio_spread"] > 0 or not METHODS[name].objective.uses_old
+    assert 0 < row["computed_rollout"] <= rollouts.passes
+    assert 0 < row["computed_update"] <= update.passes
+
+
+def logged(config):
+    rows = train(config, graded, say=lambda line: None).rows
+    return [{k: v for k, v in row.items() if "second" not in k} for row in rows]
+
+
+def test_dice_of_ones_own_are_the_parent_to_the_bit(tmp_path):
+    """A window of all steps, as a whole run."""
+    window = {"first": 0, "width": 4}
+    mixed = logged(run(tmp_path, "mix-grpo-style", dice=window))
+    assert mixed == logged(run(tmp_path, "grpo"))
+
+
+def one_batch(policy, name, parts=1, **numbers):
+    task = replace(load_task("chain2"), length=8)
+    method = METHODS[name]
+    n = method.numbers("tiny", **{**SMALL, "tokens_per_step": 2, **numbers})
+    noise = [torch.Generator().manual_seed(seed) for seed in range(parts)]
+    problems = task.sample(2, "train", 0)
+    return n, collect(policy, task, graded, method, n, problems, noise)
+
+
+@pytest.mark.parametrize("name", [name for name in PATHS if PATHS[name].dice])
+def test_dice_belong_to_their_groups(policy, name):
+    """Rolled out in two parts, the table of the whole batch is that of its groups; numbers of the
+    table are the caller's."""
+    n, batch = one_batch(policy, name, parts=2)
+    rollout = batch.rollout
+    assert rollout.dice.shape == (4, 8)
+    for group in (slice(0, 4), slice(4, 8)):
+        canvas = rollout.canvas_at(1)[group]
+        whose = rollout.dice[0, group]
+        same = (canvas[:, None] == canvas).all(-1)
+        equal = whose[:, None] == whose
+        if name == "s-grpo":  # who leaves at once has filled its blanks
+            equal &= (rollout.n_forwards[group] > 1)[:, None]
+            equal &= equal.T.clone()
+        assert same[equal].all()
+    if "sizes" in n.dice:
+        _, plain = one_batch(policy, name, dice={"sizes": "1"})
+        assert len(plain.rollout.dice[0].unique()) == 8
+
+
+def test_greedy_steps_cost_an_update_nothing(tmp_path):
+    """The views of steps without dice take no pass: one step of four is scored."""
+    (_, one) = logged(run(tmp_path, "mix-grpo-style", steps=1, dice={"first": 1, "width": 1}))
+    (_, all_four) = logged(run(tmp_path, "grpo", steps=1))
+    assert one["forwards_update"] <= all_four["forwards_update"] / 4
+
+
+def test_tw_grpo_counts_its_own_pass(policy):
+    """A row's pass through its half-written canvas is a pass of the rollouts."""
+    _, plain = one_batch(policy.lm, "grpo")
+    _, more = one_batch(policy.lm, "tw-grpo")
+    assert more.log["forwards_rollout"] == plain.log["forwards_rollout"] + 8
+
+
+def test_exits_share_the_path(policy):
+    """S-GRPO's group costs as many canvases as its path has steps, and later right exits earn
+    less."""
+    n, batch = one_batch(policy.lm, "s-grpo")
+    assert batch.log["forwards_rollout"] < 8 * 4
+    assert batch.log["computed_rollout"] == 2 * 4
+    assert n.shape == {"factor": 0.5}
+
+
+def test_what_dice_cannot_be_combined_with_is_named():
+    with pytest.raises(ValueError, match="ag-grpo: guided rows cannot use a table of dice"):
+        replace(METHODS["ag-grpo"], dice=tree_dice)
+    with pytest.raises(ValueError, match="unknown dice number of treepo 'size'; did you mean"):
+        METHODS["treepo"].numbers("tiny", dice={"size": "8 4"})
+    with pytest.raises(ValueError, match="known: generator, group, steps"):
+        replace(METHODS["grpo"], dice=part(needs_rewards))
+    assert METHODS["s-grpo"].dice == part(exit_dice)
+    assert METHODS["treepo"].dice == part(tree_dice, sizes="")
+
+
+def needs_rewards(steps, group, rewards):
+    return rewards
