@@ -64,6 +64,8 @@ def test_micro_batches_change_nothing(policy, later, reference, rollout, name, k
     # computed at all.
     unscored = sum(int((~view.scored.any(1)).sum()) for view in scored.views)
     assert stats_of_parts.pop("computed") >= stats.pop("computed") - unscored
+    asked = stats.pop("forwards")
+    assert asked - unscored <= stats_of_parts.pop("forwards") <= asked
     assert stats_of_parts == pytest.approx(stats, rel=1e-4, abs=1e-6)
     assert (stats["ratio_spread"] > 1e-3) == METHODS[name].objective.uses_old and (
         stats["kl"] > 0
