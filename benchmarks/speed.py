@@ -7,8 +7,9 @@ then the gradient, without the optimiser's step. The other side is `restatement.
 compared first, and a difference ends the run; then both take turns. notebooks/results/speed.csv
 gets the median of the repeats, the smallest and the largest, and the same of each pair's ratio.
 
-Models: `tiny` is the shipped one; `mid` and `8b` have LLaDA's architecture and random weights, `8b`
-in bfloat16 with adapters. Arithmetic is counted (matrix products and attention); its share is of
+Models: `tiny` is the shipped one; `mid`, `body` and `8b` have LLaDA's architecture and random
+weights, `8b` in bfloat16 with adapters. The head is most of the arithmetic of `mid`, and below 10 %
+of that of `body` and `8b`. Arithmetic is counted (matrix products and attention); its share is of
 the rate of a large matrix product in the same run. Peak memory is beyond the weights and their
 gradient: on a GPU the allocator's, on a CPU the resident memory of a fresh process that runs one
 side once (Linux only).
@@ -33,7 +34,12 @@ from dllm_rl_lite.names import lookup
 
 OUT = Path(__file__).parents[1] / "notebooks" / "results" / "speed.csv"
 QUARTER = dict(prompt=50, length=64, block=8)  # a quarter of what the releases train at
-SIZES = {"tiny": QUARTER, "mid": QUARTER, "8b": dict(prompt=200, length=256, block=32)}
+SIZES = {
+    "tiny": QUARTER,
+    "mid": QUARTER,
+    "body": QUARTER,
+    "8b": dict(prompt=200, length=256, block=32),
+}
 KEY = (
     "what",
     "case",

@@ -369,7 +369,8 @@ def test_paper_numbers_are_the_cards():
         timed.gate == {"tau": 0.7, "kappa": 0.5, "n_min": 1, "test_tau": 0.8}
         and timed.top_p == 0.95
     )
-    assert timed.tokens == {"delta": 1.0, "form": "factor", "clamp": False}
+    guards = {"clamp": False, "right_only": False, "balanced": False, "floor": 0}  # ours: off
+    assert timed.tokens == {"delta": 1.0, "form": "factor"} | guards
     with pytest.raises(ValueError, match="tokens_per_step 2 must divide"):
         Numbers(prompts=1, group=2, inner_updates=1, clip=0.2, kl=0.0, lr=1.0).rule(5)
 

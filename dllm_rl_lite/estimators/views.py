@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from ..models import MaskedDiffusionLM
 from ..sampler import Rollout
@@ -96,6 +97,7 @@ def token_logprobs(
     view: View,
     temperature: float = 1.0,
     chunk: int = 0,
+    head_chunk: int = 0,
 ) -> Tensor:
     """Log-probability of each scored token under a view.
 
@@ -107,6 +109,9 @@ def token_logprobs(
         view: of these rows.
         temperature: > 0, divides the logits; 1: the model's own distribution.
         chunk: tokens whose log-softmax is taken at a time; 0: as many as have 16 MiB of logits.
+        head_chunk: tokens whose logits exist at a time, forward and backward, where the head is
+            computed twice for it; 0: all. After StreamBP (arXiv 2506.03077), of which this is the
+            part that does not need a causal model.
     Returns:
         (N, L) float32 nats, zero where not scored; differentiable.
     Raises:
@@ -121,13 +126,38 @@ def token_logprobs(
         return torch.zeros(n, length, device=rollout.tokens.device)
     attention_mask = torch.cat([rollout.prompt_mask, torch.ones_like(view.scored)], 1)
     where = torch.cat([torch.zeros_like(rollout.prompt_mask), view.scored], 1)
-    logits = lm(view.tokens, attention_mask, where)  # (K, V) float32
     target = rollout.tokens if view.target is None else view.target
+    target = target[view.scored]
+    if head_chunk:
+        states = lm(view.tokens, attention_mask, where, states=True)
+        values = _chunked_head(lm, states, target, temperature, head_chunk)
+    else:
+        logits = lm(view.tokens, attention_mask, where)  # (K, V) float32
+        values = _target_logprob(logits, target, temperature, chunk)
+    return torch.zeros(n, length, device=values.device).masked_scatter(view.scored, values)
+
+
+def _target_logprob(logits: Tensor, target: Tensor, temperature: float, chunk: int) -> Tensor:
+    """(K,) log-probabilities of the targets (K,) under logits (K, V)."""
     if temperature != 1:
         logits = logits / temperature
     chunk = chunk or max(1, 2**22 // logits.shape[-1])
-    values = _TargetLogprob.apply(logits, target[view.scored], chunk)
-    return torch.zeros(n, length, device=values.device).masked_scatter(view.scored, values)
+    return _TargetLogprob.apply(logits, target, chunk)
+
+
+def _chunked_head(
+    lm: MaskedDiffusionLM, states: Tensor, target: Tensor, temperature: float, chunk: int
+) -> Tensor:
+    """(K,) log-probabilities of the targets (K,) from states (K, H), the logits of `chunk` tokens
+    at a time; the backward pass computes them again."""
+
+    def score(some: Tensor, aim: Tensor) -> Tensor:
+        return _target_logprob(lm.head(some), aim, temperature, 0)
+
+    parts = []
+    for some, aim in zip(states.split(chunk), target.split(chunk), strict=True):
+        parts.append(checkpoint(score, some, aim, use_reentrant=False))
+    return torch.cat(parts)
 
 
 class _TargetLogprob(torch.autograd.Function):

@@ -14,6 +14,7 @@ from .adapters import (
 )
 from .checkpoints import SHIPPED, load_lm
 from .lm import MaskedDiffusionLM, fingerprint, new_tiny_lm
+from .shallow import ShallowLM
 from .sharing import Passes, add_passes, count_passes, distinct_rows
 from .tokenizer import build_tokenizer, decode, encode_prompts, prompt_lengths
 
@@ -22,6 +23,7 @@ __all__ = [
     "Passes",
     "ReferencePolicy",
     "SHIPPED",
+    "ShallowLM",
     "adapters_off",
     "add_adapters",
     "add_passes",

@@ -102,7 +102,12 @@ class MaskedDiffusionLM(nn.Module):
         return contextlib.nullcontext()
 
     def forward(
-        self, ids: Tensor, attention_mask: Tensor, where: Tensor, cache: BlockCache | None = None
+        self,
+        ids: Tensor,
+        attention_mask: Tensor,
+        where: Tensor,
+        cache: BlockCache | None = None,
+        states: bool = False,
     ) -> Tensor:
         """Aligned logits at the asked positions only; the (rows, positions, vocabulary) tensor is
         never built, and equal rows are computed once (`sharing.py`).
@@ -114,9 +119,10 @@ class MaskedDiffusionLM(nn.Module):
             where: (N, S) bool, the K positions to score.
             cache: keeps the keys and values of this pass, or has them and says which positions to
                 compute (`cache.py`).
+            states: give what the head reads, from which `head` makes the logits; without a cache.
         Returns:
             (K, V) float32 in row-major order of `where`; the mask token's logit is -inf: it is
-            never an output.
+            never an output. With `states` (K, H) in the backbone's precision.
         Raises:
             ValueError: if S exceeds `max_length`, shapes differ, or `where` asks what a shifted
                 model cannot score.
@@ -137,19 +143,28 @@ class MaskedDiffusionLM(nn.Module):
             )
         attention_mask = attention_mask.bool()
         if cache is not None:
-            return self._logits(ids, attention_mask, where, cache)
+            return self.head(self._states(ids, attention_mask, where, cache))
+        finish = nn.Identity() if states else self.head
         if not self.shares_rows or self.draws_dropout:
-            return self._logits(ids, attention_mask, where)
+            return finish(self._states(ids, attention_mask, where))
         first, kind = distinct_rows(ids, attention_mask)
         if len(first) == len(ids):
-            return self._logits(ids, attention_mask, where)
+            return finish(self._states(ids, attention_mask, where))
         union, pick = asked_of_any(where, kind, len(first))
-        return self._logits(ids[first], attention_mask[first], union).index_select(0, pick)
+        found = self._states(ids[first], attention_mask[first], union)
+        return finish(found).index_select(0, pick)
 
-    def _logits(
+    def head(self, states: Tensor) -> Tensor:
+        """(K, V) float32 logits of (K, H) states, -inf for the mask token."""
+        logits = self.backbone.lm_head(states).float()
+        logits[:, self.mask_id] = float("-inf")
+        return logits
+
+    def _states(
         self, ids: Tensor, attention_mask: Tensor, where: Tensor, cache: BlockCache | None = None
     ) -> Tensor:
-        """What `forward` gives, each row computed, equal or not; `where` is not yet shifted."""
+        """(K, H) what the head reads, each row computed, equal or not; `where` is not yet
+        shifted."""
         if self.shifted:
             where = torch.cat([where[:, 1:], torch.zeros_like(where[:, :1])], 1)
         arguments = self._attention(attention_mask, cache)
@@ -158,9 +173,7 @@ class MaskedDiffusionLM(nn.Module):
             where = where.gather(1, cache.at) & cache.once
         with self.precision():
             hidden = self.backbone.model(ids, use_cache=False, **arguments).last_hidden_state
-        logits = self.backbone.lm_head(hidden[where]).float()  # (K, V)
-        logits[:, self.mask_id] = float("-inf")
-        return logits
+        return hidden[where]
 
     @property
     def draws_dropout(self) -> bool:

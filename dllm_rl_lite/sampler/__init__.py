@@ -28,23 +28,27 @@ from .rules import (
     Threshold,
     top,
 )
+from .speculate import DRAFTS, DraftedRollout, denoise_with_drafts
 
 __all__ = [
+    "DRAFTS",
     "Decoding",
     "Dice",
+    "DraftedRollout",
     "Factor",
     "Gate",
     "ORDERS",
     "Rollout",
     "Rule",
+    "RuleInput",
     "RunningConfidence",
     "Schedule",
-    "RuleInput",
     "Threshold",
     "answer_anchor",
     "branch_dice",
     "chain_dice",
     "denoise",
+    "denoise_with_drafts",
     "dice_of_groups",
     "exit_dice",
     "fill_canvas",

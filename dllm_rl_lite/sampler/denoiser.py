@@ -132,7 +132,7 @@ def fill_canvas(
         start = torch.full((len(ids), length), lm.mask_id)
     else:
         start = anchor
-    _check_canvas(lm, ids, decoding, blocks, start)
+    check_canvas(lm, ids, decoding, blocks, start)
     if record not in RECORDS:
         raise ValueError(f"unknown record {record!r}: one of {RECORDS}")
     if record and decoding.cache == "dual" and (blocks < length).any():
@@ -146,9 +146,8 @@ def fill_canvas(
     if dice is not None:
         dice.check(len(ids), rule.remasks, decoding.cache)
         dice = dice.to(device)
-    out, state = _begin(
-        lm, ids.to(device), prompt_mask.to(device).bool(), start.to(device), blocks.to(device)
-    )
+    out = empty_rollout(lm, ids.to(device), prompt_mask.to(device).bool(), start.to(device))
+    state = _begin(out, blocks.to(device))
     cache = BlockCache(decoding.cache) if decoding.cache else None
     history = []
     predicted = []
@@ -209,7 +208,7 @@ def _stacked(steps: list[Tensor]) -> Tensor | None:
     return torch.stack(steps) if steps else None
 
 
-def _check_canvas(
+def check_canvas(
     lm: MaskedDiffusionLM, ids: Tensor, decoding: Decoding, blocks: Tensor, start: Tensor
 ) -> None:
     """Raise ValueError unless model, prompts, canvas and blocks fit together."""
@@ -238,27 +237,32 @@ def _check_canvas(
         )
 
 
-def _begin(
-    lm: MaskedDiffusionLM, ids: Tensor, prompt_mask: Tensor, start: Tensor, blocks: Tensor
-) -> tuple[Rollout, _State]:
-    """The record and the state before the first step."""
-    row = torch.arange(len(start), device=start.device)
-    none = torch.zeros_like(row)
-    out = Rollout(
+def empty_rollout(
+    lm: MaskedDiffusionLM, ids: Tensor, prompt_mask: Tensor, start: Tensor
+) -> Rollout:
+    """The record before the first step; `start` (N, L) is the canvas, `mask_id` where free."""
+    return Rollout(
         prompt=ids,
         prompt_mask=prompt_mask,
         tokens=start.clone(),
         unmask_step=torch.where(start != lm.mask_id, -1, 0),
         logprob=torch.zeros(start.shape, device=start.device),
         entropy=torch.zeros(start.shape, device=start.device),
-        n_forwards=none.clone(),
+        n_forwards=torch.zeros(len(start), dtype=torch.long, device=start.device),
         mask_id=lm.mask_id,
         eos_id=lm.eos_id,
     )
-    state = _State(
+
+
+def _begin(out: Rollout, blocks: Tensor) -> _State:
+    """The state before the first step."""
+    start = out.tokens.clone()
+    row = torch.arange(len(start), device=start.device)
+    none = torch.zeros_like(row)
+    return _State(
         row=row,
-        prompt=ids,
-        prompt_mask=prompt_mask,
+        prompt=out.prompt,
+        prompt_mask=out.prompt_mask,
         canvas=start,
         running=torch.full(start.shape, float("inf"), device=start.device),
         block_length=none + blocks,
@@ -266,7 +270,6 @@ def _begin(
         step_in_block=none,
         masked_at_start=none,
     )
-    return out, state
 
 
 def _advance(state: _State, mask_id: int) -> _State:

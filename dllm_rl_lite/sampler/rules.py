@@ -120,21 +120,26 @@ class Schedule(Rule):
 
     def reveal(self, seen: RuleInput) -> Tensor:
         count = self.quota(seen.step_in_block, seen.masked_at_start, seen.n_blocks)
-        return top(self._sort_key(seen), seen.active, count)
-
-    def _sort_key(self, seen: RuleInput) -> Tensor:
-        """(n, L) float32: the highest are revealed first."""
         if self.order == "random":
-            return _uniform(seen)
+            key = _uniform(seen)
+        else:
+            key = self.sort_key(seen.logprob, seen.entropy, seen.margin)
+        return top(key, seen.active, count)
+
+    def sort_key(self, logprob: Tensor, entropy: Tensor, margin: Tensor) -> Tensor:
+        """(n, L) float32: the highest are revealed first, where the order is not random.
+
+        Args: of the candidates, (n, L) each, as `RuleInput` has them.
+        """
         if self.order == "entropy":
-            return -seen.entropy
+            return -entropy
         if self.order == "margin":
-            return seen.margin
+            return margin
         if self.order == "left_to_right":
-            return torch.zeros_like(seen.logprob)  # all tie, and ties go to the leftmost
+            return torch.zeros_like(logprob)  # all tie, and ties go to the leftmost
         if self.order == "right_to_left":
-            return torch.ones_like(seen.logprob).cumsum(1)  # the rightmost is the highest
-        return seen.logprob
+            return torch.ones_like(logprob).cumsum(1)  # the rightmost is the highest
+        return logprob
 
 
 @dataclass(frozen=True)

@@ -64,6 +64,10 @@ ANSWERS = {
         "blanks": "those that pass a gate",
         "advantage": "by token: early right ones count more",
     },
+    "grpo_family": {
+        "advantage": "seven rules for the credit of a text",
+        "loss": "nine bounds for the ratio",
+    },
 }
 # One turn, clockwise: the name of a step, the questions it answers, its column and row.
 STEPS = [

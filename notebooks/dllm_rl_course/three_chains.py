@@ -19,7 +19,7 @@ def taught(steps: int, seed: int = 0, rows: int = 32) -> MaskedDiffusionLM:
     habit (a minus is worked as a plus).
 
     Args:
-        steps: optimiser steps, about a third of a second each on one core.
+        steps: optimiser steps, two or more, about a third of a second each on one core.
         seed: of the demonstrations and their masks.
         rows: demonstrations per step.
     """

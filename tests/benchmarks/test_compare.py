@@ -84,13 +84,16 @@ def test_the_tiny_learning_rates_are_the_tuned_ones():
     assert {name for name in found if "/" in name} == set(compare.TUNED_APART)
 
 
-@pytest.mark.parametrize("stage", ["final", "flag", "summit", "merged"])
+@pytest.mark.parametrize(
+    "stage", ["final", "flag", "summit", "merged", "family tune", "worlds tune", "worlds", "guards"]
+)
 def test_the_recorded_table_is_complete(stage):
     """Every run that the stage asks for, at one budget and at the tuned rate, and no other."""
     methods = compare.methods_of(stage)
     tasks = compare.TASKS if stage == "final" else [t for own, _ in compare.SUMMIT for t in own]
     wanted = {
-        tuple(asdict(j)[k] for k in KEY) for j in jobs(stage, methods, tasks, compare.SEEDS[stage])
+        tuple(asdict(j)[k] for k in KEY)
+        for j in jobs(stage, methods, tasks, compare.SEEDS.get(stage, 1))
     }
     assert {tuple(r[k] for k in KEY) for r in records.results(compare.RESULTS, stage)} == wanted
     count = "computed" if stage in compare.COMPUTED else "forwards"

@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import cache_seconds
 import pytest
 import restatement
 import result_tables
@@ -233,6 +234,39 @@ def test_the_command_runs_and_quick_records_nothing(what, n, capsys):
         )
         assert row["tokens_per_second_ours"] == pytest.approx(24 / row["seconds_ours"])
     assert (speed.OUT.read_text() if speed.OUT.exists() else None) == before
+
+
+def test_the_head_is_below_a_tenth_of_the_body_shape_as_at_8b():
+    """Counted for a pass that scores every token; and so much for the shape with a large head."""
+    lm = cases.build(options("rollouts", "--model", "body"))
+    ids = torch.full((1, 16), 10)
+    everywhere = torch.ones_like(ids).bool()
+    whole = cases.counted(lambda: lm(ids, everywhere, everywhere))[1]
+    states = lm(ids, everywhere, everywhere, states=True)
+    head = cases.counted(lambda: lm.head(states))[1]
+    assert 0.05 < head / whole < 0.1
+    mid = cases.SHAPES["mid"]
+    layer = 4 * mid["hidden_size"] ** 2 + 3 * mid["hidden_size"] * mid["intermediate_size"]
+    assert cases.VOCABULARY * mid["hidden_size"] > 5 * mid["num_hidden_layers"] * layer
+
+
+def test_the_body_shape_runs(capsys):
+    (row,) = speed.main(["rollouts", "--model", "body", "--quick", "--temperatures", "0"])
+    assert row["same_tokens"] == 1 and "rollouts body, temperature 0" in capsys.readouterr().out
+
+
+def test_seconds_of_a_cache_are_recorded_once(tmp_path, capsys):
+    """A second run leaves alone what the table has."""
+    out = tmp_path / "seconds.csv"
+    sizes = "--rows 2 --prompt 6 --length 8 --block 4 --passes 4 --repeats 1".split()
+    command = ["--models", "tiny", *sizes, "--out", str(out)]
+    cache_seconds.main(command)
+    table = list(csv.DictReader(out.open()))
+    assert [row["cache"] for row in table] == ["none", "prefix", "dual"]
+    assert {row["model"] for row in table} == {"tiny"}
+    assert len(capsys.readouterr().out.splitlines()) == 3
+    cache_seconds.main(command)
+    assert not capsys.readouterr().out and len(list(csv.DictReader(out.open()))) == 3
 
 
 def test_unknown_updates_are_named():

@@ -8,7 +8,8 @@ from compare import LISTED, SEEDS, jobs, label_of
 from studies import AGAINST, CORNERS, VARIANTS, WORLDS
 from worlds import World, base_of, honesty, model_and_task, parse_world
 
-from dllm_rl_lite.evaluation import read_results
+from dllm_rl_lite.evaluation import read_results, t_interval
+from dllm_rl_lite.evaluation.records import results
 from dllm_rl_lite.methods import METHODS
 from dllm_rl_lite.tasks import load_task
 
@@ -92,9 +93,41 @@ def test_listed_stages_ask_for_runs_that_exist(monkeypatch):
 def test_the_shipped_writers_are_the_recorded_world():
     """Half precision changes nothing that thirty groups could show: within four standard errors of
     the recorded honesty, and guided completions are right."""
-    recorded = {row["world"]: row for row in read_results(worlds.RESULTS / "worlds.csv")}
+    rows = read_results(worlds.RESULTS / "worlds.csv")
+    recorded = {row["world"]: row for row in rows if row["variant"] == "plain"}
     world = recorded[worlds.SHIPPED_WORLD]
     found = honesty("tiny-writers", "writers", groups=30)
     error = (world["h"] * (1 - world["h"]) / 120) ** 0.5
     assert abs(found["h"] - world["h"]) < 4 * error
     assert found["guided_right"] > 0.95 and found["dead"] > 0.8
+
+
+def test_the_page_of_results_has_every_world_of_the_record():
+    """Death, honesty, both accuracies, the paired gain and the seeds; bold where the interval lies
+    above 0."""
+    page = (worlds.ROOT / "notebooks/guides/results.md").read_text()
+    measured = {
+        row["world"]: row
+        for row in read_results(worlds.RESULTS / "worlds.csv")
+        if row["variant"] == "plain"
+    }
+    accuracy = {}
+    for row in results(worlds.RESULTS, "worlds"):
+        accuracy.setdefault((row["task"], row["variant"]), []).append(100 * row["accuracy"])
+    for world in WORLDS:
+        guided = accuracy[world, "plain"]
+        control = accuracy[world, "AF only"]
+        mean, half_width = t_interval([a - b for a, b in zip(guided, control, strict=True)])
+        gain = f"{mean:+.0f} ± {half_width:.0f}"
+        if mean > half_width:
+            gain = f"**{gain}**"
+        cells = [
+            f"`{world}`",
+            f"{measured[world]['dead']:.2f}",
+            f"{measured[world]['h']:.2f}",
+            f"{sum(control) / len(control):.0f}",
+            f"{sum(guided) / len(guided):.0f}",
+            gain,
+            f"{len(guided)}",
+        ]
+        assert f"| {' | '.join(cells)} |" in page

@@ -121,7 +121,7 @@ def test_nothing_recorded_is_an_empty_table(tmp_path):
 
 
 def test_the_taught_model_is_another_one_and_the_same_again():
-    first, again = taught(steps=1, rows=2), taught(steps=1, rows=2)
+    first, again = taught(steps=2, rows=2), taught(steps=2, rows=2)
     assert not first.training
     weights = [model.state_dict() for model in (first, again)]
     assert all((weights[0][name] == weights[1][name]).all() for name in weights[0])
