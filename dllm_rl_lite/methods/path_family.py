@@ -21,6 +21,7 @@ TEMPO = replace(
     parent="grpo",
     source="TEMPO, arXiv 2509.18314",
     advantage=part(advantages.temporal_difference, eps=1e-6, scaled=True),
+    paper=replace(GRPO.paper, group=7),
 )
 
 SPO_CHAIN = replace(
@@ -48,6 +49,7 @@ TREEPO = replace(
     source="TreePO, arXiv 2508.17445",
     dice=part(sampler.tree_dice, sizes=""),
     advantage=part(advantages.subgroup_mean, weight="size", whiten=True, eps=1e-8),
+    paper=replace(GRPO.paper, group=16),
 )
 
 # Without its pruning of the backward pass.
