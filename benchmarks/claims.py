@@ -2,10 +2,11 @@
 notebooks/results/claims.csv, one row for each claim of the methods' papers that can be put to this
 tiny world.
 
-A row names the setting, the effect with its 95 % interval, and a verdict by one rule, fixed before:
-"held" if the interval lies on the claimed side of `from`, "not held" if it lies on the other side,
-"open" if it holds `from` or nothing is recorded. The claims are those of the papers; the settings
-are ours, and small.
+A row names the setting, the effect with its 95 % interval, and a verdict by the same rule for all:
+"held" if the interval lies on the claimed side of the stated value, "not held" if it lies on the
+other side, "open" if it holds that value or nothing is recorded. The claims are those of the
+papers; settings and values are ours, most of them chosen when the records were there already (those
+of AG-GRPO in the writers' worlds were written down before).
 """
 
 from __future__ import annotations
