@@ -122,9 +122,7 @@ def pair_rows(
                 values.append(total_variation(found[name], found["sequential"]))
         for name, values in apart.items():
             mean = sum(values) / len(values)
-            rows.append(
-                row_of(kind, name, seed, temperature=1.0, problems=len(values), apart=mean)
-            )
+            rows.append(row_of(kind, name, seed, temperature=1.0, problems=len(values), apart=mean))
     return rows
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from matplotlib.colors import to_hex
 
-from ..sampler import Rollout
+from ..sampler import DraftedRollout, Rollout
 from .filmstrips import (
     CONFIDENCE,
     EMPTY,
@@ -32,12 +32,15 @@ CELL = (
     "display:inline-block;font-family:monospace;font-size:14px;text-align:center;min-width:9px;"
     "padding:2px 4px;margin:1px;border-radius:3px;"
 )
+ACCEPTED, REJECTED = "#5dc3a0", "#f2b36b"  # drafts
 LOOKS = {  # by kind of cell; COLOUR: of its confidence
     "m": f"background:{EMPTY};color:#999999;border:2px solid {EMPTY}",
     "g": f"background:{GIVEN};color:#111111;border:2px solid {GIVEN}",
     "e": "background:#ffffff;color:#aaaaaa;border:2px solid #ffffff",
     "w": "background:#ffffff;color:#777777;border:2px dotted #bbbbbb",
     "k": "background:COLOUR;color:#111111;border:2px solid COLOUR",
+    "a": f"background:{ACCEPTED};color:#111111;border:2px solid {ACCEPTED}",
+    "r": f"background:{REJECTED};color:#111111;border:2px solid {REJECTED}",
 }
 OUTLINE = f";border:2px solid {NEW}"  # of a cell that is new in this frame
 SCALE = "color:#111111;padding:0 5px;background:"
@@ -64,11 +67,11 @@ SCRIPT = """
       const look = data.looks[kind].replaceAll("COLOUR", cell.colour);
       const span = row.children[i];
       span.textContent = text;
-      span.title = {m: "masked", w: "withdrawn later"}[kind] || cell.about;
+      span.title = {m: "masked", w: "withdrawn later", r: "rejected draft"}[kind] || cell.about;
       span.style.cssText = data.cell + look + (isNew ? data.outline : "");
-      masked += kind === "m";
+      masked += kind === "m" || kind === "r";
     });
-    position.textContent = `step ${frame} of ${data.last}, ${masked} masked`;
+    position.textContent = `${data.unit} ${frame} of ${data.last}, ${masked} masked`;
   }
   function stop() {
     clearInterval(timer);
@@ -95,15 +98,18 @@ SCRIPT = """
 """
 
 
-def player(rollout: Rollout, tokenizer, row: int = 0) -> HTML:
+def player(rollout: Rollout | DraftedRollout, tokenizer, row: int = 0) -> HTML:
     """A denoising player for one row: a slider over its T + 1 frames and a play button.
+
+    Of texts that were written with drafts a frame is a round, with the drafts that it accepted and
+    those that it rejected.
 
     Where scripts do not run (a notebook that is not trusted yet, a page that shows notebooks), the
     finished completion is seen, with a note that says to run the cells. Many players fit on a page.
     The same rollout gives the same bytes.
 
     Args:
-        rollout: one or more completions.
+        rollout: one or more completions, as `denoise` or `denoise_with_drafts` returns them.
         tokenizer: the model's.
         row: which completion.
     Raises:
@@ -113,9 +119,20 @@ def player(rollout: Rollout, tokenizer, row: int = 0) -> HTML:
     # It comes with every notebook kernel; a plain training machine need not have it.
     from IPython.display import HTML
 
-    cells = _cells(rollout, tokenizer, row)
-    last = len(frames(rollout, row)) - 1
-    data = {"last": last, "cell": CELL, "looks": LOOKS, "outline": OUTLINE, "cells": cells}
+    if isinstance(rollout, DraftedRollout):
+        unit = "round"
+        cells = _drafted_cells(rollout, tokenizer, row)
+        last = int(rollout.written[row].max()) + 1
+        legend = f'<span style="{SCALE}{ACCEPTED}">accepted draft</span> '
+        legend += f'<span style="{SCALE}{REJECTED}">rejected draft</span> · '
+        rollout = rollout.rollout
+    else:
+        unit = "step"
+        cells = _cells(rollout, tokenizer, row)
+        last = len(frames(rollout, row)) - 1
+        legend = ""
+    data = {"last": last, "unit": unit, "cell": CELL, "looks": LOOKS, "outline": OUTLINE}
+    data["cells"] = cells
     words = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
     words = words.replace("<", "\\u003c")  # no text of the model's ends the script
     scale = " ".join(
@@ -126,11 +143,11 @@ def player(rollout: Rollout, tokenizer, row: int = 0) -> HTML:
         '<div class="dllm-player mathjax_ignore tex2jax_ignore" '
         'style="font-family:sans-serif;font-size:14px;margin:6px 0">'
         f"<p>prompt: {html.escape(prompt_text(rollout, tokenizer, row))}</p>"
-        f"<div>Finished after {last} steps. "
+        f"<div>Finished after {last} {unit}s. "
         "<strong>Run the cells up to this one</strong> to get a slider and a Play button.</div>"
         f'<div style="margin:4px 0">{"".join(_finished(cell, last) for cell in cells)}</div>'
-        f'<p style="font-size:12px">confidence when revealed: {scale} · outlined: new at this step '
-        f"· {END} end of sequence</p>"
+        f'<p style="font-size:12px">confidence when revealed: {scale} · {legend}outlined: new at '
+        f"this {unit} · {END} end of sequence</p>"
         f"<script>{SCRIPT.replace('DATA', words)}</script></div>"
     )
 
@@ -145,6 +162,31 @@ def _cells(rollout: Rollout, tokenizer, row: int) -> list[dict]:
         for k, letter in enumerate(kind[i] for kind in letters):
             if k == 0 or (ids[k][i], letter) != (ids[k - 1][i], letters[k - 1][i]):
                 changes.append([k, letter, cell_text(rollout, tokenizer, ids[k][i])])
+        cells.append({"colour": colour, "about": _about(rollout, row, i), "changes": changes})
+    return cells
+
+
+def _drafted_cells(drafted: DraftedRollout, tokenizer, row: int) -> list[dict]:
+    """The same of a text that was written with drafts; a frame k > 0 is what round k - 1 did."""
+    rollout = drafted.rollout
+    first = frames(rollout, row)[0].tolist()
+    accepted = drafted.accepted[:, row]
+    cells = []
+    for i, colour in enumerate(backgrounds(rollout, row)):
+        written = int(drafted.written[row, i])
+        token = int(rollout.tokens[row, i])
+        shown = [("g" if written < 0 else "m", first[i])]
+        for number, draft in enumerate(drafted.drafts[: written + 1, row, i].tolist()):
+            if number < written:
+                shown.append(("m" if draft == rollout.mask_id else "r", draft))
+            elif accepted[number, i]:
+                shown.append(("a", token))
+            else:
+                shown.append(("e" if token == rollout.eos_id else "k", token))
+        changes = []
+        for k, (letter, content) in enumerate(shown):
+            if k == 0 or shown[k - 1] != (letter, content):
+                changes.append([k, letter, cell_text(rollout, tokenizer, content)])
         cells.append({"colour": colour, "about": _about(rollout, row, i), "changes": changes})
     return cells
 

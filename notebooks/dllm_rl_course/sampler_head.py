@@ -109,9 +109,7 @@ def passes(
             before = states[row, place[:, number - 1]]
             embedded = lm.backbone.get_input_embeddings()(tokens[-1])
             shape = states.shape
-            corrected = head(
-                states, before[:, None].expand(shape), embedded[:, None].expand(shape)
-            )
+            corrected = head(states, before[:, None].expand(shape), embedded[:, None].expand(shape))
             # Each blank keeps the noise that the plain decoder has for it.
             noise = same_noise(generator)
             found = candidates_of(lm.head(corrected[blank]), decoding, noise).spread(blank)
@@ -226,8 +224,8 @@ def pair_distributions(
     canvas: Tensor,
     pair: tuple[int, int],
 ) -> dict[str, Tensor]:
-    """The exact distributions of two tokens at temperature 1, (V, V) float64 each, by enumeration of
-    the first.
+    """The exact distributions of two tokens at temperature 1, (V, V) float64 each: the first is
+    enumerated.
 
     Args:
         lm: the model.

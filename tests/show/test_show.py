@@ -22,7 +22,13 @@ import torch
 from dllm_rl_lite import show
 from dllm_rl_lite.evaluation import read_log, t_interval, wilson
 from dllm_rl_lite.models import new_tiny_lm
-from dllm_rl_lite.sampler import Rollout, RunningConfidence, Schedule, denoise
+from dllm_rl_lite.sampler import (
+    Rollout,
+    RunningConfidence,
+    Schedule,
+    denoise,
+    denoise_with_drafts,
+)
 from dllm_rl_lite.show import filmstrips
 from dllm_rl_lite.tasks import Example
 from dllm_rl_lite.training.checkpoint import write_log
@@ -345,6 +351,31 @@ def test_player_in_a_browser(lm, tmp_path):
     words = f"rgb({', '.join(str(round(255 * part)) for part in outline)})"
     new = [words in c["style"] for c in Cells(dumped).players[0]]
     assert new == (first.unmask_step[0] == 4).tolist()
+
+
+def test_player_shows_accepted_and_rejected_drafts(lm):
+    """Frame k + 1: what stands after round k, the drafts that it rejected in their blanks."""
+    found = denoise_with_drafts(lm, ["1+2", "6-4"], 12, "last", 4)
+    for row in (0, 1):
+        page = show.player(found, lm.tokenizer, row).data
+        data = script_data(page)
+        rounds = int(found.calls[row])
+        assert data["last"] == rounds and data["unit"] == "round"
+        letters = []
+        for k in range(rounds):
+            stands = found.written[row] <= k
+            tokens = torch.where(stands, found.rollout.tokens[row], found.drafts[k, row])
+            wanted = [show.cell_text(found.rollout, lm.tokenizer, t) for t in tokens.tolist()]
+            assert played(page, k + 1) == wanted
+            now = [[c for at, c, _ in cell["changes"] if at <= k + 1][-1] for cell in data["cells"]]
+            rejected = ~stands & (found.drafts[k, row] != lm.mask_id)
+            assert [c == "r" for c in now] == rejected.tolist()
+            letters += now
+        assert {"a", "r"} <= set(letters)
+        kept = [c == "a" for c in now]
+        assert kept == found.accepted[:, row].any(0).tolist()
+        assert "accepted draft" in page and f"Finished after {rounds} rounds." in page
+    assert "accepted draft" not in show.player(found.rollout, lm.tokenizer).data
 
 
 # Curves and intervals
