@@ -34,17 +34,18 @@ from dllm_rl_lite.training.base_model import encode_completions
 OUT = Path(__file__).parents[1] / "notebooks" / "results" / "heads.csv"
 KEY = ("part", "model", "task", "seed", "temperature", "passes", "least")
 TASK = "chain2"
-PROBLEMS = {"chain1": 19, "chain2": 196}  # all that the test splits hold
+PROBLEMS = {"chain1": 19, "chain2": 128}  # of the test split, which has 19 and 196
 TOGETHER = 4  # tokens in a pass of the head
-ROLLOUTS = 100  # batches of texts to train a head on
-TUNING = 150  # optimiser steps at random depth
-STEPS = 400  # optimiser steps of the causal model
+ROWS = 16  # texts in a batch
+ROLLOUTS = 80  # batches of texts to train a head on
+TUNING = 250  # optimiser steps at random depth
+STEPS = 800  # optimiser steps of the causal model
 LAYERS = 5
 # (passes, smallest depth): falling depth, and fewer passes of all layers.
 DEPTHS = ((8, 5), (8, 4), (8, 3), (8, 2), (7, 5), (6, 5), (5, 5))
 # Places of chain2's canvas, a+b=c,c+d=e<answer>e</answer>: two that must agree, and what else is
 # blank. They are enumerated on so many problems.
-PAIRED = 24
+PAIRED = 16
 PAIRS = {"result and copy": ((4, 6), (10, 12)), "result and answer": ((10, 12), ())}
 
 
@@ -83,7 +84,7 @@ def head_rows(lm: MaskedDiffusionLM, seed: int) -> list[dict]:
     prompts = encode_prompts(lm.tokenizer, [example.prompt for example in examples])
     few = task.length // TOGETHER
     new = SamplerHead(lm)
-    head, losses = trained_head(lm, TASK, few, ROLLOUTS, seed)
+    head, losses = trained_head(lm, TASK, few, ROLLOUTS, seed, ROWS)
     rows = []
     for temperature in (0.0, 1.0):
         for name, used, passes in (
@@ -133,7 +134,7 @@ def depth_rows(lm: MaskedDiffusionLM, seed: int) -> list[dict]:
     """Falling depth and fewer passes of all layers: the model as it is (the same for every seed, so
     once), and after training at random depth."""
     least = min(depth for _, depth in DEPTHS)
-    models = {"random depth": random_depth(TASK, TUNING, least, seed)}
+    models = {"random depth": random_depth(TASK, TUNING, least, seed, ROWS)}
     if seed == 0:
         models["shipped"] = lm
     task = load_task(TASK)
@@ -152,7 +153,7 @@ def depth_rows(lm: MaskedDiffusionLM, seed: int) -> list[dict]:
 
 def causal_rows(lm: MaskedDiffusionLM, seed: int) -> list[dict]:
     """A causal model of three layers, trained from nothing on two tasks."""
-    net, losses = trained_net(lm.tokenizer, list(PROBLEMS), STEPS, seed)
+    net, losses = trained_net(lm.tokenizer, list(PROBLEMS), STEPS, seed, ROWS)
     rows = []
     for name, n in PROBLEMS.items():
         task = load_task(name)
