@@ -38,11 +38,11 @@ PROBLEMS = {"chain1": 19, "chain2": 128}  # of the test split, which has 19 and 
 TOGETHER = 4  # tokens in a pass of the head
 ROWS = 16  # texts in a batch
 ROLLOUTS = 80  # batches of texts to train a head on
-TUNING = 250  # optimiser steps at random depth
+TUNING = 400  # optimiser steps at random depth
 STEPS = 800  # optimiser steps of the causal model
 LAYERS = 5
 # (passes, smallest depth): falling depth, and fewer passes of all layers.
-DEPTHS = ((8, 5), (8, 4), (8, 3), (8, 2), (7, 5), (6, 5), (5, 5))
+DEPTHS = ((8, 5), (8, 4), (8, 3), (8, 2), (6, 5), (5, 5), (4, 5))
 # Places of chain2's canvas, a+b=c,c+d=e<answer>e</answer>: two that must agree, and what else is
 # blank. They are enumerated on so many problems.
 PAIRED = 16
@@ -132,23 +132,33 @@ def pair_rows(
 
 def depth_rows(lm: MaskedDiffusionLM, seed: int) -> list[dict]:
     """Falling depth and fewer passes of all layers: the model as it is (the same for every seed, so
-    once), and after training at random depth."""
+    once), and after training at random depth; of that one also the depths the other way round."""
     least = min(depth for _, depth in DEPTHS)
-    models = {"random depth": random_depth(TASK, TUNING, least, seed, ROWS)}
+    trained = random_depth(TASK, TUNING, least, seed, ROWS)
+    rows = [depth_row(trained, "random depth", seed, *setting) for setting in DEPTHS]
+    for passes, least in DEPTHS:
+        if least < LAYERS:
+            rows.append(depth_row(trained, "random depth", seed, passes, least, rising=True))
     if seed == 0:
-        models["shipped"] = lm
+        rows += [depth_row(lm, "shipped", seed, *setting) for setting in DEPTHS]
+    return rows
+
+
+def depth_row(
+    lm: MaskedDiffusionLM, name: str, seed: int, passes: int, least: int, rising: bool = False
+) -> dict:
     task = load_task(TASK)
     examples = task.sample(PROBLEMS[TASK], "test", 0)
     prompts = [example.prompt for example in examples]
-    rows = []
-    for name, model in models.items():
-        for passes, least in DEPTHS:
-            falling = SkippingLM(model, depths(passes, LAYERS, least))
-            tokens = denoise(falling, prompts, task.length, Schedule(passes)).tokens
-            found = scores(lm.tokenizer, task, examples, tokens)
-            found["layer_passes"] = falling.layer_passes / len(prompts)
-            rows.append(row_of("depth", name, seed, passes=passes, least=least, **found))
-    return rows
+    plan = depths(passes, LAYERS, least)
+    if rising:
+        plan.reverse()
+    skipping = SkippingLM(lm, plan)
+    tokens = denoise(skipping, prompts, task.length, Schedule(passes)).tokens
+    found = scores(lm.tokenizer, task, examples, tokens)
+    found["layer_passes"] = skipping.layer_passes / len(prompts)
+    part = "rising depth" if rising else "depth"
+    return row_of(part, name, seed, passes=passes, least=least, **found)
 
 
 def causal_rows(lm: MaskedDiffusionLM, seed: int) -> list[dict]:
