@@ -154,7 +154,9 @@ WORLDS = (
 CORNERS = ("writers 4/60", "writers 4/400 alone", "writers 50/20", "writers 50/400 alone")
 LOW_HONESTY = "writers 4/400 alone"
 ANSWER_ALONE = ("writers_answer 4/20", "writers_answer 4/400 alone")
-GAP = ("one token", "backwards", "3 drafts", "importance")
+# Variant -> seeds. Three seeds of each were run; of "backwards" (+18 +- 22 points against the plain
+# guide) they decided nothing, so it was given two more, as many as its control has.
+GAP = {"one token": 3, "backwards": 5, "3 drafts": 3, "importance": 3}
 AGAINST = ("ag-grpo", "ag-grpo/AF only")
 # Stage "timed": three chains in one completion, each with its answer, so that a canvas earns reward
 # part by part. Written down before the runs: speed makes up at least a quarter of the variance of
@@ -187,7 +189,7 @@ LISTED = {
     "worlds": [
         *((world, label, 5 if world in CORNERS else 3) for world in WORLDS for label in AGAINST),
         *((world, label, 3) for world in ANSWER_ALONE for label in AGAINST),
-        *((LOW_HONESTY, f"ag-grpo/{variant}", 3) for variant in GAP),
+        *((LOW_HONESTY, f"ag-grpo/{variant}", seeds) for variant, seeds in GAP.items()),
     ],
     "timed tune": [
         ("three_chains", label, 1) for label in ("ag-grpo/AF only", "ta-grpo-d", "ta-agrpo")
