@@ -157,7 +157,7 @@ ANSWER_ALONE = ("writers_answer 4/20", "writers_answer 4/400 alone")
 # Variant -> seeds. Three seeds of each were run; of "backwards" (+18 +- 22 points against the plain
 # guide) they decided nothing, so it was given two more, as many as its control has.
 GAP = {"one token": 3, "backwards": 5, "3 drafts": 3, "importance": 3}
-# Backwards ended at 20 % there, 17 +- 8 points over the plain guide. Does it pay elsewhere too? Five
+# Backwards ended at 20 % there, 17 +- 8 points over the plain guide. Does it pay elsewhere? Five
 # seeds in three more worlds with nearly all groups dead, of what it is compared with as well.
 # Written down before the runs: it raises h in each of them; 5 points or more over the plain guide
 # at 15/400 alone, where h is 0.04; between -5 and 5 at 4/60 and 4/400, where h is 0.41 without it.
