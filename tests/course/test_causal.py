@@ -23,7 +23,7 @@ def full():
 
 
 def apart(found, wanted):
-    return float((found - wanted).abs().max())
+    return (found - wanted).abs().max().item()
 
 
 def test_both_have_the_same_weights(net, full):

@@ -129,7 +129,7 @@ def test_training_lowers_the_loss_and_leaves_the_model(new_lm):
     assert sum(losses[-4:]) < 0.9 * sum(losses[:4])
     assert all(torch.equal(*pair) for pair in zip(weights, lm.parameters(), strict=True))
     assert all(p.grad is None for p in lm.parameters())
-    assert trained_head(lm, "chain1", 2, 16, rows=4)[1] == losses
+    assert trained_head(lm, "chain1", 2, 1, rows=4)[1] == losses[:1]
 
 
 def test_total_variation():
