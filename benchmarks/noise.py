@@ -140,6 +140,7 @@ def run(world: str, noise: str, seed: int) -> dict:
     config = TrainConfig(
         method=METHOD,
         model=model,
+        preset="tiny",
         task=task,
         run_dir=str(folder),
         seed=seed,
