@@ -3,9 +3,10 @@ benchmarks/noise.py` adds to notebooks/results/noise.csv and noise_runs.csv; run
 where it stopped.
 
 Several published trainers draw a token as the largest of logits plus -log(-log u), with u uniform
-in the number format of the model. Between 0 and 1 there are 256 such u in bfloat16, so the noise
-lies between -1.7 and 5.5, and a token that is far less likely than another is never drawn. Here the
-model and its logits are float32 in both cases, so only the noise differs.
+in the number format of the model. A u in bfloat16 is at most 0.996, so the noise ends at 5.5; and
+it is 0 in about one of 500 draws, where the noise is minus infinity and the likeliest token is out,
+however sure the model is of it. Here the model and its logits are float32 in both cases, so only
+the noise differs.
 
 `noise.csv`: of all tokens drawn while groups are rolled out, how many the model gave a probability
 in each range, and how many that should have been: the sum of the model's own probabilities.
