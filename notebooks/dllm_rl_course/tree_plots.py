@@ -9,7 +9,7 @@ from torch import Tensor
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#999999")
 
 
-def tree(ax: plt.Axes, same: Tensor, rewards: Tensor, texts: list[str]) -> None:
+def tree(ax: plt.Axes, same: Tensor, rewards: Tensor, texts: list[str], first: int = 0) -> None:
     """Draw the canvases of one group as nodes: the larger, the more siblings stand there; the
     colour is their mean reward.
 
@@ -18,18 +18,26 @@ def tree(ax: plt.Axes, same: Tensor, rewards: Tensor, texts: list[str]) -> None:
         same: (T + 1, G, G) bool: are the canvases of two siblings equal after t steps?
         rewards: (G,) in 0..1.
         texts: what each sibling wrote in the end.
+        first: steps that are left out.
     """
-    last, group = len(same) - 1, len(rewards)
+    last = len(same) - 1
+    group = len(rewards)
     node = same.long().argmax(-1)  # a node's name is its first sibling
-    # Those who stay together longest stand next to each other.
+    size = same.sum(-1)
+    value = (same * rewards.float()).sum(-1) / size
+    # Those who stay together longest stand next to each other; nodes of one step never overlap.
     order = sorted(range(group), key=lambda sibling: node[:, sibling].tolist())
     place = torch.tensor(order).argsort().float()
-    size = same.sum(-1)
-    height = (same * place).sum(-1) / size
-    value = (same * rewards.float()).sum(-1) / size
+    middle = (same * place).sum(-1) / size
+    height = torch.zeros(last + 1, group)
+    for step in range(last + 1):
+        names = sorted(set(node[step].tolist()), key=lambda name: float(middle[step, name]))
+        for row, name in enumerate(names):
+            height[step, node[step] == name] = (row + 0.5) * group / len(names)
     for sibling in range(group):
-        ax.plot(range(last + 1), height[:, sibling], color="#999999", lw=1.2, zorder=1)
+        ax.plot(range(first, last + 1), height[first:, sibling], color="#999999", lw=1.2, zorder=1)
     step, sibling = (node == torch.arange(group)).nonzero(as_tuple=True)
+    step, sibling = step[step >= first], sibling[step >= first]
     look = {"cmap": "cividis", "vmin": 0, "vmax": 1, "edgecolors": "black", "linewidths": 0.6}
     ax.scatter(
         step,
@@ -39,10 +47,13 @@ def tree(ax: plt.Axes, same: Tensor, rewards: Tensor, texts: list[str]) -> None:
         zorder=2,
         **look,
     )
-    for sibling, text in enumerate(texts):
-        label = f"{text}   {float(rewards[sibling]):g}"
-        ax.text(last + 0.5, place[sibling], label, va="center", fontsize=9, family="monospace")
-    ax.set(xticks=range(last + 1), yticks=[], ylim=(group - 0.4, -0.6))
+    for sibling in sorted(set(node[last].tolist())):
+        label = f"{texts[sibling]}  reward {float(rewards[sibling]):g}"
+        if size[last, sibling] > 1:
+            label += f" ({size[last, sibling]} times)"
+        y = float(height[last, sibling])
+        ax.text(last + 0.2, y, label, va="center", fontsize=9, family="monospace")
+    ax.set(xticks=range(first, last + 1), yticks=[], ylim=(group + 0.2, -0.2))
     ax.spines[["left", "right", "top"]].set_visible(False)
     ax.grid(False)
 
