@@ -3,6 +3,7 @@ path, by token, and shaped by what else is known of the texts.
 Each function takes a tensor of rewards and returns one of advantages.
 """
 
+from .budgets import budget_of, cheaper_right, is_worked, rare_format, within_budget
 from .group import (
     BASELINES,
     check_rewards,
@@ -51,6 +52,8 @@ __all__ = [
     "answer_entropy",
     "area_under_rewards",
     "branch_credit",
+    "budget_of",
+    "cheaper_right",
     "check_rewards",
     "conflict_weighted",
     "depth_score",
@@ -58,11 +61,13 @@ __all__ = [
     "exponential_weights",
     "group_mean",
     "guided_mean",
+    "is_worked",
     "item_score",
     "leave_one_out",
     "mean_of",
     "path_leave_one_out",
     "prediction_spread",
+    "rare_format",
     "same_canvas",
     "same_dice",
     "segment_difference",
@@ -78,5 +83,6 @@ __all__ = [
     "unmasking_weight",
     "virtual_best",
     "win_rate",
+    "within_budget",
     "z_score",
 ]

@@ -3,6 +3,7 @@
 """
 
 from .benchmark import Benchmark
+from .hints import hint_canvas, hinted, remember_groups, resumed, seeded
 from .table import BENCHMARKS, TASKS, load_task
 from .task import SPLITS, Example, GeneratedTask, Task, rewards_of, split_of
 
@@ -14,7 +15,12 @@ __all__ = [
     "SPLITS",
     "TASKS",
     "Task",
+    "hint_canvas",
+    "hinted",
     "load_task",
+    "remember_groups",
+    "resumed",
     "rewards_of",
+    "seeded",
     "split_of",
 ]

@@ -5,7 +5,7 @@ a hint changes what the model sees, and no likelihood. All siblings of a problem
 canvas. A new start is one function of the solved texts and of how much of each is shown, and the
 `start` of a record in methods/.
 
-Starts know a problem by its key, and look up in the run's memory how its last group did
+Starts know a problem by its prompt, and look up in the run's memory how its last group did
 (`remember_groups`).
 """
 
@@ -22,7 +22,7 @@ from .task import Example, Task
 
 def remember_groups(
     memory: dict[str, dict],
-    keys: Sequence[str],
+    examples: Sequence[Example],
     rewards: Tensor,
     completions: list[str],
     step: int,
@@ -31,30 +31,33 @@ def remember_groups(
     """The memory that starts look at, with the groups of one more step in it.
 
     Args:
-        memory: by the key of a problem: the step, mean and largest reward of its last group, and
-            its best text so far and that text's reward, if there is one.
-        keys: of the B problems.
+        memory: by a problem's prompt: the step, mean and largest reward of its last group; its best
+            text so far and that text's reward, if there is one.
+        examples: one per row, B * G.
         rewards: (B, G) float32.
-        completions: the B * G texts, group by group.
+        completions: one per row.
         step: of the run.
         enough: the least reward of a text that is kept.
     """
     memory = dict(memory)
     group = rewards.shape[1]
-    for i, key in enumerate(keys):
-        best = int(rewards[i].argmax())
-        largest = float(rewards[i, best])
-        entry = dict(memory.get(key, {}))
-        entry |= {"step": step, "mean": float(rewards[i].mean()), "largest": largest}
+    for i, earned in enumerate(rewards):
+        best = int(earned.argmax())
+        largest = float(earned[best])
+        prompt = examples[i * group].prompt
+        entry = memory.get(prompt, {}) | {
+            "step": step,
+            "mean": float(earned.mean()),
+            "largest": largest,
+        }
         if largest >= enough and largest > entry.get("reward", float("-inf")):
             entry |= {"text": completions[i * group + best], "reward": largest}
-        memory[key] = entry
+        memory[prompt] = entry
     return memory
 
 
 def seeded(
-    examples: Sequence[Example],
-    keys: Sequence[str],
+    problems: Sequence[Example],
     memory: dict[str, dict],
     task: Task,
     tokenizer,
@@ -65,8 +68,7 @@ def seeded(
     demonstration.
 
     Args:
-        examples: the B problems.
-        keys: of the problems.
+        problems: B of them.
         memory: as `remember_groups` writes it.
         task: that can demonstrate.
         tokenizer: the model's.
@@ -82,15 +84,14 @@ def seeded(
     Error: biased. A seeded group learns to finish a text that the policy would not have begun.
     """
     shares = []
-    for key in keys:
-        entry = memory.get(key)
+    for problem in problems:
+        entry = memory.get(problem.prompt)
         shares.append(share if entry and entry["largest"] <= 0 else 0.0)
-    return demonstrated(examples, task, tokenizer, shares, generator)
+    return demonstrated(problems, task, tokenizer, shares, generator)
 
 
 def hinted(
-    examples: Sequence[Example],
-    keys: Sequence[str],
+    problems: Sequence[Example],
     memory: dict[str, dict],
     task: Task,
     tokenizer,
@@ -106,7 +107,7 @@ def hinted(
     the mean of the problem's own last group.
 
     Args:
-        examples, keys, memory, task, tokenizer, generator: as for `seeded`.
+        problems, memory, task, tokenizer, generator: as for `seeded`.
         step: of the run.
         window: >= 1, steps.
         most: in [0, 1), the share of the canvas at difficulty 1 (or more).
@@ -122,16 +123,16 @@ def hinted(
         raise ValueError(f"start.window must be at least 1 step, got {window}")
     recent = [entry["mean"] for entry in memory.values() if entry["step"] >= step - window]
     shares = []
-    for key in keys:
+    for problem in problems:
         difficulty = 0.0
-        if key in memory and recent:
-            difficulty = sum(recent) / len(recent) - memory[key]["mean"]
+        if problem.prompt in memory and recent:
+            difficulty = sum(recent) / len(recent) - memory[problem.prompt]["mean"]
         shares.append(most * min(max(difficulty, 0.0), 1.0))
-    return demonstrated(examples, task, tokenizer, shares, generator)
+    return demonstrated(problems, task, tokenizer, shares, generator)
 
 
 def resumed(
-    keys: Sequence[str],
+    problems: Sequence[Example],
     memory: dict[str, dict],
     task: Task,
     tokenizer,
@@ -143,8 +144,8 @@ def resumed(
     its best text, k = 0 .. levels - 1 with a chance in proportion to decay^k.
 
     Args:
-        keys, memory, task, tokenizer, generator: as for `seeded`; of the task only the length of
-            its canvas counts.
+        problems, memory, task, tokenizer, generator: as for `seeded`; of the task only its length
+            counts.
         levels: K >= 1; at 1 all canvases are blank.
         decay: in (0, 1]; below 1, smaller shares are likelier.
     Returns:
@@ -159,8 +160,8 @@ def resumed(
         raise ValueError(
             f"need start.levels of at least 1 and start.decay in (0, 1], got {levels} and {decay}"
         )
-    texts = [memory.get(key, {}).get("text", "") for key in keys]
-    shares = [0.0] * len(keys)
+    texts = [memory.get(problem.prompt, {}).get("text", "") for problem in problems]
+    shares = [0.0] * len(problems)
     known = [i for i, text in enumerate(texts) if text]
     if known and levels > 1:
         chance = decay ** torch.arange(levels, dtype=torch.float64, device=generator.device)
@@ -171,7 +172,7 @@ def resumed(
 
 
 def demonstrated(
-    examples: Sequence[Example],
+    problems: Sequence[Example],
     task: Task,
     tokenizer,
     shares: list[float],
@@ -182,7 +183,7 @@ def demonstrated(
     Raises:
         ValueError: as `hint_canvas` does, or for a task without demonstrations.
     """
-    texts = [""] * len(examples)
+    texts = [""] * len(problems)
     shown = [i for i, share in enumerate(shares) if share > 0]
     if shown and not hasattr(task, "demonstrate"):
         raise ValueError(
@@ -193,7 +194,7 @@ def demonstrated(
         seed = torch.randint(2**62, (), generator=generator, device=generator.device)
         rng = random.Random(int(seed))
     for i in shown:
-        texts[i] = task.demonstrate(examples[i], rng, 0.0)
+        texts[i] = task.demonstrate(problems[i], rng, 0.0)
     return hint_canvas(tokenizer, texts, shares, task.length, generator)
 
 

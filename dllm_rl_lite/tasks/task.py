@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..rewards import Reward, call_reward
+from ..rewards import Item, Reward, call_reward
 
 # Tenths of the key space.
 SPLITS = {
@@ -44,6 +44,8 @@ class Task(ABC):
     habit: str = ""  # the systematic mistake of the base model, in words
     # Does this completion show the habit and no other mistake?
     shows_habit: Callable[[Example, str], bool] = lambda example, completion: False
+    # What is asked of a completion, item by item; None: nothing but the reward.
+    rubric: Callable[[Example, str], list[Item]] | None = None
     # A problem's weight in the mean score.
     weigh: Callable[[Example], float] = lambda example: 1.0
 
