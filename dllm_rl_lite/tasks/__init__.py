@@ -4,6 +4,7 @@
 
 from .benchmark import Benchmark
 from .hints import hint_canvas, hinted, remember_groups, resumed, seeded
+from .refine import refine_best
 from .table import BENCHMARKS, TASKS, load_task
 from .task import SPLITS, Example, GeneratedTask, Task, rewards_of, split_of
 
@@ -18,6 +19,7 @@ __all__ = [
     "hint_canvas",
     "hinted",
     "load_task",
+    "refine_best",
     "remember_groups",
     "resumed",
     "rewards_of",

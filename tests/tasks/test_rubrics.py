@@ -1,11 +1,13 @@
 """Rubrics: what each item asks, and that all of them together ask for what the reward does."""
 
 import random
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 from dllm_rl_lite.rewards import Item, met_share
-from dllm_rl_lite.tasks import TASKS, load_task
+from dllm_rl_lite.tasks import TASKS, Example, load_task, refine_best, rewards_of
 from dllm_rl_lite.tasks.tiny import countdown, sudoku4
 
 RUBRICS = [name for name in TASKS if load_task(name).rubric]
@@ -40,9 +42,7 @@ RIGHT = "1234341221434321"
 
 
 def example_of(puzzle):
-    return (
-        load_task("sudoku4").sample(1, "train", 0)[0].__class__(puzzle, RIGHT, {"puzzle": puzzle})
-    )
+    return Example(puzzle, RIGHT, {"puzzle": puzzle})
 
 
 @pytest.mark.parametrize(
@@ -106,3 +106,64 @@ def test_weights_that_cannot_be_are_named():
     for weights in ([0.0, 0.0], [1.0, -1.0], [3.0, -1.0]):
         with pytest.raises(ValueError, match="the weights of a rubric must be at least 0"):
             met_share([Item(weight, True) for weight in weights])
+
+
+# ---------------------------------------------------------------- refinement
+
+
+def texts_of(lm, texts, length=20):
+    rows = []
+    for text in texts:
+        ids = lm.tokenizer(text, add_special_tokens=False)["input_ids"]
+        rows.append(ids + [lm.eos_id] * (length - len(ids)))
+    return SimpleNamespace(tokens=torch.tensor(rows), mask_id=lm.mask_id)
+
+
+BARE = "<answer>1</answer>"
+WRONG = f"<answer>{RIGHT[:15]}2</answer>"  # its last digit breaks a row, a column and a box
+
+
+@pytest.mark.parametrize(
+    "rewards, place", [([0.2, 0.9, 0.1], 2), ([0.5, 0.9, 0.5], 2), ([0.1, 0.9, 0.5], 0)]
+)
+def test_the_best_sibling_is_refined_in_the_place_of_the_worst(lm, rewards, place):
+    """Masked are the blanks of the row, the column and the box that fail; the rest stays, tags and
+    end-of-sequence included."""
+    task = load_task("sudoku4")
+    rollout = texts_of(lm, [BARE, WRONG, BARE])
+    examples = [example_of(PUZZLE)] * 3
+    places, canvas = refine_best(task, lm.tokenizer, examples, rollout, torch.tensor([rewards]))
+    assert places.tolist() == [place]
+    again = canvas[0] == lm.mask_id
+    assert (again.nonzero().flatten() - 1).tolist() == [3, 7, 10, 11, 12, 13, 14, 15]
+    assert torch.equal(canvas[0][~again], rollout.tokens[1][~again])
+
+
+def test_what_meets_all_items_is_not_refined(lm):
+    """Of two groups the one whose best text is right keeps all its rows."""
+    task = load_task("sudoku4")
+    right = f"<answer>{RIGHT}</answer>"
+    rollout = texts_of(lm, [right, WRONG, WRONG, BARE])
+    examples = [example_of(PUZZLE)] * 4
+    rewards = torch.tensor([[1.0, 0.0], [0.0, 0.0]])
+    places, canvas = refine_best(task, lm.tokenizer, examples, rollout, rewards)
+    assert places.tolist() == [3] and len(canvas) == 1
+    none, empty = refine_best(task, lm.tokenizer, examples[:2], rollout, rewards[:1])
+    assert not len(none) and empty.shape == (0, 20)
+
+
+def test_a_task_without_a_rubric_cannot_refine(lm):
+    task = load_task("chain2")
+    example = task.sample(1, "train", 0)[0]
+    with pytest.raises(ValueError, match="chain2 has no rubric to refine by"):
+        refine_best(task, lm.tokenizer, [example], texts_of(lm, [BARE]), torch.zeros(1, 1))
+    with pytest.raises(ValueError, match="chain2 has no rubric: choose"):
+        task.rubric_reward([example.prompt], [BARE], [example.answer])
+
+
+def test_the_rubric_as_a_reward():
+    """A reward function like any other: the share of the weight that is met."""
+    task = load_task("sudoku4")
+    examples = [example_of(PUZZLE)] * 2
+    grids = [f"<answer>{grid}</answer>" for grid in (RIGHT, "1234123412341234")]
+    assert rewards_of(task.rubric_reward, examples, grids) == pytest.approx([1.0, 0.4])
