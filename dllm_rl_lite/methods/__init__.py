@@ -3,6 +3,7 @@
 nearest relative.
 """
 
+from .budget_family import BUDGETS
 from .grpo_family import FAMILY
 from .method import REWARDED, Method
 from .numbers import REMASKING, Numbers
@@ -12,6 +13,7 @@ from .path_family import PATHS
 from .table import CORE, METHODS
 
 __all__ = [
+    "BUDGETS",
     "CORE",
     "FAMILY",
     "METHODS",

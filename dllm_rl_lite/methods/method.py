@@ -32,7 +32,11 @@ class Method:
     problems: Part | Callable[..., list[Example]] | None = None  # None: fresh ones, `task.sample`
     # (B, G) rewards of what was drawn -> the new memory, as plain json; None: nothing is remembered
     remember: Part | Callable[..., dict[str, Any]] | None = None
+    # B problems -> (B, L) canvases, the same for all siblings; None: blank ones
+    start: Part | Callable[..., Tensor] | None = None
     dice: Part | Callable[..., Dice] | None = None  # siblings' noise; None: everybody's own
+    # -> R rows that are written again, and the (R, L) canvases that they start from; None: no rows
+    refine: Part | Callable[..., tuple[Tensor, Tensor]] | None = None
     views: Part | Callable[..., list[View]]  # the masked copies that score a text
     # (B, G) or (B, G, T) rewards -> those that become credit; None: as they are
     shape: Part | Callable[..., Tensor] | None = None
@@ -67,6 +71,13 @@ class Method:
             raise ValueError(f"{self.name}: a ratio is not linear, so its actions cannot be merged")
         if self.dice and (self.paper.guide or self.tiny.guide):
             raise ValueError(f"{self.name}: guided rows cannot use a table of dice")
+        if (self.start or self.refine) and (self.paper.guide or self.tiny.guide):
+            raise ValueError(f"{self.name}: guided rows have a start of their own")
+        if self.refine and (self.dice or self.rewarded != "final"):
+            raise ValueError(
+                f"{self.name}: rows that are written again have dice of their own, and no rewards "
+                "of their steps: leave out dice, and reward 'final' texts"
+            )
         if self.rows and "group" in (self.objective.level, self.objective.average):
             raise ValueError(f"{self.name}: the loss compares whole groups, so no row can be left")
         fill_slots(self)
@@ -76,7 +87,9 @@ class Method:
         return {
             "problems": self.problems,
             "remember": self.remember,
+            "start": self.start,
             "dice": self.dice,
+            "refine": self.refine,
             "views": self.views,
             "shape": self.shape,
             "credit": self.advantage,

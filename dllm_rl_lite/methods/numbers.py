@@ -47,9 +47,10 @@ class Guide:
 
 @dataclass(frozen=True)
 class Verify:
-    """What `Numbers.verify` may hold: further keyword arguments of `training.verify`."""
+    """What `Numbers.verify` may hold: how texts are rewarded."""
 
     fill: bool = option(False, "put the likeliest tokens where masks are left")
+    rubric: bool = option(False, "by the task's rubric, in place of the reward function")
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,9 @@ class Numbers:
     # Of the method's parts; a preset says only what differs from the part's own numbers.
     problems: dict = option({}, "numbers of the choice of problems")
     remember: dict = option({}, "numbers of the memory")
+    start: dict = option({}, "numbers of the canvas that rollouts start from")
     dice: dict = option({}, "numbers of the table of dice")
+    refine: dict = option({}, "numbers of the choice of rows that are written again")
     views: dict = option({}, "numbers of the view recipe")
     shape: dict = option({}, "numbers of the reward shaping")
     credit: dict = option({}, "numbers of the advantage")

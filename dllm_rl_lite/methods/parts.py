@@ -26,7 +26,9 @@ LOSSES = ("logp", "old", "ref", "advantage", "scored", "clip", "rollout", "view"
 SLOTS = {
     "problems": ("task", "prompts", *PROGRESS),
     "remember": (*TEXTS, *PROGRESS),
+    "start": ("problems", "task", "tokenizer", "generator", *PROGRESS),
     "dice": ("steps", "group", "generator"),
+    "refine": ("task", "tokenizer", "generator", "examples", "rollout", "rewards", *PROGRESS),
     "views": ("rollout", "generator", "credit"),
     "shape": GROUPS,
     "advantage": GROUPS,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .budget_family import BUDGETS
 from .grpo_family import FAMILY
 from .guided_and_timed import AG_AGRPO, AG_GRPO, AG_TA_GRPO, TA_AGRPO, TA_GRPO_D
 from .masked_views import COUPLED_GRPO, DIFFU_GRPO, GDPO
@@ -27,4 +28,4 @@ CORE = {
         AG_TA_GRPO,
     )
 }
-METHODS = CORE | {MERGED_PATH.name: MERGED_PATH} | FAMILY | PATHS
+METHODS = CORE | {MERGED_PATH.name: MERGED_PATH} | FAMILY | PATHS | BUDGETS

@@ -90,8 +90,11 @@ def collect(
         ValueError, RuntimeError: as `denoise`, `guided_denoise`, `verify` and the method's
             advantages do, or if there are fewer parts than processes.
     """
-    drawn = roll_out_problems(lm, task, reward, method, numbers, problems, generator, cache)
-    return to_batch(lm, method, numbers, problems, drawn, progress or Progress())
+    progress = progress or Progress()
+    drawn = roll_out_problems(
+        lm, task, reward, method, numbers, problems, generator, cache, progress
+    )
+    return to_batch(lm, method, numbers, problems, drawn, progress)
 
 
 def roll_out_problems(
@@ -102,7 +105,8 @@ def roll_out_problems(
     numbers: Numbers,
     problems: list[Example],
     generator: torch.Generator | list[torch.Generator],
-    cache: str = "",
+    cache: str,
+    progress: Progress,
 ) -> RolloutCall:
     """Rollouts, importance weights and rewards of all the problems, whichever process made them;
     arguments as in `collect`."""
@@ -116,7 +120,7 @@ def roll_out_problems(
     own = []
     for indices, noise in own_part(list(zip(parts, generators, strict=True))):
         part = [problems[i] for i in indices]
-        own.append(collect_part(lm, task, reward, method, numbers, part, noise, cache))
+        own.append(collect_part(lm, task, reward, method, numbers, part, noise, cache, progress))
     done = gather(own, lm.device)
     return replace(
         join_calls(done),
@@ -174,6 +178,8 @@ def to_batch(
         log |= {"drawn_groups": len(problems), "kept_groups": len(groups)}
     if method.rows:
         log["kept_rows"] = len(rows)
+    if method.start or method.refine:
+        log["given_tokens"] = (~drawn.rollout.sampled).float().mean().item()
     return Batch(learnt.rollout, weighted(advantage, learnt.weight), log, memory)
 
 
@@ -198,15 +204,53 @@ def collect_part(
     problems: list[Example],
     generator: torch.Generator,
     cache: str,
+    progress: Progress,
 ) -> RolloutCall:
-    """Rollouts, importance weights and rewards of some of the problems."""
-    start = time.perf_counter()
+    """Rollouts, importance weights and rewards of some of the problems; the method may give tokens
+    to the canvases that they start from, and replace rows by others that start from a sibling."""
     examples = repeated(problems, numbers)
+    known = {"task": task, "tokenizer": lm.tokenizer, "generator": generator, **vars(progress)}
+    canvas = None
+    if method.start:
+        own = method.start(problems=problems, **known, **numbers.start)
+        canvas = own.repeat_interleave(numbers.group, 0)
+    settings = (lm, task, reward, method, numbers)
+    call = call_rollout(*settings, examples, generator, cache, canvas)
+    if method.refine is None:
+        return call
+    rewards = by_group(call.rewards, numbers.group)
+    known |= {"examples": examples, "rollout": call.rollout, "rewards": rewards}
+    rows, canvas = method.refine(**known, **numbers.refine)
+    if not len(rows):
+        return call
+    again = call_rollout(*settings, [examples[i] for i in rows], generator, cache, canvas)
+    place = torch.arange(len(examples))
+    place[rows] = len(examples) + torch.arange(len(rows))
+    return join_calls([call, again]).select(place)
+
+
+def call_rollout(
+    lm: MaskedDiffusionLM,
+    task: Task,
+    reward: Callable[..., list[float]],
+    method: Method,
+    numbers: Numbers,
+    examples: list[Example],
+    generator: torch.Generator,
+    cache: str,
+    canvas: Tensor | None,
+) -> RolloutCall:
+    """Rollouts of one row per example, their importance weights and rewards. canvas: (N, L) int64,
+    what the rows start from; None: blank ones."""
+    start = time.perf_counter()
     with count_passes(lm) as passes:
-        rollout = roll_out(lm, task, method, numbers, examples, generator, cache)
+        rollout = roll_out(lm, task, method, numbers, examples, generator, cache, canvas)
         weight = importance(lm, numbers, rollout)
     middle = time.perf_counter()
-    rewards = verify(reward, examples, rollout, lm.tokenizer, method.rewarded, **numbers.verify)
+    if numbers.verify.get("rubric"):
+        reward = task.rubric_reward
+    fill = numbers.verify.get("fill", False)
+    rewards = verify(reward, examples, rollout, lm.tokenizer, method.rewarded, fill)
     end = time.perf_counter()
     return RolloutCall(rollout, rewards, weight, passes, middle - start, end - middle)
 
@@ -307,8 +351,11 @@ def roll_out(
     examples: list[Example],
     generator: torch.Generator,
     cache: str = "",
+    canvas: Tensor | None = None,
 ) -> Rollout:
     """One rollout per example; the last `guide["rows"]` of each group are answer-guided.
+
+    canvas: (N, L) int64, given tokens, the mask token elsewhere; not with guided rows.
 
     The assistant's turn is not prefilled (`task.prefill` is for evaluation): d1's family trains
     without, and the format rewards look for the tag in the completion.
@@ -322,7 +369,15 @@ def roll_out(
         if method.dice:
             steps = getattr(decoding.rule, "steps", task.length)
             dice = dice_of(method, numbers, steps, len(examples) // numbers.group, generator)
-        return fill_canvas(lm, prompts, decoding, generator=generator, record=record, dice=dice)
+        return fill_canvas(
+            lm,
+            prompts,
+            decoding,
+            anchor=canvas,
+            generator=generator,
+            record=record,
+            dice=dice,
+        )
     if record:
         raise ValueError(
             f"{method.name}: guided rollouts keep no predictions of every step (rewarded "

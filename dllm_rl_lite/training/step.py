@@ -186,6 +186,7 @@ def draw_round(run: Run, progress: Progress, number: int) -> tuple[list[Example]
         problems,
         rollout_noise(run, progress.step, number),
         run.config.cache,
+        progress,
     )
     return problems, drawn
 
