@@ -16,11 +16,12 @@ ADVANTAGE = torch.tensor([0.6, -0.9, 0.3, -0.4, 0.0, 0.4])
 
 
 # GRPO's relatives run as it does, and those that change its credit alone are updated as it is.
-RUN_APART = [name for name, m in METHODS.items() if m.parent != "grpo"]
+RELATIVES = [name for name, m in METHODS.items() if m.parent in ("grpo", "gated-grpo")]
+RUN_APART = [name for name in METHODS if name not in RELATIVES]
 UPDATED_APART = [
     name
     for name, m in METHODS.items()
-    if m.parent != "grpo" or m.objective != METHODS["grpo"].objective
+    if name not in RELATIVES or m.objective != METHODS["grpo"].objective
 ]
 
 

@@ -1,9 +1,8 @@
 """Relatives of `grpo` that change what counts as training goes on, what a pass costs, and what
 stands on the canvas at the start.
 
-Each changes the rewards of `grpo`, the start of its rollouts, or both. Those that price forward
-passes need rollouts whose length differs, so they have the gate of TA-GRPO-d; those that look back
-at a problem draw from a pool of them.
+Each changes the rewards of `grpo` or the start of its rollouts. Those that price forward passes
+need rollouts that differ in them, so their parent is `grpo` with TA-GRPO-d's gate.
 """
 
 from __future__ import annotations
@@ -27,6 +26,9 @@ ADA_GRPO = replace(
 
 GATED_GRPO = replace(
     GRPO,
+    name="gated-grpo",
+    parent="grpo",
+    source="our control: GRPO with the gate of TA-GRPO-d",
     paper=replace(GRPO.paper, confidence="plain", gate=GATE),
     tiny=replace(GRPO.tiny, gate=GATE),
 )
@@ -35,14 +37,15 @@ GATED_GRPO = replace(
 GRPO_LAMBDA = replace(
     GATED_GRPO,
     name="grpo-lambda",
-    parent="grpo",
+    parent="gated-grpo",
     source="GRPO-lambda, arXiv 2505.18086",
     shape=part(advantages.cheaper_right, share=0.2, weight=0.6, best=1.0),
 )
 
 PASS_PENALTY = replace(
-    GRPO_LAMBDA,
+    GATED_GRPO,
     name="pass-penalty",
+    parent="gated-grpo",
     source="our control of GRPO-lambda: passes cost in every group",
     shape=part(advantages.cheaper_right, share=1.0, weight=0.6, best=1.0),
 )
@@ -51,7 +54,7 @@ PASS_PENALTY = replace(
 TRAIN_LONG_STYLE = replace(
     GATED_GRPO,
     name="train-long-style",
-    parent="grpo",
+    parent="gated-grpo",
     source="after Train Long, Think Short, arXiv 2508.08940",
     shape=part(advantages.within_budget, first=0, decay=0.8, every=5, right=1.0, cheap=0.3),
 )
@@ -102,6 +105,7 @@ BUDGETS = {
     m.name: m
     for m in (
         ADA_GRPO,
+        GATED_GRPO,
         GRPO_LAMBDA,
         PASS_PENALTY,
         TRAIN_LONG_STYLE,

@@ -35,7 +35,8 @@ class Method:
     # B problems -> (B, L) canvases, the same for all siblings; None: blank ones
     start: Part | Callable[..., Tensor] | None = None
     dice: Part | Callable[..., Dice] | None = None  # siblings' noise; None: everybody's own
-    # -> R rows that are written again, and the (R, L) canvases that they start from; None: no rows
+    # -> the rows (R,) that are written again, at most one of a group, and the (R, L) canvases that
+    # they start from; None: no rows
     refine: Part | Callable[..., tuple[Tensor, Tensor]] | None = None
     views: Part | Callable[..., list[View]]  # the masked copies that score a text
     # (B, G) or (B, G, T) rewards -> those that become credit; None: as they are

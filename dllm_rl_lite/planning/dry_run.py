@@ -19,8 +19,10 @@ from typing import Any
 
 import psutil
 import torch
+from torch import Tensor
 
 from ..models import MaskedDiffusionLM, count_passes
+from ..sampler import Rollout
 from ..training import Run, TrainConfig, collect_step, prepare, update_policy
 from .memory import (
     KnownMemory,
@@ -201,8 +203,11 @@ def take_small_step(
 
 def take_step(run: Run, step: int) -> tuple[Measured, Measured]:
     """One step as training takes it: what the rollouts of a round and the update took."""
-    unfiltered = replace(run.method, groups=None, rows=None)  # so the passes are the most
-    run = replace(run, method=unfiltered)
+    # So the passes are the most.
+    method = replace(run.method, groups=None, rows=None)
+    if method.refine:
+        method = replace(method, refine=write_first_again)
+    run = replace(run, method=method)
     with memory_advice(run.config, "rollouts"):
         rollouts, batch = measure(run, lambda: collect_step(run, step))
     # Rows of no advantage may be skipped; here each has some, so the passes are the most.
@@ -211,6 +216,13 @@ def take_step(run: Run, step: int) -> tuple[Measured, Measured]:
     with memory_advice(run.config, "update"):
         update, _ = measure(run, lambda: update_policy(run, batch, step))
     return rollouts, update
+
+
+def write_first_again(rollout: Rollout, rewards: Tensor) -> tuple[Tensor, Tensor]:
+    """The first row of each group, to be written again from a blank canvas; a refinement in the
+    dry run."""
+    rows = torch.arange(0, rewards.numel(), rewards.shape[1])
+    return rows, torch.full_like(rollout.tokens[rows], rollout.mask_id)
 
 
 def measure(run: Run, work: Callable[[], Any]) -> tuple[Measured, Any]:

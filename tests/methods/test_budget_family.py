@@ -3,6 +3,7 @@ nothing is given or charged it is its parent."""
 
 import json
 import math
+import random
 from dataclasses import replace
 
 import pytest
@@ -11,16 +12,17 @@ from test_grpo_family import answers
 
 from dllm_rl_lite.estimators import token_logprobs
 from dllm_rl_lite.methods import BUDGETS, CORE, FAMILY, METHODS, PATHS, part
-from dllm_rl_lite.planning.dry_run import take_step
+from dllm_rl_lite.models import decode, load_lm
+from dllm_rl_lite.planning.dry_run import take_step, write_first_again
 from dllm_rl_lite.sampler import own_dice
-from dllm_rl_lite.tasks import load_task, refine_best, remember_groups, seeded
-from dllm_rl_lite.train import train
+from dllm_rl_lite.tasks import load_task, refine_best, remember_groups, rewards_of, seeded
 from dllm_rl_lite.training import TrainConfig, collect, collect_step, prepare, update_policy
 from dllm_rl_lite.training.problems import Progress
 
-# What each record changes of GRPO's answers; all else is the same.
+# What each record changes of its parent's answers; all else is the same.
 CHANGED = {
     "ada-grpo": {"shape"},
+    "gated-grpo": set(),
     "grpo-lambda": {"shape"},
     "pass-penalty": {"shape"},
     "train-long-style": {"shape"},
@@ -29,22 +31,22 @@ CHANGED = {
     "hints": {"start", "remember"},
     "rgr-style": {"refine", "surrogate"},
 }
-SMALL = {"prompts": 2, "group": 4, "tokens_per_step": 4}
-GATED = ("grpo-lambda", "pass-penalty", "train-long-style")
+SMALL = {"prompts": 4, "group": 4, "tokens_per_step": 4}
 STARTS = [name for name in BUDGETS if METHODS[name].start]
 
 
 @pytest.mark.parametrize("name", BUDGETS)
 def test_a_record_changes_rewards_or_the_start(name):
-    """As the table says; of the numbers only what the record needs: the gate, or the rubric."""
+    """As the table says; the numbers are the parent's, but for gated-grpo's gate and rgr-style's
+    rubric."""
     method = METHODS[name]
-    mine, theirs = answers(method), answers(METHODS["grpo"])
-    assert method.parent == "grpo"
+    parent = METHODS[method.parent]
+    mine, theirs = answers(method), answers(parent)
     assert {key for key in mine if mine[key] != theirs[key]} == CHANGED[name]
-    plain = replace(method.tiny, gate={}, verify={})
-    assert plain == METHODS["grpo"].tiny
-    assert bool(method.tiny.gate) == (name in GATED)
-    assert method.tiny.verify == ({"rubric": True} if name == "rgr-style" else {})
+    gate = method.tiny.gate if name == "gated-grpo" else parent.tiny.gate
+    verify = {"rubric": True} if name == "rgr-style" else {}
+    assert method.tiny == replace(parent.tiny, gate=gate, verify=verify)
+    assert parent.name == ("gated-grpo" if gate and name != "gated-grpo" else "grpo")
     assert not BUDGETS.keys() & (CORE.keys() | FAMILY.keys() | PATHS.keys())
 
 
@@ -65,45 +67,32 @@ def never(completions, **columns):
     return [0.0] * len(completions)
 
 
-def run(folder, name, steps=2, **numbers):
-    return TrainConfig(
-        method=name,
-        task="sudoku4" if name == "rgr-style" else "chain2",
-        steps=steps,
-        run_dir=str(folder / name),
-        eval_every=0,
-        eval_problems=1,
-        numbers={**SMALL, **numbers},
-    )
+def one_batch(lm, name, memory, task="chain2", parts=1, **numbers):
+    """(numbers, batch) of four problems at step 5."""
+    task = load_task(task)
+    method = METHODS[name]
+    n = method.numbers("tiny", **{**SMALL, **numbers})
+    noise = [torch.Generator().manual_seed(seed) for seed in range(parts)]
+    problems = task.sample(n.prompts, "train", 0)
+    progress = Progress(step=5, memory=memory)
+    return n, collect(lm, task, graded, method, n, problems, noise, progress=progress)
 
 
-@pytest.mark.parametrize("name", BUDGETS)
-def test_it_trains_within_the_dry_runs_bound(tmp_path, name):
-    """A step has a gradient and finite numbers, and takes no more passes than the dry run's."""
-    config = run(tmp_path, name)
-    own = prepare(config, config.load_task(), graded)
-    own.lm.shares_rows = False
-    rollouts, update = take_step(own, 1)
-    own.lm.shares_rows = True
-    batch = collect_step(own, 2)
-    row = batch.log | update_policy(own, batch, 2)
-    assert all(math.isfinite(value) for value in row.values())
-    assert row["grad_norm"] > 0
-    assert 0 < row["computed_rollout"] <= rollouts.passes
-    assert 0 < row["computed_update"] <= update.passes
-
-
-def logged(config, reward=graded):
-    rows = train(config, reward, say=lambda line: None).rows
-    dropped = ("second", "given_tokens")
-    return [{k: v for k, v in row.items() if not any(d in k for d in dropped)} for row in rows]
+@pytest.fixture(scope="module")
+def memory():
+    """Of four problems the first two were all wrong, the others all right."""
+    task = load_task("chain2")
+    examples = [e for e in task.sample(4, "train", 0) for _ in range(2)]
+    rewards = torch.tensor([[0.0, 0.0], [0.0, 0.0], [1.0, 1.0], [1.0, 1.0]])
+    texts = [task.demonstrate(e, random.Random(0), 0.0) for e in examples]
+    return remember_groups({}, examples, rewards, texts, 4)
 
 
 OFF = {
     "ada-grpo": {"shape": {"strength": 0.0}},
-    "grpo-lambda": {"shape": {"weight": 0.0}, "gate": {}},
-    "pass-penalty": {"shape": {"weight": 0.0}, "gate": {}},
-    "train-long-style": {"shape": {"cheap": 0.0}, "gate": {}},
+    "grpo-lambda": {"shape": {"weight": 0.0}},
+    "pass-penalty": {"shape": {"share": 0.0}},
+    "train-long-style": {"shape": {"cheap": 0.0}},
     "xrpo-seeding": {"start": {"share": 0.0}},
     "rest-grpo": {"start": {"levels": 1}},
     "hints": {"start": {"most": 0.0}},
@@ -111,36 +100,22 @@ OFF = {
 
 
 @pytest.fixture(scope="module")
-def plain(tmp_path_factory):
-    return logged(run(tmp_path_factory.mktemp("plain"), "grpo"))
+def parents(policy):
+    return {name: one_batch(policy, name, {})[1] for name in ("grpo", "gated-grpo")}
 
 
 @pytest.mark.parametrize("name", OFF)
-def test_switched_off_it_is_its_parent_to_the_bit(tmp_path, plain, name):
-    """Strength, weight or share 0, as a whole run."""
-    assert logged(run(tmp_path, name, **OFF[name])) == plain
+def test_switched_off_it_is_its_parent_to_the_bit(policy, parents, memory, name):
+    """Strength, weight or share 0: the same texts, written in the same order, and the same
+    advantages."""
+    wanted = parents[METHODS[name].parent]
+    _, off = one_batch(policy, name, memory, **OFF[name])
+    for field in ("tokens", "unmask_step", "logprob", "n_forwards"):
+        assert torch.equal(getattr(off.rollout, field), getattr(wanted.rollout, field))
+    assert torch.equal(off.advantage, wanted.advantage)
 
 
 # ---------------------------------------------------------------- given tokens
-
-
-def one_batch(policy, name, memory, reward=graded, task="chain2", parts=1, **numbers):
-    task = load_task(task)
-    method = METHODS[name]
-    n = method.numbers("tiny", **{**SMALL, "prompts": 4, **numbers})
-    noise = [torch.Generator().manual_seed(seed) for seed in range(parts)]
-    problems = task.sample(4, "train", 0)
-    progress = Progress(step=5, memory=memory)
-    return n, collect(policy, task, reward, method, n, problems, noise, progress=progress)
-
-
-def remembered_of(task_name="chain2"):
-    """The first two of four problems were all wrong, the others all right."""
-    task = load_task(task_name)
-    examples = [e for e in task.sample(4, "train", 0) for _ in range(2)]
-    rewards = torch.tensor([[0.0, 0.0], [0.0, 0.0], [1.0, 1.0], [1.0, 1.0]])
-    texts = [task.demonstrate(e, __import__("random").Random(0), 0.0) for e in examples]
-    return remember_groups({}, examples, rewards, texts, 4)
 
 
 SHOWN = {"xrpo-seeding": [8, 8, 0, 0], "hints": [4, 4, 0, 0], "rest-grpo": [0, 0, None, None]}
@@ -148,10 +123,10 @@ SHOWN = {"xrpo-seeding": [8, 8, 0, 0], "hints": [4, 4, 0, 0], "rest-grpo": [0, 0
 
 @pytest.mark.parametrize("parts", [1, 2])
 @pytest.mark.parametrize("name", STARTS)
-def test_siblings_start_from_the_same_tokens_and_keep_them(policy, name, parts):
+def test_siblings_start_from_the_same_tokens_and_keep_them(policy, memory, name, parts):
     """As many as the record says, on the canvases of all siblings, in one rollout call or two; they
     stand there before the first pass."""
-    _, batch = one_batch(policy, name, remembered_of(), parts=parts)
+    _, batch = one_batch(policy, name, memory, parts=parts)
     rollout = batch.rollout
     given = ~rollout.sampled
     assert torch.equal(rollout.canvas_at(0) != rollout.mask_id, given)
@@ -166,10 +141,10 @@ def test_siblings_start_from_the_same_tokens_and_keep_them(policy, name, parts):
 
 
 @pytest.mark.parametrize("name", STARTS)
-def test_given_tokens_are_never_scored(policy, name):
+def test_given_tokens_are_never_scored(policy, memory, name):
     """No view scores them, so they have no likelihood and no gradient; each other word is scored
     once, on a canvas where the given ones stand."""
-    n, batch = one_batch(policy, name, remembered_of())
+    n, batch = one_batch(policy, name, memory)
     rollout = batch.rollout
     views = METHODS[name].views(rollout=rollout, **n.views)
     scored = torch.stack([view.scored for view in views]).sum(0)
@@ -181,8 +156,12 @@ def test_given_tokens_are_never_scored(policy, name):
         assert (values[~rollout.sampled] == 0).all()
 
 
-def test_a_hinted_run_remembers_as_json(tmp_path):
-    """After a step whose texts were all wrong, its problems are seeded when they come again."""
+def never(completions, **columns):
+    return [0.0] * len(completions)
+
+
+def test_a_problem_that_comes_again_is_seeded(tmp_path):
+    """After a step whose texts were all wrong, which the run remembers as plain json."""
     config = run(tmp_path, "xrpo-seeding")
     own = prepare(config, config.load_task(), never)
     first = collect_step(own, 1)
@@ -192,29 +171,69 @@ def test_a_hinted_run_remembers_as_json(tmp_path):
     assert again.log["given_tokens"] == 0.5
 
 
-def test_a_full_canvas_is_named(policy):
+def test_a_full_canvas_is_named(policy, memory):
     with pytest.raises(ValueError, match="share of 1 of a text of 16 tokens has no token left"):
-        one_batch(policy, "xrpo-seeding", remembered_of(), start={"share": 1.0})
+        one_batch(policy, "xrpo-seeding", memory, start={"share": 1.0})
 
 
 # ---------------------------------------------------------------- refinement
 
 
-def test_a_refined_row_replaces_the_worst_sibling(policy):
-    """Each group whose best text fails items has one row with given tokens, which are the best
-    sibling's; its reward is the rubric's."""
-    _, batch = one_batch(policy, "rgr-style", {}, task="sudoku4")
-    _, before = one_batch(policy, "rgr-style", {}, task="sudoku4", parts=1)
-    rollout = batch.rollout
-    refined = (~rollout.sampled).any(1).view(4, 4)
-    assert (refined.sum(1) <= 1).all()
-    assert batch.log["forwards_rollout"] >= 16 and torch.equal(
-        before.rollout.tokens, rollout.tokens
+def test_a_refined_row_begins_as_its_best_sibling():
+    """The shipped model meets some items of Sudoku's rubric. Each group whose best text fails one
+    has one row that began with the rest of that text; its place was the worst, and the rewards are
+    the rubric's."""
+    lm = load_lm(TrainConfig.model)
+    _, batch = one_batch(lm, "rgr-style", {}, task="sudoku4", prompts=8, group=2)
+    rollout, tokenizer = batch.rollout, lm.tokenizer
+    task = load_task("sudoku4")
+    refined = (~rollout.sampled).any(1)
+    assert 0 < batch.log["reward"] < 1 and refined.any() and not refined.view(8, 2).any(1).all()
+    for i, problem in enumerate(task.sample(8, "train", 0)):
+        rows = torch.arange(2 * i, 2 * i + 2)
+        others = rollout.select(rows[~refined[rows]])
+        examples = [problem] * len(others.tokens)
+        texts = decode(tokenizer, others.tokens)
+        rewards = torch.tensor(rewards_of(task.rubric_reward, examples, texts))
+        places, canvas = refine_best(task, tokenizer, examples, others, rewards[None])
+        assert len(places) == refined[rows].sum() == (rewards.max() < 1)
+        if len(places):
+            (row,) = rows[refined[rows]]
+            assert torch.equal(rollout.canvas_at(0)[row], canvas[0])
+
+
+def run(folder, name, task="chain2"):
+    return TrainConfig(
+        method=name, task=task, run_dir=str(folder), preset="tiny", numbers=SMALL | {"prompts": 2}
     )
 
 
-def right_sudoku(policy):
-    return policy
+@pytest.mark.parametrize("name", ["train-long-style", "rgr-style"])
+def test_it_trains_within_the_dry_runs_bound(tmp_path, name):
+    """A step takes no more passes than the dry run's, whose rows are computed apart, and where one
+    row of each group is written again."""
+    config = run(tmp_path, name, "sudoku4")
+    own = prepare(config, config.load_task())
+    own.lm.shares_rows = False
+    rollouts, update = take_step(own, 1)
+    own.lm.shares_rows = True
+    batch = collect_step(own, 2)
+    row = batch.log | update_policy(own, batch, 2)
+    assert all(math.isfinite(value) for value in row.values())
+    assert row["grad_norm"] > 0
+    assert 0 < row["computed_rollout"] <= rollouts.passes
+    assert 0 < row["computed_update"] <= update.passes
+
+
+def test_the_dry_run_writes_one_row_of_each_group_again(policy):
+    """Whatever the texts are: so many passes can a step take."""
+    method = replace(METHODS["rgr-style"], refine=write_first_again)
+    n = method.numbers("tiny", **SMALL)
+    task = load_task("sudoku4")
+    problems = task.sample(4, "train", 0)
+    batch = collect(policy.lm, task, graded, method, n, problems, torch.Generator().manual_seed(0))
+    assert batch.log["given_tokens"] == 0
+    assert batch.log["forwards_rollout"] == (16 + 4) * 5
 
 
 def test_what_refinement_and_starts_cannot_be_combined_with_is_named():
