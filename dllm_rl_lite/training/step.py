@@ -36,15 +36,9 @@ from ..processes import (
 )
 from ..seeds import derived_seed, generator
 from ..tasks import Example, Task
+from .calls import RolloutCall, join_calls
 from .config import TrainConfig, check_canvas
-from .experience import (
-    Batch,
-    RolloutCall,
-    join_calls,
-    kept_groups,
-    roll_out_problems,
-    to_batch,
-)
+from .experience import Batch, kept_groups, roll_out_problems, to_batch
 from .problems import Progress, next_problems
 from .update import UpdateBatch, accumulate_gradients, mask_seeds, score_views
 
