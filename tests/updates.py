@@ -53,7 +53,7 @@ def credit_of(name, steps=4):
 
 def advantage_of(method, n, rewards, rollout, tokenizer):
     """(N,) or (N, T) credit, with all that a method may look at."""
-    known = {"rollout": rollout, "completions": decode(tokenizer, rollout.tokens)}
+    known = {"rollout": rollout, "completions": decode(tokenizer, rollout.tokens), "step": 1}
     if method.shape:
         rewards = method.shape(rewards=rewards, **known, **n.shape)
     return method.advantage(rewards=rewards, **known, **n.credit).flatten(0, 1)
