@@ -7,6 +7,7 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -193,8 +194,8 @@ def collect_part(
     if method.start:
         own = method.start(problems=problems, **known, **numbers.start)
         canvas = own.repeat_interleave(numbers.group, 0)
-    settings = (lm, task, reward, method, numbers)
-    call = call_rollout(*settings, examples, generator, cache, canvas)
+    write = partial(call_rollout, lm, task, reward, method, numbers, generator, cache)
+    call = write(examples, canvas)
     if method.refine is None:
         return call
     rewards = by_group(call.rewards, numbers.group)
@@ -202,7 +203,7 @@ def collect_part(
     rows, canvas = method.refine(**known, **numbers.refine)
     if not len(rows):
         return call
-    again = call_rollout(*settings, [examples[i] for i in rows], generator, cache, canvas)
+    again = write([examples[i] for i in rows], canvas)
     place = torch.arange(len(examples))
     place[rows] = len(examples) + torch.arange(len(rows))
     return join_calls([call, again]).select(place)
@@ -214,9 +215,9 @@ def call_rollout(
     reward: Callable[..., list[float]],
     method: Method,
     numbers: Numbers,
-    examples: list[Example],
     generator: torch.Generator,
     cache: str,
+    examples: list[Example],
     canvas: Tensor | None,
 ) -> RolloutCall:
     """Rollouts of one row per example, their importance weights and rewards. canvas: (N, L) int64,
