@@ -9,6 +9,7 @@ from .numbers import REMASKING, Numbers
 from .objective import Objective
 from .parts import Part, part
 from .path_family import PATHS
+from .problem_family import PROBLEMS
 from .table import CORE, METHODS
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "Numbers",
     "Objective",
     "PATHS",
+    "PROBLEMS",
     "Part",
     "REMASKING",
     "REWARDED",

@@ -3,6 +3,7 @@
 """
 
 from .benchmark import Benchmark
+from .draws import chance_remembered, pooled, uncertain
 from .table import BENCHMARKS, TASKS, load_task
 from .task import SPLITS, Example, GeneratedTask, Task, rewards_of, split_of
 
@@ -14,7 +15,10 @@ __all__ = [
     "SPLITS",
     "TASKS",
     "Task",
+    "chance_remembered",
     "load_task",
+    "pooled",
     "rewards_of",
     "split_of",
+    "uncertain",
 ]
