@@ -14,7 +14,7 @@ from .group import (
     siblings,
     z_score,
 )
-from .history import above_the_past, pool_statistics, smooth_score, track
+from .history import above_the_past, pool_statistics, smooth_score, track, weigh_tasks
 from .paths import (
     WEIGHTS,
     depth_score,
@@ -27,7 +27,7 @@ from .paths import (
     subgroup_mean,
     temporal_difference,
 )
-from .selection import mixed, widest, widest_groups, widest_rows
+from .selection import mixed, mixed_by_task, widest, widest_groups, widest_rows
 from .shaping import (
     FADES,
     answer_entropy,
@@ -66,6 +66,7 @@ __all__ = [
     "leave_one_out",
     "mean_of",
     "mixed",
+    "mixed_by_task",
     "path_leave_one_out",
     "pool_statistics",
     "prediction_spread",
@@ -85,6 +86,7 @@ __all__ = [
     "track",
     "unmasking_weight",
     "virtual_best",
+    "weigh_tasks",
     "widest",
     "widest_groups",
     "widest_rows",

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..tasks import Example, chance_remembered
+from ..tasks import Example, chance_remembered, task_shares
 from .group import check_rewards, z_score
 
 
@@ -89,6 +89,51 @@ def check_chances(rewards: Tensor) -> int:
             f"a chance of success needs rewards in 0..1, got {rewards.min():g} to {rewards.max():g}"
         )
     return rewards.shape[1]
+
+
+def weigh_tasks(
+    memory: dict,
+    examples: Sequence[Example],
+    rewards: Tensor,
+    rate: float = 0.025,
+    level: float = 0.2,
+) -> dict:
+    """MT-GRPO's memory: for each task of a mixture a logit of its share of the problems.
+
+    With z the shares, J a task's mean reward and I its change since the step before, the signal is
+    s = I + level J, and a logit falls by rate z (s - sum z s): tasks of low reward that do not
+    improve get more problems.
+
+    Args:
+        memory: before.
+        examples: B * G of a mixture, group by group.
+        rewards: (B, G).
+        rate: >= 0, of the step.
+        level: >= 0, weight of the reward beside its change.
+    Returns:
+        the new memory: task -> {"logit", "reward"}; a task without a group keeps its reward.
+    Source: MT-GRPO (arXiv 2602.05547), whose I is the change of the objective, and whose step is
+    AdamW's.
+    """
+    group = rewards.shape[1]
+    rows = {name: [] for name in examples[0].columns["mixture"].split("+")}
+    for example, mean in zip(examples[::group], rewards.double().mean(1).tolist(), strict=True):
+        rows[example.columns["task"]].append(mean)
+    shares = task_shares(memory, rows)
+    now = {}
+    signal = {}
+    for name, means in rows.items():
+        before = memory.get(name, {"reward": None})["reward"]
+        now[name] = sum(means) / len(means) if means else before
+        change = 0.0 if before is None or not means else now[name] - before
+        signal[name] = change + level * (now[name] or 0.0)
+    mean = sum(shares[name] * signal[name] for name in rows)
+    after = {}
+    for name in rows:
+        logit = memory.get(name, {"logit": 0.0})["logit"]
+        step = rate * shares[name] * (signal[name] - mean)
+        after[name] = {"logit": logit - step, "reward": now[name]}
+    return after
 
 
 def pool_statistics(memory: dict, examples: Sequence[Example], rewards: Tensor) -> dict:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+
+from ..tasks import Example, task_counts
 
 
 def mixed(rewards: Tensor) -> Tensor:
@@ -20,6 +24,33 @@ def mixed(rewards: Tensor) -> Tensor:
     Error: prompts count by their chance to be kept; those of middling difficulty count more.
     """
     return rewards.max(1).values > rewards.min(1).values
+
+
+def mixed_by_task(
+    rewards: Tensor, examples: Sequence[Example], prompts: int, seed: int, memory: dict
+) -> Tensor:
+    """MT-GRPO's groups: mixed ones, and of each task no more than its share.
+
+    Args:
+        rewards: (B, G).
+        examples: B * G of a mixture of tasks, group by group.
+        prompts: how many groups all tasks share: `task_counts` says who gets how many.
+        seed: of the step's problems.
+        memory: of `weigh_tasks`.
+    Returns:
+        (B,) bool; with groups enough exactly the count of each task.
+    Source: MT-GRPO (arXiv 2602.05547), whose refills draw more of the tasks that lack groups.
+    Error: inside a task as `mixed`.
+    """
+    names = examples[0].columns["mixture"].split("+")
+    left = Counter(task_counts(memory, names, prompts, seed))
+    kept = mixed(rewards)
+    for b, example in enumerate(examples[:: rewards.shape[1]]):
+        task = example.columns["task"]
+        if kept[b]:
+            kept[b] = left[task] > 0
+            left[task] -= 1
+    return kept
 
 
 def widest_rows(
@@ -83,7 +114,7 @@ def widest_groups(rewards: Tensor, prompts: int) -> Tensor:
 
 
 def widest(values: Tensor, n: int) -> Tensor:
-    """Of each row of (R, M) values the n of the largest variance, (R, M) bool.
+    """Of each row of (R, M) values the n, 1 to M, of the largest variance: (R, M) bool.
 
     Such a subset consists of the lowest and the highest values; only how many of each it holds has
     to be tried.

@@ -34,6 +34,15 @@ D3S = replace(
     rows=part(advantages.widest_rows, share=0.25, over=20),
 )
 
+# Half of a group for twice as many problems, the other half for those of the widest rewards.
+XRPO_ALLOCATION = replace(
+    GRPO,
+    name="xrpo-allocation",
+    parent="grpo",
+    source="XRPO's allocation, arXiv 2510.06672",
+    allocate=advantages.widest_groups,
+)
+
 # ---------------------------------------------------------------- memory
 
 # The control of the two that follow.
@@ -67,13 +76,28 @@ SPO_SINGLE = replace(
     tiny=replace(GRPO_POOL.tiny, prompts=GRPO.tiny.prompts * GRPO.tiny.group, group=1),
 )
 
+# On a mixture of tasks.
+MT_GRPO = replace(
+    GRPO,
+    name="mt-grpo",
+    parent="grpo",
+    source="MT-GRPO (multi-task), arXiv 2602.05547",
+    problems=tasks.by_task,
+    remember=part(advantages.weigh_tasks, rate=0.025, level=0.2),
+    groups=advantages.mixed_by_task,
+    paper=replace(GRPO.paper, rounds=10),
+    tiny=replace(GRPO.tiny, rounds=3),
+)
+
 PROBLEMS = {
     m.name: m
     for m in (
         DAPO_SAMPLING,
         D3S,
+        XRPO_ALLOCATION,
         GRPO_POOL,
         DCPO_SMOOTH,
         SPO_SINGLE,
+        MT_GRPO,
     )
 }

@@ -4,6 +4,7 @@
 
 from .benchmark import Benchmark
 from .draws import chance_remembered, pooled, uncertain
+from .mixture import Mixture, by_task, mixture_task, task_counts, task_shares
 from .table import BENCHMARKS, TASKS, load_task
 from .task import SPLITS, Example, GeneratedTask, Task, rewards_of, split_of
 
@@ -12,13 +13,18 @@ __all__ = [
     "Benchmark",
     "Example",
     "GeneratedTask",
+    "Mixture",
     "SPLITS",
     "TASKS",
     "Task",
+    "by_task",
     "chance_remembered",
     "load_task",
+    "mixture_task",
     "pooled",
     "rewards_of",
     "split_of",
+    "task_counts",
+    "task_shares",
     "uncertain",
 ]

@@ -2,12 +2,20 @@
 gradient."""
 
 import itertools
+import math
 
 import pytest
 import torch
 
-from dllm_rl_lite.advantages import above_the_past, pool_statistics, smooth_score, track, z_score
-from dllm_rl_lite.tasks import Example, chance_remembered
+from dllm_rl_lite.advantages import (
+    above_the_past,
+    pool_statistics,
+    smooth_score,
+    track,
+    weigh_tasks,
+    z_score,
+)
+from dllm_rl_lite.tasks import Example, chance_remembered, task_shares
 
 ONE = [Example("1+1", "2")]
 
@@ -108,6 +116,44 @@ def test_the_pool_is_that_of_all_rewards():
     assert (known["visits"], known["n"]) == (5, 20)
     assert known["mean"] == pytest.approx(groups.mean().item())
     assert known["squares"] == pytest.approx(19 * groups.var().item())
+
+
+# ---------------------------------------------------------------- MT-GRPO
+
+NAMES = ["a", "b", "c"]
+THREE = [Example(name, "", {"task": name, "mixture": "a+b+c"}) for name in NAMES]
+
+
+def logits(memory):
+    return [memory[name]["logit"] for name in NAMES]
+
+
+def test_tasks_of_low_reward_get_more_problems():
+    """The steps of the logits sum to 0 from equal shares, shares stay a distribution, and equal
+    signals change nothing."""
+    memory = weigh_tasks({}, THREE, torch.tensor([[0.9], [0.5], [0.1]]), rate=5.0)
+    assert sum(logits(memory)) == pytest.approx(0, abs=1e-12)
+    shares = task_shares(memory, NAMES)
+    assert sum(shares.values()) == pytest.approx(1)
+    assert shares["a"] < 1 / 3 < shares["c"] and shares["b"] == pytest.approx(1 / 3)
+    same = {name: {"logit": memory[name]["logit"], "reward": 0.4} for name in NAMES}
+    after = weigh_tasks(same, THREE, torch.full((3, 1), 0.4), rate=5.0)
+    assert logits(after) == pytest.approx(logits(memory), abs=1e-12)
+
+
+def test_the_step_of_the_logits_by_hand():
+    """g = z (s - sum z s), s = change + level * reward, at shares 1/2, 1/4, 1/4; it sums to 0; a
+    task without a group has no change."""
+    start = {"a": math.log(2), "b": 0.0, "c": 0.0}
+    before = {name: {"logit": value, "reward": 0.5} for name, value in start.items()}
+    after = weigh_tasks(before, THREE[:2], torch.tensor([[1.0], [0.5]]), rate=1.0, level=0.2)
+    signal = [0.5 + 0.2, 0.1, 0.1]
+    mean = 0.5 * signal[0] + 0.25 * signal[1] + 0.25 * signal[2]
+    steps = [z * (s - mean) for z, s in zip((0.5, 0.25, 0.25), signal, strict=True)]
+    assert sum(steps) == pytest.approx(0)
+    found = [start[name] - after[name]["logit"] for name in NAMES]
+    assert found == pytest.approx(steps)
+    assert after["c"]["reward"] == 0.5
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,18 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from test_grpo_family import answers
 
 from dllm_rl_lite.methods import CORE, FAMILY, METHODS, PATHS, PROBLEMS
+from dllm_rl_lite.models import decode
 from dllm_rl_lite.planning.dry_run import take_step
+from dllm_rl_lite.seeds import derived_seed
+from dllm_rl_lite.tasks import task_counts
 from dllm_rl_lite.train import train
 from dllm_rl_lite.training import (
     TrainConfig,
@@ -22,9 +27,11 @@ from dllm_rl_lite.training import (
 CHANGED = {
     "dapo-sampling": {"groups"},
     "d3s": {"rows"},
+    "xrpo-allocation": {"allocate"},
     "grpo-pool": {"problems"},
     "dcpo-smooth": {"remember", "advantage"},
     "spo-single": {"problems", "remember", "advantage"},
+    "mt-grpo": {"problems", "remember", "groups"},
 }
 SMALL = {"prompts": 4, "group": 4, "tokens_per_step": 4}
 
@@ -39,13 +46,19 @@ def test_a_record_changes_what_comes_next(name):
 
 
 def graded(completions, **columns):
+    """Siblings have rewards of their own, equal texts equal ones."""
+    return [(sum(map(ord, text)) % 7) / 7 for text in completions]
+
+
+def right_or_wrong(completions, **columns):
     """0 or 1, more often 0."""
     return [float(sum(map(ord, text)) % 3 == 0) for text in completions]
 
 
-def run(folder, name, steps=2, **numbers):
+def run(folder, name, steps=1, **numbers):
     return TrainConfig(
         method=name,
+        task="chain2+sudoku4" if name == "mt-grpo" else "chain2",
         steps=steps,
         run_dir=str(folder / name),
         eval_every=0,
@@ -78,7 +91,7 @@ def logged(config):
 def test_no_group_of_a_batch_is_dead(tmp_path):
     """With rounds enough, though groups that were drawn are."""
     config = run(tmp_path, "dapo-sampling", rounds=20)
-    own = prepare(config, config.load_task(), graded)
+    own = prepare(config, config.load_task(), right_or_wrong)
     batch = collect_step(own, 1)
     assert batch.log["kept_groups"] == 4 < batch.log["drawn_groups"] < 80
     assert (batch.advantage.view(4, 4).abs().amax(1) > 0).all()
@@ -89,7 +102,7 @@ def test_all_rows_are_the_parent_to_the_bit(tmp_path):
     """D3S with the share 1; before its `over` steps are done it is another run."""
     parent = logged(run(tmp_path, "grpo"))
     whole = logged(run(tmp_path, "d3s", rows={"share": 1.0}))
-    assert [row.pop("kept_rows") for row in whole[1:]] == [16, 16]
+    assert [row.pop("kept_rows") for row in whole[1:]] == [16]
     assert whole == parent
     config = run(tmp_path, "d3s")
     batch = collect_step(prepare(config, config.load_task(), graded), 1)
@@ -100,7 +113,7 @@ def test_all_rows_are_the_parent_to_the_bit(tmp_path):
 def test_memory_is_of_the_pools_problems(tmp_path, name):
     """The checkpoint says in plain words how each prompt went."""
     group = METHODS[name].tiny.group
-    config = run(tmp_path, name, prompts=4, group=min(group, 4), problems={"pool": 4})
+    config = run(tmp_path, name, steps=2, prompts=4, group=min(group, 4), problems={"pool": 4})
     logged(config)
     newest = complete_checkpoints(Path(config.run_dir))[-1]
     memory = json.loads((newest / "state.json").read_text())["memory"]
@@ -109,6 +122,55 @@ def test_memory_is_of_the_pools_problems(tmp_path, name):
     if name == "dcpo-smooth":
         assert {known["visits"] for known in memory.values()} == {2}
         assert {known["n"] for known in memory.values()} == {8}
+
+
+def test_half_a_group_for_twice_as_many_problems(tmp_path):
+    """1.5 B G rows are drawn, whatever is chosen; a group's halves are of one problem, and the
+    chosen ones have the widest rewards of the first half."""
+    config = run(tmp_path, "xrpo-allocation")
+    own = prepare(config, config.load_task(), graded)
+    asked = []
+    batch = collect_step(
+        replace(own, reward=lambda **known: asked.append(known) or graded(**known)), 1
+    )
+    first, second = asked
+    assert batch.log["forwards_rollout"] == 1.5 * 4 * 4 * 4
+    assert (len(first["prompts"]), len(second["prompts"]), len(batch.advantage)) == (16, 8, 16)
+    texts = decode(own.lm.tokenizer, batch.rollout.tokens)
+    spreads = torch.tensor(graded(first["completions"])).view(8, 2).var(1)
+    chosen = spreads.argsort(descending=True, stable=True)[:4].sort().values.tolist()
+    for b, problem in enumerate(chosen):
+        assert second["prompts"][2 * b] == first["prompts"][2 * problem]
+        assert texts[4 * b : 4 * b + 2] == first["completions"][2 * problem : 2 * problem + 2]
+        assert texts[4 * b + 2 : 4 * b + 4] == second["completions"][2 * b : 2 * b + 2]
+
+
+def test_each_task_gets_its_share_of_groups(tmp_path):
+    """With rounds enough exactly the drawn counts, whatever is mixed."""
+    config = run(tmp_path, "mt-grpo", prompts=6, rounds=20)
+    own = prepare(config, config.load_task(), right_or_wrong)
+    for step in (1, 2):
+        before = dict(own.memory)
+        batch = collect_step(own, step)
+        seed = derived_seed(config.seed, step, "problems")
+        wanted = task_counts(before, ["chain2", "sudoku4"], 6, seed)
+        prompts = batch.rollout.prompt_mask.sum(1).view(6, 4)[:, 0]
+        sudoku = (prompts > 12).sum().item()  # a longer prompt
+        assert batch.log["kept_groups"] == 6
+        assert sudoku == wanted["sudoku4"]
+    assert own.memory.keys() == {"chain2", "sudoku4"}
+
+
+def test_what_a_record_needs_is_named(tmp_path):
+    with pytest.raises(
+        ValueError, match="group must be even, for xrpo-allocation draws its halves"
+    ):
+        METHODS["xrpo-allocation"].numbers("tiny", group=3)
+    with pytest.raises(ValueError, match="xrpo-allocation: half a group has no guided rows"):
+        replace(METHODS["xrpo-allocation"], dice=METHODS["treepo"].dice)
+    config = replace(run(tmp_path, "mt-grpo"), task="chain2")
+    with pytest.raises(ValueError, match=r"need a mixture of tasks, .*: got 'chain2'"):
+        collect_step(prepare(config, config.load_task(), graded), 1)
 
 
 def test_the_loop_names_no_method_and_no_slot():
