@@ -10,6 +10,7 @@ from .numbers import REMASKING, Numbers
 from .objective import Objective
 from .parts import Part, part
 from .path_family import PATHS
+from .problem_family import PROBLEMS
 from .table import CORE, METHODS
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "Numbers",
     "Objective",
     "PATHS",
+    "PROBLEMS",
     "Part",
     "REMASKING",
     "REWARDED",

@@ -2,7 +2,8 @@
 stands on the canvas at the start.
 
 Each changes the rewards of `grpo` or the start of its rollouts. Those that price forward passes
-need rollouts that differ in them, so their parent is `grpo` with TA-GRPO-d's gate.
+need rollouts that differ in them, so their parent is `grpo` with TA-GRPO-d's gate; that of those
+which look back at a problem is `grpo` on a fixed pool.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from .. import advantages, objectives, tasks
 from .grpo_family import GRPO
 from .guided_and_timed import GATE
 from .parts import part
+from .problem_family import GRPO_POOL
 
 # ---------------------------------------------------------------- curricula and budgets
 
@@ -62,28 +64,29 @@ TRAIN_LONG_STYLE = replace(
 # ---------------------------------------------------------------- what the canvas starts with
 
 XRPO_SEEDING = replace(
-    GRPO,
+    GRPO_POOL,
     name="xrpo-seeding",
-    parent="grpo",
+    parent="grpo-pool",
     source="XRPO's seeding, arXiv 2510.06672",
     start=part(tasks.seeded, share=0.5),
     remember=part(tasks.remember_groups, enough=0.9),
 )
 
 REST_GRPO = replace(
-    GRPO,
+    GRPO_POOL,
     name="rest-grpo",
-    parent="grpo",
+    parent="grpo-pool",
     source="ReST-GRPO, arXiv 2508.19576",
     start=part(tasks.resumed, levels=16, decay=0.95),
     remember=part(tasks.remember_groups, enough=0.9),
+    groups=part(advantages.spread_out, least=0.05),
 )
 
 # Reg-GRPO, the other half of the paper, is a record of its own.
 HINTS = replace(
-    GRPO,
+    GRPO_POOL,
     name="hints",
-    parent="grpo",
+    parent="grpo-pool",
     source="DeepVideo-R1's hints, arXiv 2506.07464",
     start=part(tasks.hinted, window=10, most=0.5),
     remember=part(tasks.remember_groups, enough=0.9),

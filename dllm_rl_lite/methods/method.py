@@ -30,6 +30,9 @@ class Method:
     source: str
     # Functions or `Part`s; what they may ask for is in `SLOTS`.
     problems: Part | Callable[..., list[Example]] | None = None  # None: fresh ones, `task.sample`
+    # (2 B, G/2) rewards of the first half of the siblings of twice as many problems -> (2 B,) bool,
+    # the B groups that get the other half; None: whole groups of B problems
+    allocate: Part | Callable[..., Tensor] | None = None
     # (B, G) rewards of what was drawn -> the new memory, as plain json; None: nothing is remembered
     remember: Part | Callable[..., dict[str, Any]] | None = None
     # B problems -> (B, L) canvases, the same for all siblings; None: blank ones
@@ -72,13 +75,19 @@ class Method:
             raise ValueError(f"{self.name}: a ratio is not linear, so its actions cannot be merged")
         if self.dice and (self.paper.guide or self.tiny.guide):
             raise ValueError(f"{self.name}: guided rows cannot use a table of dice")
-        if (self.start or self.refine) and (self.paper.guide or self.tiny.guide):
-            raise ValueError(f"{self.name}: guided rows have a start of their own")
+        apart = self.allocate or self.paper.guide or self.tiny.guide
+        if apart and (self.start or self.refine):
+            raise ValueError(
+                f"{self.name}: start and refine are for whole groups whose siblings are alike: leave "
+                "out allocate and the guide"
+            )
         if self.refine and (self.dice or self.rewarded != "final"):
             raise ValueError(
                 f"{self.name}: rows that are written again have dice of their own, and no rewards "
                 "of their steps: leave out dice, and reward 'final' texts"
             )
+        if self.allocate and (self.dice or self.paper.guide or self.tiny.guide):
+            raise ValueError(f"{self.name}: half a group has no guided rows and no table of dice")
         if self.rows and "group" in (self.objective.level, self.objective.average):
             raise ValueError(f"{self.name}: the loss compares whole groups, so no row can be left")
         fill_slots(self)
@@ -131,6 +140,10 @@ class Method:
         if numbers.rounds > 1 and self.groups is None:
             raise ValueError(
                 f"rounds must be 1, for {self.name} keeps every group, got {numbers.rounds}"
+            )
+        if self.allocate and numbers.group % 2:
+            raise ValueError(
+                f"group must be even, for {self.name} draws its halves, got {numbers.group}"
             )
         if numbers.published_quirks and numbers.group % self.pieces_of_a_group:
             raise ValueError(

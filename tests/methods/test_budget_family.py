@@ -11,7 +11,7 @@ import torch
 from test_grpo_family import answers
 
 from dllm_rl_lite.estimators import token_logprobs
-from dllm_rl_lite.methods import BUDGETS, CORE, FAMILY, METHODS, PATHS, part
+from dllm_rl_lite.methods import BUDGETS, CORE, FAMILY, METHODS, PATHS, PROBLEMS, part
 from dllm_rl_lite.models import decode, load_lm
 from dllm_rl_lite.planning.dry_run import take_step, write_first_again
 from dllm_rl_lite.sampler import own_dice
@@ -27,9 +27,17 @@ CHANGED = {
     "pass-penalty": {"shape"},
     "train-long-style": {"shape"},
     "xrpo-seeding": {"start", "remember"},
-    "rest-grpo": {"start", "remember"},
+    "rest-grpo": {"start", "remember", "groups"},
     "hints": {"start", "remember"},
     "rgr-style": {"refine", "surrogate"},
+}
+PARENTS = {
+    "grpo-lambda": "gated-grpo",
+    "pass-penalty": "gated-grpo",
+    "train-long-style": "gated-grpo",
+    "xrpo-seeding": "grpo-pool",
+    "rest-grpo": "grpo-pool",
+    "hints": "grpo-pool",
 }
 SMALL = {"prompts": 4, "group": 4, "tokens_per_step": 4}
 STARTS = [name for name in BUDGETS if METHODS[name].start]
@@ -46,8 +54,8 @@ def test_a_record_changes_rewards_or_the_start(name):
     gate = method.tiny.gate if name == "gated-grpo" else parent.tiny.gate
     verify = {"rubric": True} if name == "rgr-style" else {}
     assert method.tiny == replace(parent.tiny, gate=gate, verify=verify)
-    assert parent.name == ("gated-grpo" if gate and name != "gated-grpo" else "grpo")
-    assert not BUDGETS.keys() & (CORE.keys() | FAMILY.keys() | PATHS.keys())
+    assert parent.name == PARENTS.get(name, "grpo")
+    assert not BUDGETS.keys() & (CORE.keys() | FAMILY.keys() | PATHS.keys() | PROBLEMS.keys())
 
 
 @pytest.mark.parametrize("name", [name for name in BUDGETS if name.endswith("-style")])
@@ -90,14 +98,15 @@ OFF = {
     "pass-penalty": {"shape": {"share": 0.0}},
     "train-long-style": {"shape": {"cheap": 0.0}},
     "xrpo-seeding": {"start": {"share": 0.0}},
-    "rest-grpo": {"start": {"levels": 1}},
+    "rest-grpo": {"start": {"levels": 1}, "groups": {"least": 1e-9}},
     "hints": {"start": {"most": 0.0}},
 }
 
 
 @pytest.fixture(scope="module")
 def parents(policy):
-    return {name: one_batch(policy, name, {})[1] for name in ("grpo", "gated-grpo")}
+    names = ("grpo", "gated-grpo", "grpo-pool")
+    return {name: one_batch(policy, name, {})[1] for name in names}
 
 
 @pytest.mark.parametrize("name", OFF)
@@ -232,7 +241,7 @@ def test_the_dry_run_writes_one_row_of_each_group_again(policy):
 
 def test_what_refinement_and_starts_cannot_be_combined_with_is_named():
     grpo = METHODS["grpo"]
-    with pytest.raises(ValueError, match="ag-grpo: guided rows have a start of their own"):
+    with pytest.raises(ValueError, match="ag-grpo: start and refine are for whole groups"):
         replace(METHODS["ag-grpo"], start=seeded)
     with pytest.raises(ValueError, match="grpo: rows that are written again have dice"):
         replace(grpo, refine=refine_best, dice=own_dice)

@@ -54,7 +54,7 @@ def test_a_wrong_number_is_refused_when_the_part_is_made(wrong, said):
         part(scaled, **wrong)
 
 
-def reads_weather(rewards, weather):
+def reads_sky(rewards, sky):
     return rewards
 
 
@@ -67,8 +67,8 @@ def takes_anything(rewards, **rest):
     [
         (
             "advantage",
-            reads_weather,
-            r"reads_weather for advantage 'weather'.*known: completions, ex",
+            reads_sky,
+            r"reads_sky for advantage 'sky'.*known: completions, ex",
         ),
         ("advantage", takes_anything, "parameter of takes_anything for advantage 'rest'"),
         ("views", scaled, "parameter of scaled for views 'rewards'"),
@@ -84,8 +84,8 @@ def test_a_slot_refuses_what_it_cannot_answer(slot, answer, said):
 
 
 def test_a_number_without_default_stands_in_the_part():
-    method = replace(METHODS["diffu-grpo"], advantage=part(reads_weather, weather=3))
-    assert method.numbers("tiny", credit={"weather": 4}).credit == {"weather": 4}
+    method = replace(METHODS["diffu-grpo"], advantage=part(reads_sky, sky=3))
+    assert method.numbers("tiny", credit={"sky": 4}).credit == {"sky": 4}
     assert replace(method, advantage=group_mean).advantage == part(group_mean)
 
 
