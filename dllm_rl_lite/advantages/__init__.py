@@ -28,7 +28,7 @@ from .paths import (
     subgroup_mean,
     temporal_difference,
 )
-from .selection import mixed, mixed_by_task, widest, widest_groups, widest_rows
+from .selection import mixed, mixed_by_task, spread_out, widest, widest_groups, widest_rows
 from .shaping import (
     FADES,
     answer_entropy,
@@ -83,6 +83,7 @@ __all__ = [
     "siblings",
     "smooth_score",
     "speed_score",
+    "spread_out",
     "spread_out",
     "spread_weighted",
     "step_credit",

@@ -78,8 +78,8 @@ class Method:
         apart = self.allocate or self.paper.guide or self.tiny.guide
         if apart and (self.start or self.refine):
             raise ValueError(
-                f"{self.name}: start and refine are for whole groups whose siblings are alike: leave "
-                "out allocate and the guide"
+                f"{self.name}: start and refine are for whole groups whose siblings are alike: "
+                "leave out allocate and the guide"
             )
         if self.refine and (self.dice or self.rewarded != "final"):
             raise ValueError(
