@@ -18,15 +18,23 @@ from ..methods import Method, Numbers
 from ..models import MaskedDiffusionLM, add_passes, count_passes, decode
 from ..processes import gather, own_part, process_count
 from ..sampler import (
-    Dice,
     Rollout,
     answer_anchor,
-    dice_of_groups,
     fill_canvas,
     guided_denoise,
 )
 from ..tasks import Example, Task
-from .calls import RolloutCall, by_group, final_rewards, join_calls, rows_of
+from .calls import (
+    RolloutCall,
+    by_group,
+    dice_of,
+    drafts_of,
+    final_rewards,
+    join_calls,
+    predictions_to_record,
+    rows_of,
+    surest_drafts,
+)
 from .problems import Progress, choose_groups, choose_rows, remembered
 from .verifier import verify
 
@@ -302,41 +310,6 @@ def roll_out(
         generator=generator,
     )
     return rollout if guide["drafts"] == 1 else surest_drafts(rollout, drafted)
-
-
-def drafts_of(row: int, numbers: Numbers) -> int:
-    """How many completions are drafted for a row: several only if it is guided."""
-    guided = row % numbers.group >= numbers.group - numbers.guide["rows"]
-    return numbers.guide["drafts"] if guided else 1
-
-
-def surest_drafts(rollout: Rollout, drafted: list[int]) -> Rollout:
-    """Of the drafts of each row, the one whose answer was predicted again with the highest
-    probability. drafted: of each row of the rollout, the row that it is a draft of."""
-    told = rollout.anchor != rollout.mask_id
-    sureness = (rollout.logprob * told).sum(1).tolist()
-    best = {}
-    for draft, row in enumerate(drafted):
-        if row not in best or sureness[draft] > sureness[best[row]]:
-            best[row] = draft
-    return rollout.select(torch.tensor(list(best.values()), device=rollout.tokens.device))
-
-
-def dice_of(
-    method: Method, numbers: Numbers, steps: int, groups: int, generator: torch.Generator
-) -> Dice:
-    """The method's table for each of the groups, as one of all their rows."""
-    known = {"steps": steps, "group": numbers.group, "generator": generator}
-    return dice_of_groups([method.dice(**known, **numbers.dice) for _ in range(groups)])
-
-
-def predictions_to_record(method: Method, numbers: Numbers) -> bool | str:
-    """What a rollout has to keep for the verifier: the `record` of `denoise`."""
-    if method.rewarded == "every step":
-        return True
-    if method.rewarded == "partial" and numbers.verify.get("fill"):
-        return "likeliest"
-    return False
 
 
 def anchors(tokenizer, task: Task, numbers: Numbers, examples: list[Example]) -> Tensor:
