@@ -84,7 +84,6 @@ __all__ = [
     "smooth_score",
     "speed_score",
     "spread_out",
-    "spread_out",
     "spread_weighted",
     "step_credit",
     "subgroup_mean",
