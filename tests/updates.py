@@ -9,6 +9,7 @@ import torch
 from dllm_rl_lite.estimators import all_steps, last_scored_step, reweighted
 from dllm_rl_lite.methods import BUDGETS, METHODS, PROBLEMS
 from dllm_rl_lite.models import decode
+from dllm_rl_lite.tasks import Example
 from dllm_rl_lite.training import accumulate_gradients, score_views
 
 PROMPTS = [p for p in ("6-4+7-1", "1+2") for _ in range(3)]
@@ -55,6 +56,7 @@ def credit_of(name, steps=4):
 def advantage_of(method, n, rewards, rollout, tokenizer):
     """(N,) or (N, T) credit, with all that a method may look at."""
     known = {"rollout": rollout, "completions": decode(tokenizer, rollout.tokens), "step": 1}
+    known |= {"examples": [Example(prompt, "") for prompt in PROMPTS], "memory": {}}
     if method.shape:
         rewards = method.shape(rewards=rewards, **known, **n.shape)
     return method.advantage(rewards=rewards, **known, **n.credit).flatten(0, 1)

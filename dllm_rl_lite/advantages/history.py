@@ -63,7 +63,7 @@ def above_the_past(
         rewards: (B, G) in 0..1; a group may be a single text.
         examples: B * G, group by group.
         memory: of `track`, before these rewards; an unknown prompt has the chance 1/2.
-        whiten: then also minus the batch's mean, divided by its standard deviation plus 1e-8.
+        whiten: then also minus the batch's mean, divided by its standard deviation plus 1e-4.
     Returns:
         (B, G) float32.
     Raises:
@@ -73,12 +73,13 @@ def above_the_past(
     from, `tests/advantages/test_history.py`. With it the scale and the mean depend on them.
     """
     check_chances(rewards)
-    past = torch.tensor([chance_remembered(memory, example) for example in examples])
-    advantage = rewards - past.to(rewards).view_as(rewards)
+    past = [chance_remembered(memory, example) for example in examples]
+    # In float64, so that equal advantages have exactly no distance from their mean.
+    advantage = rewards.double() - torch.tensor(past, dtype=torch.float64).view_as(rewards)
     if whiten:
         centred = advantage - advantage.mean()
-        advantage = centred / (centred.std(unbiased=False) + 1e-8)
-    return advantage
+        advantage = centred / (centred.std(unbiased=False) + 1e-4)
+    return advantage.to(rewards.dtype)
 
 
 def check_chances(rewards: Tensor) -> int:

@@ -1,7 +1,7 @@
 """Relatives of `grpo` that ask which problem comes next and what is remembered of it: filters of
-groups and rows, second helpings of siblings, pools of problems with a memory.
+groups and rows, more siblings for some problems, pools of problems, mixtures of tasks.
 
-The names of prompts in a memory are the prompts themselves.
+A memory's keys are prompts, or names of tasks.
 """
 
 from __future__ import annotations

@@ -73,7 +73,7 @@ def test_whitened_credit_has_mean_zero_and_spread_one():
     rewards = torch.rand(64, 1, generator=torch.Generator().manual_seed(0))
     credit = above_the_past(rewards, ONE * 64, {})
     assert credit.mean().item() == pytest.approx(0, abs=1e-6)
-    assert credit.std(unbiased=False).item() == pytest.approx(1, abs=1e-5)
+    assert credit.std(unbiased=False).item() == pytest.approx(1, abs=1e-3)
     assert (above_the_past(torch.ones(4, 1), ONE * 4, {}) == 0).all()
 
 
