@@ -153,7 +153,7 @@ def closing_the_gap(folder: str | Path) -> list[dict]:
     runs = labelled(folder, "worlds")
     measured = before_training(folder)
     plain = honesty_of_the_plain_method(measured)
-    least = min(plain, key=plain.get)
+    least = min(plain, key=plain.get, default=None)
     rows = []
     for row in measured:
         gain = versus(runs, row["world"], f"ag-grpo {row['variant']}", "ag-grpo")
