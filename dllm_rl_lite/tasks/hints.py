@@ -1,12 +1,11 @@
 """Hints: part of a solved text stands on the canvas before the first denoising step.
 
-A start is a function that gives the canvases of a rollout; its tokens are kept and never scored, so
-a hint changes what the model sees, and no likelihood. All siblings of a problem start from the same
-canvas. A new start is one function of the solved texts and of how much of each is shown, and the
-`start` of a record in methods/.
+A start is a function (problems, task, tokenizer, generator, memory, step, numbers) -> the canvases
+that rollouts begin with. Their tokens are kept and never scored. All siblings of a problem begin
+with the same canvas. A new start decides which text is shown and how much of it, and leaves the
+rest to `hint_canvas`; a record in methods/ names it as its `start`.
 
-Starts know a problem by its prompt, and look up in the run's memory how its last group did
-(`remember_groups`).
+What starts know of a problem, by its prompt, is written by `remember_groups`.
 """
 
 from __future__ import annotations
