@@ -47,7 +47,7 @@ class Objective:
             raise ValueError(unknown("average", self.average, AVERAGES))
         if self.ratio is None and (self.weighted_penalty or self.level != "view"):
             raise ValueError("without a ratio the level must be 'view', the penalty not weighted")
-        fill_slots(self, ("ratio", "surrogate", "penalty"))
+        fill_slots(self)
 
     @property
     def uses_old(self) -> bool:

@@ -9,6 +9,7 @@ from .clips import (
     clip_higher,
     probability_bounds,
     probability_clip,
+    shaped_where_given,
     soft_gate,
 )
 from .denoising import diffusion_loss, masked_loss
@@ -51,6 +52,7 @@ __all__ = [
     "probability_clip",
     "segment_mean",
     "self_distillation",
+    "shaped_where_given",
     "soft_gate",
     "standardised_steps",
     "step_log_ratio",

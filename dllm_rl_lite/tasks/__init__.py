@@ -3,6 +3,10 @@
 """
 
 from .benchmark import Benchmark
+from .draws import chance_remembered, pooled, uncertain
+from .hints import hint_canvas, hinted, remember_groups, resumed, seeded
+from .mixture import Mixture, by_task, mixture_task, task_counts, task_shares
+from .refine import refine_best
 from .table import BENCHMARKS, TASKS, load_task
 from .task import SPLITS, Example, GeneratedTask, Task, rewards_of, split_of
 
@@ -11,10 +15,24 @@ __all__ = [
     "Benchmark",
     "Example",
     "GeneratedTask",
+    "Mixture",
     "SPLITS",
     "TASKS",
     "Task",
+    "by_task",
+    "chance_remembered",
+    "hint_canvas",
+    "hinted",
     "load_task",
+    "mixture_task",
+    "pooled",
+    "refine_best",
+    "remember_groups",
+    "resumed",
     "rewards_of",
+    "seeded",
     "split_of",
+    "task_counts",
+    "task_shares",
+    "uncertain",
 ]

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..rewards import Reward, call_reward
+from ..rewards import Item, Reward, call_reward, met_share
 
 # Tenths of the key space.
 SPLITS = {
@@ -44,6 +44,8 @@ class Task(ABC):
     habit: str = ""  # the systematic mistake of the base model, in words
     # Does this completion show the habit and no other mistake?
     shows_habit: Callable[[Example, str], bool] = lambda example, completion: False
+    # What is asked of a completion, item by item; None: nothing but the reward.
+    rubric: Callable[[Example, str], list[Item]] | None = None
     # A problem's weight in the mean score.
     weigh: Callable[[Example], float] = lambda example: 1.0
 
@@ -58,6 +60,23 @@ class Task(ABC):
     def rewards_of(self, examples: list[Example], completions: list[str]) -> list[float]:
         """The training reward of one completion per example."""
         return rewards_of(self.reward, examples, completions)
+
+    def rubric_reward(
+        self, prompts: list[str], completions: list[str], answer: list[str], **columns: list
+    ) -> list[float]:
+        """The weight of the rubric's items that are met, of all weight: a reward function.
+
+        Raises:
+            ValueError: for a task without a rubric.
+        """
+        if self.rubric is None:
+            raise ValueError(f"{self.name} has no rubric: choose a task that has one, like sudoku4")
+        values = []
+        for i, completion in enumerate(completions):
+            own = {name: column[i] for name, column in columns.items()}
+            example = Example(prompts[i], answer[i], own)
+            values.append(met_share(self.rubric(example, completion)))
+        return values
 
     def solved(self, examples: list[Example], completions: list[str]) -> list[float]:
         """What an evaluation counts, per example, in 0..1: here the reward itself."""
