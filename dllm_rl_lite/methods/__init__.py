@@ -9,6 +9,7 @@ from .numbers import REMASKING, Numbers
 from .objective import Objective
 from .parts import Part, part
 from .path_family import PATHS
+from .stage_family import STAGES
 from .table import CORE, METHODS
 
 __all__ = [
@@ -22,5 +23,6 @@ __all__ = [
     "Part",
     "REMASKING",
     "REWARDED",
+    "STAGES",
     "part",
 ]

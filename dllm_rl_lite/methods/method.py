@@ -9,9 +9,9 @@ from torch import Tensor
 
 from ..estimators import View
 from ..names import lookup, unknown
-from ..sampler import Dice
+from ..sampler import ORDERS, Dice
 from ..values import check_values
-from .numbers import Numbers
+from .numbers import REMASKING, Numbers
 from .objective import Objective
 from .parts import Part, fill_slots
 
@@ -27,6 +27,9 @@ class Method:
     parent: str  # the method that it differs from by little; "" for the first
     source: str
     # Functions or `Part`s; what they may ask for is in `SLOTS`.
+    # B problems -> texts for the last rows of each group, which are not rolled out, group by group;
+    # None: all rows are rollouts
+    given: Part | Callable[..., list[str]] | None = None
     dice: Part | Callable[..., Dice] | None = None  # siblings' noise; None: everybody's own
     views: Part | Callable[..., list[View]]  # the masked copies that score a text
     # (B, G) or (B, G, T) rewards -> those that become credit; None: as they are
@@ -56,13 +59,25 @@ class Method:
             raise ValueError(f"{self.name}: {unknown('rewarded', self.rewarded, REWARDED)}")
         if self.merged and self.objective.uses_old:
             raise ValueError(f"{self.name}: a ratio is not linear, so its actions cannot be merged")
-        if self.dice and (self.paper.guide or self.tiny.guide):
+        guided = self.paper.guide or self.tiny.guide
+        if self.dice and guided:
             raise ValueError(f"{self.name}: guided rows cannot use a table of dice")
-        fill_slots(self, ("dice", "views", "shape", "advantage", "token_credit"))
+        if self.given and (self.dice or guided or self.rewarded != "final"):
+            raise ValueError(
+                f"{self.name}: given texts have no dice, no guide and no steps to reward: leave "
+                "them out"
+            )
+        if self.given and self.objective.uses_old:
+            raise ValueError(
+                f"{self.name}: given texts have no ratio, for the old policy did not write them: "
+                "set the objective's ratio to None"
+            )
+        fill_slots(self, ("given", "dice", "views", "shape", "advantage", "token_credit"))
 
     def parts(self) -> dict[str, Part | None]:
         """Whose numbers a dictionary of `Numbers` holds."""
         return {
+            "given": self.given,
             "dice": self.dice,
             "views": self.views,
             "shape": self.shape,
@@ -94,6 +109,11 @@ class Method:
         numbers = replace(base, **overrides)
         if numbers.kl > 0 and self.objective.penalty is None:
             raise ValueError(f"kl must be 0, for {self.name} has no penalty, got {numbers.kl}")
+        if self.given and numbers.order in REMASKING:
+            raise ValueError(
+                f"order {numbers.order!r} re-masks, and {self.name}'s given texts have no such "
+                f"steps: choose one of {ORDERS}"
+            )
         if numbers.counted == "text" and not self.objective.of_texts:
             raise ValueError(
                 f"counted 'text' is for losses of whole texts, and {self.name}'s is one of tokens: "

@@ -94,6 +94,7 @@ class Numbers:
     )
     eos: str = option("free", "what an end-of-sequence token means", choices=EOS_POLICIES)
     # Of the method's parts; a preset says only what differs from the part's own numbers.
+    given: dict = option({}, "numbers of the given texts")
     dice: dict = option({}, "numbers of the table of dice")
     views: dict = option({}, "numbers of the view recipe")
     shape: dict = option({}, "numbers of the reward shaping")

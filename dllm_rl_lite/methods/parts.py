@@ -21,6 +21,7 @@ GROUPS = ("rewards", "rollout", "completions", "examples", "guided")
 LOSSES = ("logp", "old", "ref", "advantage", "scored", "clip", "rollout", "view", "group")
 # The field of `Method` or `Objective` -> what its function may ask for.
 SLOTS = {
+    "given": ("problems", "task", "rng"),
     "dice": ("steps", "group", "generator"),
     "views": ("rollout", "generator", "credit"),
     "shape": GROUPS,

@@ -4,7 +4,7 @@
 
 from .benchmark import Benchmark
 from .table import BENCHMARKS, TASKS, load_task
-from .task import SPLITS, Example, GeneratedTask, Task, rewards_of, split_of
+from .task import SPLITS, Example, GeneratedTask, Task, demonstration, rewards_of, split_of
 
 __all__ = [
     "BENCHMARKS",
@@ -14,6 +14,7 @@ __all__ = [
     "SPLITS",
     "TASKS",
     "Task",
+    "demonstration",
     "load_task",
     "rewards_of",
     "split_of",

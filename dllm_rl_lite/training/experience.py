@@ -17,6 +17,8 @@ from ..methods import Method, Numbers
 from ..models import MaskedDiffusionLM, Passes, add_passes, count_passes, decode
 from ..processes import gather, own_part, process_count
 from ..sampler import (
+    FREE,
+    KINDS,
     Dice,
     Rollout,
     answer_anchor,
@@ -25,6 +27,7 @@ from ..sampler import (
     guided_denoise,
 )
 from ..tasks import Example, Task
+from .given import roll_out_and_give
 from .verifier import verify
 
 
@@ -96,14 +99,17 @@ def collect(
         advantage = group_advantage(lm, method, numbers, rewards, rollout, examples)
     seconds = sum(part.seconds_rollout for part in own_part(done))
     spent = add_passes([*(part.passes for part in done), scoring])
-    log = describe_rewards(final_rewards(rewards), numbers.guide.get("rows", 0)) | {
-        "entropy": rollout.entropy.mean().item(),
+    log = describe_rewards(final_rewards(rewards), *other_rows(rollout, numbers.group))
+    written = ~rollout.given
+    if written.any():
+        log["entropy"] = rollout.entropy[written].mean().item()
+    log |= {
         "steps_row": rollout.n_forwards.float().mean().item(),
         "forwards_rollout": spent.asked,
         "computed_rollout": spent.computed,
         "seconds_rollout": seconds,
         "seconds_reward": sum(part.seconds_reward for part in own_part(done)),
-        "tokens_per_second": rollout.tokens.numel() / seconds,
+        "tokens_per_second": rollout.tokens[written].numel() / seconds,
     }
     return Batch(rollout, weighted(advantage, weight), log)
 
@@ -170,6 +176,8 @@ def join_rollouts(parts: list[Rollout]) -> Rollout:
         rows[name] = torch.cat([getattr(part, name) for part in parts])
     if first.anchor is not None:
         rows["anchor"] = torch.cat([part.anchor for part in parts])
+    if first.kind is not None:
+        rows["kind"] = torch.cat([part.kind for part in parts])
     if first.dice is not None:
         rows["dice"] = torch.cat([part.dice for part in parts], 1)
     return replace(
@@ -206,11 +214,14 @@ def roll_out(
     generator: torch.Generator,
     cache: str = "",
 ) -> Rollout:
-    """One rollout per example; the last `guide["rows"]` of each group are answer-guided.
+    """One row per example; the last of each group are answer-guided, or hold a given text, where
+    the method says so.
 
     The assistant's turn is not prefilled (`task.prefill` is for evaluation): d1's family trains
     without, and the format rewards look for the tag in the completion.
     """
+    if method.given:
+        return roll_out_and_give(lm, task, method, numbers, examples, generator, cache)
     prompts = [example.prompt for example in examples]
     decoding = numbers.decoding(task.length, cache)
     record = predictions_to_record(method, numbers)
@@ -382,15 +393,23 @@ def group_advantage(
     return advantage.to(rollout.tokens.device)
 
 
-def describe_rewards(rewards: Tensor, guided: int) -> dict[str, float]:
-    """Columns of (B, G) final rewards: mean, dead groups; with guided siblings (the last ones) also
-    by kind."""
+def other_rows(rollout: Rollout, group: int) -> tuple[int, str]:
+    """How many of the last rows of each group are not free, and of which kind they are."""
+    if rollout.kind is None:
+        return 0, KINDS[FREE]
+    kind = rollout.kind[:group]
+    return int((kind != FREE).sum()), KINDS[int(kind[-1])]
+
+
+def describe_rewards(rewards: Tensor, others: int, kind: str = "guided") -> dict[str, float]:
+    """Columns of (B, G) final rewards: mean, dead groups; with siblings that are not free (the last
+    ones, of a kind) also by kind."""
     log = {"reward": rewards.mean().item()}
     log["dead_groups"], log["dead_wrong"] = dead_shares(rewards)
-    free = rewards.shape[1] - guided
-    if guided and free:
+    free = rewards.shape[1] - others
+    if others and free:
         log["reward_free"] = rewards[:, :free].mean().item()
-        log["reward_guided"] = rewards[:, free:].mean().item()
+        log[f"reward_{kind}"] = rewards[:, free:].mean().item()
         # As if the group were its answer-free rows.
         log["dead_free"], log["dead_free_wrong"] = dead_shares(rewards[:, :free])
     return log
