@@ -15,8 +15,8 @@ PROMPTS = [p for p in ("6-4+7-1", "1+2") for _ in range(3)]
 ADVANTAGE = torch.tensor([0.6, -0.9, 0.3, -0.4, 0.0, 0.4])
 
 
-# GRPO's relatives run as it does, and those that change its credit alone are updated as it is. Those
-# of tests/methods/test_stage_family.py need a reference or a given text, and are tested there.
+# GRPO's relatives run as it does, and those that change its credit alone are updated as it is. What
+# needs a reference or given texts is tested in tests/methods/test_stage_family.py.
 OTHERS = {name: m for name, m in METHODS.items() if name not in STAGES}
 RUN_APART = [name for name, m in OTHERS.items() if m.parent != "grpo"]
 UPDATED_APART = [

@@ -72,7 +72,8 @@ def imitation_weights(
             "given.rows at 1"
         )
     rollouts = rewards.shape[1] - 1
-    return advantage * torch.where(given, rollouts * beta + lam, 1 + lam)
+    imitated = (rollouts * beta + lam) * advantage
+    return torch.where(given, imitated, (1 + lam) * advantage)
 
 
 def critical_share(rollout: Rollout, rewards: Tensor, smooth: float) -> Tensor:

@@ -1,5 +1,5 @@
-"""Losses that prefer: one text of a pair to the other, or each text by the share of the siblings that
-it beats."""
+"""Losses that prefer: one text of a pair to the other, or each text by the share of its siblings
+that it beats."""
 
 from __future__ import annotations
 
