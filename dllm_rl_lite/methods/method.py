@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from torch import Tensor
 
 from ..estimators import View
 from ..names import lookup, unknown
 from ..sampler import ORDERS, Dice
+from ..tasks import Example
 from ..values import check_values
 from .numbers import REMASKING, Numbers
 from .objective import Objective
@@ -27,6 +29,9 @@ class Method:
     parent: str  # the method that it differs from by little; "" for the first
     source: str
     # Functions or `Part`s; what they may ask for is in `SLOTS`.
+    problems: Part | Callable[..., list[Example]] | None = None  # None: fresh ones, `task.sample`
+    # (B, G) rewards of what was drawn -> the new memory, as plain json; None: nothing is remembered
+    remember: Part | Callable[..., dict[str, Any]] | None = None
     # B problems -> texts for the last rows of each group, which are not rolled out, group by group;
     # None: all rows are rollouts
     given: Part | Callable[..., list[str]] | None = None
@@ -38,6 +43,10 @@ class Method:
     advantage: Part | Callable[..., Tensor]
     # advantage of the final rewards -> (N, L); None: credit by text or step
     token_credit: Part | Callable[..., Tensor] | None = None
+    # (B, G) rewards -> (B,) bool, the groups to learn from; None: all
+    groups: Part | Callable[..., Tensor] | None = None
+    # advantage -> (N,) bool, the rows to learn from; None: all
+    rows: Part | Callable[..., Tensor] | None = None
     objective: Objective  # credit to loss
     tempered: bool  # score under the rollouts' temperature (True) or at temperature 1 (False)
     # Score equal actions on equal canvases once, with their summed advantages? For losses that are
@@ -72,17 +81,25 @@ class Method:
                 f"{self.name}: given texts have no ratio, for the old policy did not write them: "
                 "set the objective's ratio to None"
             )
-        fill_slots(self, ("given", "dice", "views", "shape", "advantage", "token_credit"))
+        if self.rows and {"group", "pair"} & {self.objective.level, self.objective.average}:
+            raise ValueError(
+                f"{self.name}: the loss compares whole groups, or pairs, so no row can be left"
+            )
+        fill_slots(self)
 
     def parts(self) -> dict[str, Part | None]:
         """Whose numbers a dictionary of `Numbers` holds."""
         return {
+            "problems": self.problems,
+            "remember": self.remember,
             "given": self.given,
             "dice": self.dice,
             "views": self.views,
             "shape": self.shape,
             "credit": self.advantage,
             "tokens": self.token_credit,
+            "groups": self.groups,
+            "rows": self.rows,
             "loss": self.objective.surrogate,
             "gate": None,
             "guide": None,
@@ -118,6 +135,10 @@ class Method:
             raise ValueError(
                 f"counted 'text' is for losses of whole texts, and {self.name}'s is one of tokens: "
                 "leave it at 'scored'"
+            )
+        if numbers.rounds > 1 and self.groups is None:
+            raise ValueError(
+                f"rounds must be 1, for {self.name} keeps every group, got {numbers.rounds}"
             )
         if numbers.published_quirks and numbers.group % self.pieces_of_a_group:
             raise ValueError(

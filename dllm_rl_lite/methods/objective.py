@@ -55,7 +55,7 @@ class Objective:
                 "without a ratio the level must be 'view', the penalty not weighted, and nothing "
                 "is compared with the reference"
             )
-        fill_slots(self, ("ratio", "surrogate", "penalty"))
+        fill_slots(self)
 
     @property
     def uses_old(self) -> bool:

@@ -77,31 +77,38 @@ class Plan:
         """All of the run, or as many as its budget of forward passes allows."""
         if not self.config.forwards:
             return self.config.steps
-        passes = self.scale * (self.rollouts.passes + self.update.passes)
+        passes = self.scale * (self.rounds * self.rollouts.passes + self.update.passes)
         return min(self.config.steps, math.ceil(self.config.forwards / passes))
+
+    @property
+    def rounds(self) -> int:
+        """How often a step draws problems, at most."""
+        return self.config.resolved().rounds
 
     @property
     def evaluations(self) -> int:
         """One before the first step, one every `eval_every` steps, one after the last."""
         return 1 + math.ceil(self.steps / (self.config.eval_every or self.steps))
 
-    def total(self, name: str, live: float = 1.0) -> float:
+    def total(self, name: str, least: bool = False) -> float:
         """One measured column, summed over the whole run. A text of an evaluation is taken to cost
-        what one of the rollouts does; `live`: share of the rows that an update takes."""
+        what one of the rollouts does; `least`: problems are never drawn again, and rows of no
+        advantage are skipped."""
         rollouts = getattr(self.rollouts, name)
         numbers = self.small.resolved()
         texts = self.config.eval_problems
         if not texts:
             texts = len(self.prompts.task.sample(0, self.config.eval_split))
         evaluation = texts / (numbers.prompts * numbers.group) * rollouts
-        step = self.scale * (rollouts + live * getattr(self.update, name))
+        live = LIVELY if least and numbers.kl == 0 else 1.0
+        rounds = 1 if least else self.rounds
+        step = self.scale * (rounds * rollouts + live * getattr(self.update, name))
         return self.steps * step + self.evaluations * evaluation
 
     @property
     def seconds(self) -> tuple[float, float]:
         """From .. to, of the whole run."""
-        live = LIVELY if self.config.resolved().kl == 0 else 1.0
-        low = self.total("seconds", live)
+        low = self.total("seconds", least=True)
         high = UNMEASURED * self.total("seconds")
         return low / self.processes, high / self.processes
 
@@ -193,7 +200,9 @@ def take_small_step(
 
 
 def take_step(run: Run, step: int) -> tuple[Measured, Measured]:
-    """One step as training takes it: what its rollouts and its update took."""
+    """One step as training takes it: what the rollouts of a round and the update took."""
+    unfiltered = replace(run.method, groups=None, rows=None)  # so the passes are the most
+    run = replace(run, method=unfiltered)
     with memory_advice(run.config, "rollouts"):
         rollouts, batch = measure(run, lambda: collect_step(run, step))
     # Rows of no advantage may be skipped; here each has some, so the passes are the most.
@@ -261,7 +270,7 @@ def describe(plan: Plan) -> dict[str, str]:
         "known": f"{known}; free now {gib(plan.free)} per process",
     }
     if plan.small:
-        rollouts = plan.scale * plan.rollouts.passes
+        rollouts = plan.rounds * plan.scale * plan.rollouts.passes
         lines["passes"] = (
             f"{rollouts:,.0f} of one row per step in rollouts ({rollouts / rows:.1f} per text), "
             f"at most {plan.scale * plan.update.passes:,.0f} in updates; "

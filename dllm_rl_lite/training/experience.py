@@ -6,7 +6,8 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,21 +29,23 @@ from ..sampler import (
 )
 from ..tasks import Example, Task
 from .given import roll_out_and_give
+from .problems import Progress, choose_groups, choose_rows, remembered
 from .verifier import verify
 
 
 @dataclass(frozen=True)
 class Batch:
-    """N = prompts * group rows to learn from."""
+    """N rows to learn from: prompts * group, or fewer where the method leaves some out."""
 
     rollout: Rollout
     advantage: Tensor  # (N,), by step (N, T), or by token (N, L)
-    log: dict[str, float]  # columns of the log
+    log: dict[str, float]  # columns of the log, of all that was drawn
+    memory: dict[str, Any] = field(default_factory=dict)  # after this batch
 
 
 @dataclass(frozen=True)
 class RolloutCall:
-    """What one rollout call gave."""
+    """What one rollout call gave, or several together."""
 
     rollout: Rollout
     rewards: Tensor  # (n,) or (n, T)
@@ -50,6 +53,15 @@ class RolloutCall:
     passes: Passes  # weights included
     seconds_rollout: float  # weights included
     seconds_reward: float
+
+    def select(self, rows: Tensor) -> RolloutCall:
+        """The call of some rows, given by their indices."""
+        return replace(
+            self,
+            rollout=self.rollout.select(rows),
+            rewards=self.rewards[rows],
+            weight=self.weight[rows],
+        )
 
 
 def collect(
@@ -61,6 +73,7 @@ def collect(
     problems: list[Example],
     generator: torch.Generator | list[torch.Generator],
     cache: str = "",
+    progress: Progress | None = None,
 ) -> Batch:
     """Roll out `numbers.group` texts per problem, have them verified, and compute their advantages.
 
@@ -75,10 +88,27 @@ def collect(
             each part with its own noise; the processes of a run share the parts, and all of them
             get the whole batch.
         cache: "prefix" or "dual": see `Decoding`.
+        progress: of the run that the batch is of; None: the start of one.
     Raises:
         ValueError, RuntimeError: as `denoise`, `guided_denoise`, `verify` and the method's
             advantages do, or if there are fewer parts than processes.
     """
+    drawn = roll_out_problems(lm, task, reward, method, numbers, problems, generator, cache)
+    return to_batch(lm, method, numbers, problems, drawn, progress or Progress())
+
+
+def roll_out_problems(
+    lm: MaskedDiffusionLM,
+    task: Task,
+    reward: Callable[..., list[float]],
+    method: Method,
+    numbers: Numbers,
+    problems: list[Example],
+    generator: torch.Generator | list[torch.Generator],
+    cache: str = "",
+) -> RolloutCall:
+    """Rollouts, importance weights and rewards of all the problems, whichever process made them;
+    arguments as in `collect`."""
     generators = generator if isinstance(generator, list) else [generator]
     if not process_count() <= len(generators) <= len(problems):
         raise ValueError(
@@ -91,27 +121,78 @@ def collect(
         part = [problems[i] for i in indices]
         own.append(collect_part(lm, task, reward, method, numbers, part, noise, cache))
     done = gather(own, lm.device)
-    rollout = join_rollouts([part.rollout for part in done])
-    rewards = join_rewards([part.rewards for part in done], numbers.group)
-    weight = torch.cat([part.weight for part in done])
+    return replace(
+        join_calls(done),
+        seconds_rollout=sum(part.seconds_rollout for part in own_part(done)),
+        seconds_reward=sum(part.seconds_reward for part in own_part(done)),
+    )
+
+
+def to_batch(
+    lm: MaskedDiffusionLM,
+    method: Method,
+    numbers: Numbers,
+    problems: list[Example],
+    drawn: RolloutCall,
+    progress: Progress,
+) -> Batch:
+    """The advantages of what is learnt from, and the memory and the log of all that was drawn.
+
+    Args:
+        lm, method, numbers: as in `collect`.
+        problems: one per group.
+        drawn: their rows.
+        progress: of the run.
+    """
     examples = repeated(problems, numbers)
+    rewards = by_group(drawn.rewards, numbers.group)
+    final = final_rewards(rewards)
+    memory = remembered(lm, method, numbers, final, drawn.rollout, examples, progress)
+    groups = kept_groups(method, numbers, problems, drawn, progress)
+    learnt = drawn
+    if len(groups) < len(problems):
+        rows = rows_of(groups, numbers.group)
+        learnt = drawn.select(rows)
+        examples = [examples[row] for row in rows]
+        rewards = rewards[groups]
     with count_passes(lm) as scoring:
-        advantage = group_advantage(lm, method, numbers, rewards, rollout, examples)
-    seconds = sum(part.seconds_rollout for part in own_part(done))
-    spent = add_passes([*(part.passes for part in done), scoring])
-    log = describe_rewards(final_rewards(rewards), *other_rows(rollout, numbers.group))
-    written = ~rollout.given
+        advantage = group_advantage(
+            lm, method, numbers, rewards, learnt.rollout, examples, progress
+        )
+    rows = choose_rows(method, numbers, advantage, final_rewards(rewards), learnt.rollout, progress)
+    if len(rows) < len(advantage):
+        learnt = learnt.select(rows)
+        advantage = advantage[rows]
+    spent = add_passes([drawn.passes, scoring])
+    log = describe_rewards(final, *other_rows(drawn.rollout, numbers.group))
+    written = ~drawn.rollout.given
     if written.any():
-        log["entropy"] = rollout.entropy[written].mean().item()
+        log["entropy"] = drawn.rollout.entropy[written].mean().item()
     log |= {
-        "steps_row": rollout.n_forwards.float().mean().item(),
+        "steps_row": drawn.rollout.n_forwards.float().mean().item(),
         "forwards_rollout": spent.asked,
         "computed_rollout": spent.computed,
-        "seconds_rollout": seconds,
-        "seconds_reward": sum(part.seconds_reward for part in own_part(done)),
-        "tokens_per_second": rollout.tokens[written].numel() / seconds,
+        "seconds_rollout": drawn.seconds_rollout,
+        "seconds_reward": drawn.seconds_reward,
+        "tokens_per_second": drawn.rollout.tokens[written].numel() / drawn.seconds_rollout,
     }
-    return Batch(rollout, weighted(advantage, weight), log)
+    if method.groups:
+        log |= {"drawn_groups": len(problems), "kept_groups": len(groups)}
+    if method.rows:
+        log["kept_rows"] = len(rows)
+    return Batch(learnt.rollout, weighted(advantage, learnt.weight), log, memory)
+
+
+def kept_groups(
+    method: Method,
+    numbers: Numbers,
+    problems: list[Example],
+    drawn: RolloutCall,
+    progress: Progress,
+) -> Tensor:
+    """Which of the groups that were drawn are learnt from, as `choose_groups`."""
+    rewards = final_rewards(by_group(drawn.rewards, numbers.group))
+    return choose_groups(method, numbers, rewards, repeated(problems, numbers), progress)
 
 
 def collect_part(
@@ -141,15 +222,36 @@ def repeated(problems: list[Example], numbers: Numbers) -> list[Example]:
     return [example for example in problems for _ in range(numbers.group)]
 
 
-def join_rewards(parts: list[Tensor], group: int) -> Tensor:
-    """(B, G) of rewards of finished texts, or (B, G, T) by step, T the longest: a finished text
-    keeps its last reward."""
+def rows_of(groups: Tensor, group: int) -> Tensor:
+    """The indices of all rows of some groups, given by their indices."""
+    return (groups[:, None] * group + torch.arange(group)).flatten()
+
+
+def join_calls(calls: list[RolloutCall]) -> RolloutCall:
+    """Several calls as one, of all their rows."""
+    return RolloutCall(
+        rollout=join_rollouts([call.rollout for call in calls]),
+        rewards=join_rewards([call.rewards for call in calls]),
+        weight=torch.cat([call.weight for call in calls]),
+        passes=add_passes([call.passes for call in calls]),
+        seconds_rollout=sum(call.seconds_rollout for call in calls),
+        seconds_reward=sum(call.seconds_reward for call in calls),
+    )
+
+
+def join_rewards(parts: list[Tensor]) -> Tensor:
+    """(N,) rewards of finished texts, or (N, T) by step, T the longest: a finished text keeps its
+    last reward."""
     if parts[0].ndim == 2:
         steps = max(part.shape[1] for part in parts)
         for i, part in enumerate(parts):
             last = part[:, -1:].expand(-1, steps - part.shape[1])
             parts[i] = torch.cat([part, last], 1)
-    rewards = torch.cat(parts).cpu()
+    return torch.cat(parts).cpu()
+
+
+def by_group(rewards: Tensor, group: int) -> Tensor:
+    """(B, G) or (B, G, T) rewards from those of N = B G rows."""
     return rewards.view(-1, group, *rewards.shape[1:])
 
 
@@ -344,11 +446,13 @@ def credit(
     rewards: Tensor,
     rollout: Rollout,
     examples: Sequence[Example] = (),
+    progress: Progress | None = None,
 ) -> Tensor:
     """The rows' advantages on the rollout's device, from (B, G) or (B, G, T) rewards. examples: one
-    per row; few methods look at them."""
+    per row; progress: of the run, None: its start. Few methods look at either."""
     weight = importance(lm, numbers, rollout)
-    advantage = group_advantage(lm, method, numbers, rewards, rollout, examples)
+    progress = progress or Progress()
+    advantage = group_advantage(lm, method, numbers, rewards, rollout, examples, progress)
     return weighted(advantage, weight)
 
 
@@ -374,9 +478,13 @@ def group_advantage(
     rewards: Tensor,
     rollout: Rollout,
     examples: Sequence[Example],
+    progress: Progress,
 ) -> Tensor:
-    """Advantages before any importance weight, on the rollout's device."""
+    """Advantages before any importance weight, on the rollout's device; none of no rows."""
+    if not len(rewards):
+        return torch.zeros(0, device=rollout.tokens.device)
     known = {
+        **vars(progress),
         "rollout": rollout,
         "completions": decode(lm.tokenizer, rollout.tokens),
         "examples": examples,

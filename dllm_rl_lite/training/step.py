@@ -6,7 +6,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -34,9 +35,17 @@ from ..processes import (
     whole_weights,
 )
 from ..seeds import derived_seed, generator
-from ..tasks import Task
+from ..tasks import Example, Task
 from .config import TrainConfig, check_canvas
-from .experience import Batch, collect
+from .experience import (
+    Batch,
+    RolloutCall,
+    join_calls,
+    kept_groups,
+    roll_out_problems,
+    to_batch,
+)
+from .problems import Progress, next_problems
 from .update import UpdateBatch, accumulate_gradients, mask_seeds, score_views
 
 
@@ -54,6 +63,8 @@ class Run:
     reference: MaskedDiffusionLM | ReferencePolicy | None
     optimizer: torch.optim.Optimizer
     schedule: torch.optim.lr_scheduler.LRScheduler
+    # What the method remembers of the steps done, as plain json; `collect_step` changes it.
+    memory: dict[str, Any] = field(default_factory=dict)
 
 
 def prepare(
@@ -140,29 +151,55 @@ def load_policy(config: TrainConfig, device: torch.device) -> MaskedDiffusionLM:
 
 
 def collect_step(run: Run, step: int) -> Batch:
-    """The rollouts, rewards and advantages of one step's problems."""
+    """The rollouts, rewards and advantages of one step's problems, which the run then remembers.
+
+    Where the method leaves groups out, problems are drawn until `prompts` groups are kept, at most
+    `rounds` times.
+    """
     seed = derived_seed(run.config.seed, step, "problems")
-    problems = run.task.sample(run.numbers.prompts, "train", seed)
+    progress = Progress(step, seed, dict(run.memory))
+    method, numbers = run.method, run.numbers
     with whole_weights(run.lm):
-        return collect(
-            run.lm,
-            run.task,
-            run.reward,
-            run.method,
-            run.numbers,
-            problems,
-            rollout_noise(run, step),
-            run.config.cache,
-        )
+        problems, drawn = draw_round(run, progress, 0)
+        for number in range(1, numbers.rounds):
+            if len(kept_groups(method, numbers, problems, drawn, progress)) >= numbers.prompts:
+                break
+            more, refill = draw_round(run, progress, number)
+            problems = problems + more
+            drawn = join_calls([drawn, refill])
+        batch = to_batch(run.lm, method, numbers, problems, drawn, progress)
+    run.memory.clear()
+    run.memory.update(batch.memory)
+    return batch
 
 
-def rollout_noise(run: Run, step: int) -> list[torch.Generator]:
-    """One generator for each rollout call of a step, on the model's device: the noise of a big
+def draw_round(run: Run, progress: Progress, number: int) -> tuple[list[Example], RolloutCall]:
+    """The problems of one round of a step, and their rollouts; round 0 is the first."""
+    if number > 0:
+        seed = derived_seed(run.config.seed, progress.step, f"problems {number}")
+        progress = replace(progress, seed=seed)
+    problems = next_problems(run.task, run.method, run.numbers, progress)
+    drawn = roll_out_problems(
+        run.lm,
+        run.task,
+        run.reward,
+        run.method,
+        run.numbers,
+        problems,
+        rollout_noise(run, progress.step, number),
+        run.config.cache,
+    )
+    return problems, drawn
+
+
+def rollout_noise(run: Run, step: int, number: int) -> list[torch.Generator]:
+    """One generator for each rollout call of a round, on the model's device: the noise of a big
     vocabulary is drawn there."""
     rows = run.numbers.prompts * run.numbers.group
     batch = run.config.rollout_batch
     parts = math.ceil(rows / batch) if batch else process_count()
-    names = ["rollout"] if parts == 1 else [f"rollout {i} of {parts}" for i in range(parts)]
+    purpose = f"rollout of round {number}" if number > 0 else "rollout"
+    names = [purpose] if parts == 1 else [f"{purpose} {i} of {parts}" for i in range(parts)]
     return [generator(run.config.seed, step, name, run.lm.device) for name in names]
 
 

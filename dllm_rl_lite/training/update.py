@@ -99,6 +99,11 @@ def score_views(
     """
     if isinstance(generator, torch.Generator):
         generator = [generator]
+    if not len(advantage):  # the method kept no row
+        none = advantage.new_zeros(0, 1)
+        return UpdateBatch(
+            rollout, advantage, views=[], old=[], ref=[], row_sizes=none, normaliser=1
+        )
     views = draw_views(method, numbers, rollout, advantage, generator)
     objective = method.objective
     if objective.level == "view":
