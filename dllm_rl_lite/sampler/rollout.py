@@ -57,7 +57,7 @@ class Rollout:
 
     @property
     def sampled(self) -> Tensor:
-        """(N, L) bool: False where the token was given (anchored)."""
+        """(N, L) bool: False where the token was anchored."""
         return self.unmask_step >= 0
 
     @property
