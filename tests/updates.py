@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 
 from dllm_rl_lite.estimators import all_steps, last_scored_step, reweighted
-from dllm_rl_lite.methods import METHODS, STAGES
+from dllm_rl_lite.methods import METHODS, PROBLEMS, STAGES
 from dllm_rl_lite.models import decode
 from dllm_rl_lite.training import accumulate_gradients, score_views
 
@@ -15,14 +15,15 @@ PROMPTS = [p for p in ("6-4+7-1", "1+2") for _ in range(3)]
 ADVANTAGE = torch.tensor([0.6, -0.9, 0.3, -0.4, 0.0, 0.4])
 
 
-# GRPO's relatives run as it does, and those that change its credit alone are updated as it is. What
-# needs a reference or given texts is tested in tests/methods/test_stage_family.py.
+# GRPO's relatives run as it does, and those that change its credit, or what it is given to, alone
+# are updated as it is. What needs a reference or given texts is tested in
+# tests/methods/test_stage_family.py.
 OTHERS = {name: m for name, m in METHODS.items() if name not in STAGES}
-RUN_APART = [name for name, m in OTHERS.items() if m.parent != "grpo"]
+RUN_APART = [name for name, m in OTHERS.items() if m.parent != "grpo" and name not in PROBLEMS]
 UPDATED_APART = [
     name
     for name, m in OTHERS.items()
-    if m.parent != "grpo" or m.objective != METHODS["grpo"].objective
+    if name in RUN_APART or (name not in PROBLEMS and m.objective != METHODS["grpo"].objective)
 ]
 
 

@@ -1,6 +1,7 @@
 """How rewards become advantages: among siblings, by denoising step, by unmasking time, along the
-path, by token, and shaped by what else is known of the texts.
-Each function takes a tensor of rewards and returns one of advantages.
+path, by token, against earlier texts, and shaped by what else is known of the texts.
+Most functions take a tensor of rewards and return one of advantages; selection.py says which groups
+and rows are learnt from.
 """
 
 from .group import (
@@ -13,6 +14,7 @@ from .group import (
     siblings,
     z_score,
 )
+from .history import above_the_past, pool_statistics, smooth_score, track, weigh_tasks
 from .paths import (
     WEIGHTS,
     depth_score,
@@ -25,6 +27,7 @@ from .paths import (
     subgroup_mean,
     temporal_difference,
 )
+from .selection import mixed, mixed_by_task, widest, widest_groups, widest_rows
 from .shaping import (
     FADES,
     answer_entropy,
@@ -49,6 +52,7 @@ __all__ = [
     "FADES",
     "FORMS",
     "WEIGHTS",
+    "above_the_past",
     "answer_entropy",
     "area_under_rewards",
     "branch_credit",
@@ -66,8 +70,11 @@ __all__ = [
     "item_score",
     "leave_one_out",
     "mean_of",
+    "mixed",
+    "mixed_by_task",
     "ones",
     "path_leave_one_out",
+    "pool_statistics",
     "prediction_spread",
     "same_canvas",
     "same_dice",
@@ -75,14 +82,20 @@ __all__ = [
     "serial_decay",
     "sharpened",
     "siblings",
+    "smooth_score",
     "speed_score",
     "spread_weighted",
     "step_credit",
     "subgroup_mean",
     "temporal_difference",
     "timed_credit",
+    "track",
     "unmasking_weight",
     "virtual_best",
+    "weigh_tasks",
+    "widest",
+    "widest_groups",
+    "widest_rows",
     "win_rate",
     "z_score",
 ]

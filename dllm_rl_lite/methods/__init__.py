@@ -9,6 +9,7 @@ from .numbers import REMASKING, Numbers
 from .objective import Objective
 from .parts import Part, part
 from .path_family import PATHS
+from .problem_family import PROBLEMS
 from .stage_family import STAGES
 from .table import CORE, METHODS
 
@@ -20,6 +21,7 @@ __all__ = [
     "Numbers",
     "Objective",
     "PATHS",
+    "PROBLEMS",
     "Part",
     "REMASKING",
     "REWARDED",

@@ -30,6 +30,9 @@ class Method:
     source: str
     # Functions or `Part`s; what they may ask for is in `SLOTS`.
     problems: Part | Callable[..., list[Example]] | None = None  # None: fresh ones, `task.sample`
+    # (2 B, G/2) rewards of the first half of the siblings of twice as many problems -> (2 B,) bool,
+    # the B groups that get the other half; None: whole groups of B problems
+    allocate: Part | Callable[..., Tensor] | None = None
     # (B, G) rewards of what was drawn -> the new memory, as plain json; None: nothing is remembered
     remember: Part | Callable[..., dict[str, Any]] | None = None
     # B problems -> texts for the last rows of each group, which are not rolled out, group by group;
@@ -71,6 +74,10 @@ class Method:
         guided = self.paper.guide or self.tiny.guide
         if self.dice and guided:
             raise ValueError(f"{self.name}: guided rows cannot use a table of dice")
+        if self.allocate and (self.dice or guided or self.given):
+            raise ValueError(
+                f"{self.name}: half a group has no guided rows, no given texts and no table of dice"
+            )
         if self.given and (self.dice or guided or self.rewarded != "final"):
             raise ValueError(
                 f"{self.name}: given texts have no dice, no guide and no steps to reward: leave "
@@ -139,6 +146,10 @@ class Method:
         if numbers.rounds > 1 and self.groups is None:
             raise ValueError(
                 f"rounds must be 1, for {self.name} keeps every group, got {numbers.rounds}"
+            )
+        if self.allocate and numbers.group % 2:
+            raise ValueError(
+                f"group must be even, for {self.name} draws its halves, got {numbers.group}"
             )
         if numbers.published_quirks and numbers.group % self.pieces_of_a_group:
             raise ValueError(

@@ -25,6 +25,7 @@ LOSSES = ("logp", "old", "ref", "advantage", "scored", "clip", "rollout", "view"
 # The field of `Method` or `Objective` -> what its function may ask for.
 SLOTS = {
     "problems": ("task", "prompts", *PROGRESS),
+    "allocate": ("rewards", "prompts", *PROGRESS),
     "remember": (*TEXTS, *PROGRESS),
     "given": ("problems", "task", "rng"),
     "dice": ("steps", "group", "generator"),

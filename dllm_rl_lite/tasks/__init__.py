@@ -3,6 +3,8 @@
 """
 
 from .benchmark import Benchmark
+from .draws import chance_remembered, pooled, uncertain
+from .mixture import Mixture, by_task, mixture_task, task_counts, task_shares
 from .table import BENCHMARKS, TASKS, load_task
 from .task import SPLITS, Example, GeneratedTask, Task, demonstration, rewards_of, split_of
 
@@ -11,11 +13,19 @@ __all__ = [
     "Benchmark",
     "Example",
     "GeneratedTask",
+    "Mixture",
     "SPLITS",
     "TASKS",
     "Task",
+    "by_task",
+    "chance_remembered",
     "demonstration",
     "load_task",
+    "mixture_task",
+    "pooled",
     "rewards_of",
     "split_of",
+    "task_counts",
+    "task_shares",
+    "uncertain",
 ]

@@ -36,15 +36,9 @@ from ..processes import (
 )
 from ..seeds import derived_seed, generator
 from ..tasks import Example, Task
+from .calls import RolloutCall, by_group, final_rewards, join_calls, rows_of
 from .config import TrainConfig, check_canvas
-from .experience import (
-    Batch,
-    RolloutCall,
-    join_calls,
-    kept_groups,
-    roll_out_problems,
-    to_batch,
-)
+from .experience import Batch, kept_groups, roll_out_problems, to_batch
 from .problems import Progress, next_problems
 from .update import UpdateBatch, accumulate_gradients, mask_seeds, score_views
 
@@ -175,30 +169,52 @@ def collect_step(run: Run, step: int) -> Batch:
 
 def draw_round(run: Run, progress: Progress, number: int) -> tuple[list[Example], RolloutCall]:
     """The problems of one round of a step, and their rollouts; round 0 is the first."""
+    suffix = f" of round {number}" if number > 0 else ""
     if number > 0:
         seed = derived_seed(run.config.seed, progress.step, f"problems {number}")
         progress = replace(progress, seed=seed)
+    if run.method.allocate:
+        return draw_halves(run, progress, suffix)
     problems = next_problems(run.task, run.method, run.numbers, progress)
-    drawn = roll_out_problems(
-        run.lm,
-        run.task,
-        run.reward,
-        run.method,
-        run.numbers,
-        problems,
-        rollout_noise(run, progress.step, number),
-        run.config.cache,
+    noise = rollout_noise(run, progress.step, f"rollout{suffix}")
+    return problems, rolled_out(run, run.numbers, problems, noise)
+
+
+def draw_halves(run: Run, progress: Progress, suffix: str) -> tuple[list[Example], RolloutCall]:
+    """Half of a group for twice as many problems, and the other half for those that the method
+    chooses; the other problems are dropped, their passes count."""
+    numbers = run.numbers
+    half = replace(numbers, group=numbers.group // 2)
+    twice = replace(half, prompts=2 * numbers.prompts)
+    problems = next_problems(run.task, run.method, twice, progress)
+    noise = rollout_noise(run, progress.step, f"rollout{suffix}")
+    first = rolled_out(run, half, problems, noise)
+    rewards = final_rewards(by_group(first.rewards, half.group))
+    known = {"rewards": rewards, "prompts": numbers.prompts, **vars(progress)}
+    chosen = run.method.allocate(**known).nonzero().flatten()
+    problems = [problems[i] for i in chosen]
+    noise = rollout_noise(run, progress.step, f"second half of rollout{suffix}")
+    second = rolled_out(run, half, problems, noise)
+    drawn = join_calls([first.select(rows_of(chosen, half.group)), second])
+    halves = torch.arange(len(drawn.rewards)).view(2, -1, half.group)
+    return problems, drawn.select(halves.transpose(0, 1).flatten())
+
+
+def rolled_out(
+    run: Run, numbers: Numbers, problems: list[Example], noise: list[torch.Generator]
+) -> RolloutCall:
+    """Rollouts of these problems with these numbers, of the run otherwise."""
+    return roll_out_problems(
+        run.lm, run.task, run.reward, run.method, numbers, problems, noise, run.config.cache
     )
-    return problems, drawn
 
 
-def rollout_noise(run: Run, step: int, number: int) -> list[torch.Generator]:
-    """One generator for each rollout call of a round, on the model's device: the noise of a big
+def rollout_noise(run: Run, step: int, purpose: str) -> list[torch.Generator]:
+    """One generator for each rollout call of a batch, on the model's device: the noise of a big
     vocabulary is drawn there."""
     rows = run.numbers.prompts * run.numbers.group
     batch = run.config.rollout_batch
     parts = math.ceil(rows / batch) if batch else process_count()
-    purpose = f"rollout of round {number}" if number > 0 else "rollout"
     names = [purpose] if parts == 1 else [f"{purpose} {i} of {parts}" for i in range(parts)]
     return [generator(run.config.seed, step, name, run.lm.device) for name in names]
 
