@@ -1,5 +1,5 @@
 """What comes before and beside reinforcement: fine-tuning on given texts, preferences between the
-siblings of a group, and imitation among rollouts.
+siblings of a group, imitation among rollouts, and agreement of the model with itself.
 
 Pairs and win rates come from the verifier's rewards of the policy's own texts, where the papers ask
 people or a preference model. All but the fine-tuning score every visited step, as `grpo` does.
@@ -7,10 +7,16 @@ people or a preference model. All but the fine-tuning score every visited step, 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
+import torch
+from torch import Tensor
+
 from .. import advantages, estimators, objectives
-from ..tasks import demonstration
+from ..models import MaskedDiffusionLM
+from ..sampler import Rollout
+from ..tasks import Example, demonstration, in_other_orders
 from .grpo_family import GRPO
 from .method import Method
 from .numbers import Numbers
@@ -143,6 +149,83 @@ RSPO_REVERSE = replace(
     ),
 )
 
+# ---------------------------------------------------------------- agreement
+
+
+def consensus(lm: MaskedDiffusionLM, rollout: Rollout, seed: int, orders: int, n: int) -> Tensor:
+    """(N,) nats per token: how likely each text is, on average, under the other prompts of its
+    problem; its own prompt is not asked.
+
+    Args:
+        lm: the policy.
+        rollout: N rows; each `orders` in a row answer one problem, asked in as many ways.
+        seed: of the masks, which are the same under every prompt.
+        orders: >= 2.
+        n: pairs of masks, so 2 n forward passes for each text and other prompt.
+    """
+    block = torch.arange(len(rollout.tokens), device=rollout.tokens.device).view(-1, orders)
+    total = torch.zeros_like(rollout.logprob[:, 0])
+    for shift in range(1, orders):
+        asked = block.roll(-shift, 1).flatten()
+        other = replace(
+            rollout, prompt=rollout.prompt[asked], prompt_mask=rollout.prompt_mask[asked]
+        )
+        noise = torch.Generator().manual_seed(seed)
+        views = estimators.complement_pairs(other, noise, n, "elbo")
+        with torch.no_grad():
+            total += estimators.estimate(lm, other, views).sum(1)
+    return total / (orders - 1) / rollout.tokens.shape[1]
+
+
+def consensus_credit(
+    lm: MaskedDiffusionLM,
+    rollout: Rollout,
+    examples: Sequence[Example],
+    seed: int,
+    orders: int = 4,
+    n: int = 2,
+) -> Tensor:
+    """CPC-GRPO-style credit: the z-score of `consensus` among the texts of a problem. No verifier
+    is asked.
+
+    Args:
+        lm, rollout, orders, n: as in `consensus`.
+        examples: one per row: `in_other_orders` of as many orders.
+        seed: of the step.
+    Returns:
+        (N, L) float32, the same for all tokens of a text.
+    Raises:
+        ValueError: if the rows are not the orders of single problems.
+    Source: reconstructed from the abstract of CPC-GRPO (Findings of ACL 2026, 1486), which also
+    updates each text under the other prompts.
+    Error: not an estimate of the reward's gradient: what the model is sure of is reinforced,
+    mistakes included.
+    """
+    for start in range(0, len(examples), orders):
+        problem = examples[start : start + orders]
+        if len({example.answer for example in problem}) > 1 or len(problem) < orders:
+            raise ValueError(
+                f"rows {start} to {start + orders - 1} are not one problem in {orders} orders: set "
+                "problems.orders and tokens.orders to one number, and group to 1"
+            )
+    found = consensus(lm, rollout, seed, orders, n).view(-1, orders)
+    credit = advantages.z_score(found).view(-1, 1)
+    return credit.expand(rollout.tokens.shape).contiguous()
+
+
+# Reconstructed: see `consensus_credit`.
+CPC_STYLE = replace(
+    GRPO,
+    name="cpc-style",
+    parent="grpo",
+    source="after CPC-GRPO, Findings of ACL 2026 1486",
+    problems=part(in_other_orders, orders=4),
+    advantage=advantages.ones,
+    token_credit=part(consensus_credit, orders=4, n=2),
+    paper=replace(GRPO.paper, prompts=128, group=1),
+    tiny=replace(GRPO.tiny, prompts=128, group=1),
+)
+
 STAGES = {
     m.name: m
     for m in (
@@ -155,5 +238,6 @@ STAGES = {
         RSPO,
         RSPO_FORWARD,
         RSPO_REVERSE,
+        CPC_STYLE,
     )
 }

@@ -3,7 +3,7 @@
 """
 
 from .benchmark import Benchmark
-from .draws import chance_remembered, pooled, uncertain
+from .draws import chance_remembered, in_other_orders, pooled, uncertain
 from .mixture import Mixture, by_task, mixture_task, task_counts, task_shares
 from .table import BENCHMARKS, TASKS, load_task
 from .task import SPLITS, Example, GeneratedTask, Task, demonstration, rewards_of, split_of
@@ -20,6 +20,7 @@ __all__ = [
     "by_task",
     "chance_remembered",
     "demonstration",
+    "in_other_orders",
     "load_task",
     "mixture_task",
     "pooled",

@@ -17,13 +17,14 @@ from updates import (
 )
 
 from dllm_rl_lite.advantages import z_score
-from dllm_rl_lite.estimators import estimate
+from dllm_rl_lite.estimators import complement_pairs, estimate
 from dllm_rl_lite.methods import CORE, FAMILY, METHODS, PATHS, STAGES
+from dllm_rl_lite.methods.stage_family import consensus, consensus_credit
 from dllm_rl_lite.models import decode
 from dllm_rl_lite.objectives import masked_loss
 from dllm_rl_lite.planning.dry_run import take_step
-from dllm_rl_lite.sampler import own_dice
-from dllm_rl_lite.tasks import demonstration, load_task
+from dllm_rl_lite.sampler import Schedule, denoise, own_dice
+from dllm_rl_lite.tasks import Example, demonstration, in_other_orders, load_task
 from dllm_rl_lite.train import train
 from dllm_rl_lite.training import (
     TrainConfig,
@@ -45,6 +46,7 @@ CHANGED = {
     "rspo": {"shape", "advantage", "level", "ratio", "surrogate", "penalty", "average"},
     "rspo-forward": {"penalty"},
     "rspo-reverse": {"penalty"},
+    "cpc-style": {"problems", "advantage", "token_credit"},
 }
 
 
@@ -362,18 +364,96 @@ def test_rspos_gradient_is_that_of_one_graph(policy, later, reference, batch):
         assert_same(gradient, direct_gradient(later, loss / 6), 1e-5)
 
 
+# ---------------------------------------------------------------- agreement
+
+
+def test_orders_are_of_one_problem():
+    """The same numbers and target, shown differently; a right text of one is right for all."""
+    task = load_task("countdown")
+    found = in_other_orders(task, 12, 0, orders=4)
+    for start in range(0, 12, 4):
+        block = found[start : start + 4]
+        assert len({task.key(example) for example in block}) == 1
+        assert task.key(block[0]) == task.key(task.sample(3, "train", 0)[start // 4])
+        text = task.demonstrate(block[0], random.Random(0), 0.0)
+        assert task.solved(block, [text] * 4) == [1.0] * 4
+        for example in block:
+            numbers, target = example.prompt.split("=")
+            assert [int(n) for n in numbers.split()] == example.columns["numbers"]
+            assert int(target) == example.columns["target"]
+    with pytest.raises(ValueError, match="orders must be at least 2 and divide 12"):
+        in_other_orders(task, 12, 0, orders=5)
+    with pytest.raises(ValueError, match="orders must be at most 6, got 7"):
+        in_other_orders(task, 14, 0, orders=7)
+    with pytest.raises(ValueError, match="chain2 has no numbers to put in another order"):
+        in_other_orders(load_task("chain2"), 4, 0)
+
+
+@pytest.fixture(scope="module")
+def asked(policy):
+    """Two problems in three ways each: the prompts differ, the texts too."""
+    prompts = ["3 7 5=9", "5 7 3=9", "7 5 3=9", "4 1 6=9", "1 6 4=9", "6 4 1=9"]
+    noise = torch.Generator().manual_seed(0)
+    return denoise(policy, prompts, 8, Schedule(4), temperature=1.0, generator=noise)
+
+
+def test_a_text_is_scored_under_the_other_prompts_alone(policy, asked):
+    """By hand for one text; its own prompt may be any; other orders of the prompts change
+    nothing."""
+    found = consensus(policy, asked, 0, 3, 2)
+    total = 0.0
+    for other in (0, 2):
+        prompt = torch.tensor([0, other, 2, 3, 4, 5])
+        moved = replace(asked, prompt=asked.prompt[prompt], prompt_mask=asked.prompt_mask[prompt])
+        masks = complement_pairs(moved, torch.Generator().manual_seed(0), 2, "elbo")
+        with torch.no_grad():
+            total += float(estimate(policy, moved, masks).sum(1)[1])
+    assert float(found[1]) == pytest.approx(total / 2 / 8, rel=1e-5)
+    # Of row 1, only its own prompt is another one: its own score stays, the others' do not.
+    prompt = torch.tensor([0, 3, 2, 3, 4, 5])
+    strange = replace(asked, prompt=asked.prompt[prompt], prompt_mask=asked.prompt_mask[prompt])
+    again = consensus(policy, strange, 0, 3, 2)
+    torch.testing.assert_close(again[[1, 3, 4, 5]], found[[1, 3, 4, 5]], rtol=1e-5, atol=1e-6)
+    assert (again[[0, 2]] != found[[0, 2]]).all()
+
+
+def test_equal_prompts_agree_with_ones_own(policy, asked):
+    """Asked in one way only, the consensus is the text's own likelihood per token."""
+    prompt = torch.tensor([0, 0, 0, 3, 3, 3])
+    same = replace(asked, prompt=asked.prompt[prompt], prompt_mask=asked.prompt_mask[prompt])
+    masks = complement_pairs(same, torch.Generator().manual_seed(5), 2, "elbo")
+    with torch.no_grad():
+        own = estimate(policy, same, masks).sum(1) / 8
+    torch.testing.assert_close(consensus(policy, same, 5, 3, 2), own, rtol=1e-5, atol=1e-6)
+
+
+def test_consensus_credit_is_a_z_score_of_single_problems(policy, asked):
+    examples = [Example("", answer) for answer in "aaabbb"]
+    found = consensus_credit(policy, asked, examples, 0, orders=3, n=2)
+    wanted = z_score(consensus(policy, asked, 0, 3, 2).view(2, 3)).view(6, 1)
+    torch.testing.assert_close(found, wanted.expand(6, 8))
+    with pytest.raises(ValueError, match="rows 2 to 3 are not one problem in 2 orders"):
+        consensus_credit(policy, asked, examples, 0, orders=2)
+
+
 # ---------------------------------------------------------------- runs
 
 
 # The others differ from these in numbers.
-@pytest.mark.parametrize("name", ["sft", "grao", "dpo", "cdpo-style", "rspo"])
+@pytest.mark.parametrize("name", ["sft", "grao", "dpo", "cdpo-style", "rspo", "cpc-style"])
 def test_it_trains_within_the_dry_runs_bound(tmp_path, name):
     """A step has a gradient and finite numbers, and takes no more passes than the dry run's."""
-    numbers = {"prompts": 2, "tokens_per_step": 4}
+    numbers = {"prompts": 4, "tokens_per_step": 4}
     if METHODS[name].tiny.group > 1:
         numbers["group"] = 4
     config = TrainConfig(
-        method=name, steps=2, run_dir=str(tmp_path), eval_every=0, eval_problems=1, numbers=numbers
+        method=name,
+        task="countdown" if name == "cpc-style" else "chain2",
+        steps=2,
+        run_dir=str(tmp_path),
+        eval_every=0,
+        eval_problems=1,
+        numbers=numbers,
     )
     own = prepare(config, config.load_task(), graded)
     own.lm.shares_rows = False
