@@ -1,4 +1,4 @@
-"""Several generated tasks as one, such as "chain2+sudoku4", and how many problems of each come next.
+"""Several generated tasks as one, such as "chain2+sudoku4": how many problems of each come next?
 
 The canvas is that of the longest; each example keeps its own task's reward, and its place in the
 splits.

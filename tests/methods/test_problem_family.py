@@ -10,7 +10,7 @@ import torch
 from test_grpo_family import answers
 
 from dllm_rl_lite.methods import CORE, FAMILY, METHODS, PATHS, PROBLEMS
-from dllm_rl_lite.models import decode
+from dllm_rl_lite.models import decode, new_tiny_lm
 from dllm_rl_lite.planning.dry_run import take_step
 from dllm_rl_lite.seeds import derived_seed
 from dllm_rl_lite.tasks import task_counts
@@ -55,22 +55,38 @@ def right_or_wrong(completions, **columns):
     return [float(sum(map(ord, text)) % 3 == 0) for text in completions]
 
 
-def run(folder, name, steps=1, **numbers):
-    return TrainConfig(
-        method=name,
-        task="chain2+sudoku4" if name == "mt-grpo" else "chain2",
-        steps=steps,
-        run_dir=str(folder / name),
-        eval_every=0,
-        eval_problems=1,
-        numbers={**SMALL, **numbers},
-    )
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    lm = new_tiny_lm(hidden=32, layers=1, heads=2, feed_forward=32, max_length=512, seed=0)
+    lm.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture
+def run(model, tmp_path):
+    """Makes the configuration of a short run of a method."""
+
+    def made(name, steps=1, **numbers):
+        return TrainConfig(
+            method=name,
+            model=model,
+            preset="tiny",
+            task="chain1+chain2" if name == "mt-grpo" else "chain2",
+            steps=steps,
+            run_dir=str(tmp_path / name),
+            eval_every=0,
+            eval_problems=1,
+            numbers={**SMALL, **numbers},
+        )
+
+    return made
 
 
 @pytest.mark.parametrize("name", PROBLEMS)
-def test_it_trains_within_the_dry_runs_bound(tmp_path, name):
+def test_it_trains_within_the_dry_runs_bound(run, name):
     """A step has a gradient and finite numbers, and takes no more passes than the dry run's."""
-    config = run(tmp_path, name)
+    config = run(name)
     own = prepare(config, config.load_task(), graded)
     own.lm.shares_rows = False
     rollouts, update = take_step(own, 1)
@@ -88,9 +104,9 @@ def logged(config):
     return [{k: v for k, v in row.items() if "second" not in k} for row in rows]
 
 
-def test_no_group_of_a_batch_is_dead(tmp_path):
+def test_no_group_of_a_batch_is_dead(run):
     """With rounds enough, though groups that were drawn are."""
-    config = run(tmp_path, "dapo-sampling", rounds=20)
+    config = run("dapo-sampling", rounds=20)
     own = prepare(config, config.load_task(), right_or_wrong)
     batch = collect_step(own, 1)
     assert batch.log["kept_groups"] == 4 < batch.log["drawn_groups"] < 80
@@ -98,22 +114,22 @@ def test_no_group_of_a_batch_is_dead(tmp_path):
     assert batch.log["dead_groups"] > 0
 
 
-def test_all_rows_are_the_parent_to_the_bit(tmp_path):
+def test_all_rows_are_the_parent_to_the_bit(run):
     """D3S with the share 1; before its `over` steps are done it is another run."""
-    parent = logged(run(tmp_path, "grpo"))
-    whole = logged(run(tmp_path, "d3s", rows={"share": 1.0}))
+    parent = logged(run("grpo"))
+    whole = logged(run("d3s", rows={"share": 1.0}))
     assert [row.pop("kept_rows") for row in whole[1:]] == [16]
     assert whole == parent
-    config = run(tmp_path, "d3s")
+    config = run("d3s")
     batch = collect_step(prepare(config, config.load_task(), graded), 1)
     assert batch.log["kept_rows"] == len(batch.advantage) == 4
 
 
 @pytest.mark.parametrize("name", ["dcpo-smooth", "spo-single"])
-def test_memory_is_of_the_pools_problems(tmp_path, name):
+def test_memory_is_of_the_pools_problems(run, name):
     """The checkpoint says in plain words how each prompt went."""
     group = METHODS[name].tiny.group
-    config = run(tmp_path, name, steps=2, prompts=4, group=min(group, 4), problems={"pool": 4})
+    config = run(name, steps=2, prompts=4, group=min(group, 4), problems={"pool": 4})
     logged(config)
     newest = complete_checkpoints(Path(config.run_dir))[-1]
     memory = json.loads((newest / "state.json").read_text())["memory"]
@@ -124,10 +140,10 @@ def test_memory_is_of_the_pools_problems(tmp_path, name):
         assert {known["n"] for known in memory.values()} == {8}
 
 
-def test_half_a_group_for_twice_as_many_problems(tmp_path):
+def test_half_a_group_for_twice_as_many_problems(run):
     """1.5 B G rows are drawn, whatever is chosen; a group's halves are of one problem, and the
     chosen ones have the widest rewards of the first half."""
-    config = run(tmp_path, "xrpo-allocation")
+    config = run("xrpo-allocation")
     own = prepare(config, config.load_task(), graded)
     asked = []
     batch = collect_step(
@@ -145,30 +161,30 @@ def test_half_a_group_for_twice_as_many_problems(tmp_path):
         assert texts[4 * b + 2 : 4 * b + 4] == second["completions"][2 * b : 2 * b + 2]
 
 
-def test_each_task_gets_its_share_of_groups(tmp_path):
+def test_each_task_gets_its_share_of_groups(run):
     """With rounds enough exactly the drawn counts, whatever is mixed."""
-    config = run(tmp_path, "mt-grpo", prompts=6, rounds=20)
+    config = run("mt-grpo", prompts=6, rounds=20)
     own = prepare(config, config.load_task(), right_or_wrong)
     for step in (1, 2):
         before = dict(own.memory)
         batch = collect_step(own, step)
         seed = derived_seed(config.seed, step, "problems")
-        wanted = task_counts(before, ["chain2", "sudoku4"], 6, seed)
+        wanted = task_counts(before, ["chain1", "chain2"], 6, seed)
         prompts = batch.rollout.prompt_mask.sum(1).view(6, 4)[:, 0]
-        sudoku = (prompts > 12).sum().item()  # a longer prompt
+        longer = (prompts > 6).sum().item()  # the prompts of chain2
         assert batch.log["kept_groups"] == 6
-        assert sudoku == wanted["sudoku4"]
-    assert own.memory.keys() == {"chain2", "sudoku4"}
+        assert longer == wanted["chain2"]
+    assert own.memory.keys() == {"chain1", "chain2"}
 
 
-def test_what_a_record_needs_is_named(tmp_path):
+def test_what_a_record_needs_is_named(run):
     with pytest.raises(
         ValueError, match="group must be even, for xrpo-allocation draws its halves"
     ):
         METHODS["xrpo-allocation"].numbers("tiny", group=3)
     with pytest.raises(ValueError, match="xrpo-allocation: half a group has no guided rows"):
         replace(METHODS["xrpo-allocation"], dice=METHODS["treepo"].dice)
-    config = replace(run(tmp_path, "mt-grpo"), task="chain2")
+    config = replace(run("mt-grpo"), task="chain2")
     with pytest.raises(ValueError, match=r"need a mixture of tasks, .*: got 'chain2'"):
         collect_step(prepare(config, config.load_task(), graded), 1)
 
