@@ -82,7 +82,8 @@ def score_views(
 
     With one inner update the old policy is the current one, so its pass is saved. Without a KL
     penalty rows of zero credit cannot move the policy, so they are left out (where siblings are
-    compared, groups of them); what the loss is divided by still counts them.
+    compared, groups of them); what the loss is divided by still counts them. A loss of pairs takes
+    the rows that have an advantage, two by two.
 
     Args:
         lm: the current policy.
@@ -296,9 +297,9 @@ def accumulate_gradients(
     Returns:
         loss, clip_fraction (share of the ratios that left the clip range), ratio_spread (their
         standard deviation), kl (mean k3 of the scored tokens; 0 without a penalty), and forwards
-        and computed (forward passes of one row, asked for and computed). With guided rows also
-        logprob_free and logprob_guided: mean log-probability, in nats, of the scored tokens, by
-        kind of row. With several processes the numbers are those of all of them; the gradient is
+        and computed (forward passes of one row, asked for and computed). With guided or given
+        rows also logprob_free, logprob_guided and logprob_given: mean log-probability, in nats, of
+        the scored tokens, by kind of row. With several processes the numbers are those of all of them; the gradient is
         this process's own.
     Raises:
         FloatingPointError: if the loss is not finite. ValueError: if micro-batches would cut
