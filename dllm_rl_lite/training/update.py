@@ -299,8 +299,8 @@ def accumulate_gradients(
         standard deviation), kl (mean k3 of the scored tokens; 0 without a penalty), and forwards
         and computed (forward passes of one row, asked for and computed). With guided or given
         rows also logprob_free, logprob_guided and logprob_given: mean log-probability, in nats, of
-        the scored tokens, by kind of row. With several processes the numbers are those of all of them; the gradient is
-        this process's own.
+        the scored tokens, by kind of row. With several processes the numbers are those of all of
+        them; the gradient is this process's own.
     Raises:
         FloatingPointError: if the loss is not finite. ValueError: if micro-batches would cut
             groups whose siblings the loss compares.
