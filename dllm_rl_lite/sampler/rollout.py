@@ -130,7 +130,7 @@ def given_rollout(
         no policy wrote them.
     """
     noise = torch.rand(tokens.shape, generator=generator, device=generator.device)
-    place = noise.argsort(1).argsort(1).to(tokens.device)
+    place = noise.argsort(1).to(tokens.device)
     n = len(tokens)
     unknown = torch.full(tokens.shape, float("nan"), device=tokens.device)
     return Rollout(

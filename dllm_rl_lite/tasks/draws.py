@@ -1,5 +1,5 @@
 """Which problems of a task's train split come next: from a fixed pool, evenly or by what is
-remembered of them."""
+remembered of them, or each in several orders of its numbers."""
 
 from __future__ import annotations
 
