@@ -97,7 +97,11 @@ RUNS = {
     },
     "timed": {"method": "ta-agrpo", "numbers": {"prompts": 4, "group": 4}},
     "adapters": {"lora_targets": "published", "lora_r": 4, "lora_dropout": 0.0, "method": "agrpo"},
-    "memory": {"method": "spo-single", "numbers": {"prompts": 8, "problems": {"pool": 8}}},
+    "memory": {
+        "method": "spo-single",
+        "rollout_batch": 4,
+        "numbers": {"prompts": 8, "problems": {"pool": 8}},
+    },
     "refills": {"method": "dapo-sampling", "numbers": {"prompts": 4, "group": 4}},
     "quirks": {
         "method": "diffu-grpo",
@@ -126,6 +130,8 @@ def pairs(tmp_path_factory):
     root = tmp_path_factory.mktemp("pairs")
     runs = [config(root / f"two {name}", **changes) for name, changes in RUNS.items()]
     runs += [config(root / f"two {name}", shard=True, **changes) for name, changes in SPLIT.items()]
+    # What is remembered is first read back by two processes too.
+    runs = [replace(run, steps=2) for run in runs if run.method == "spo-single"] + runs
     (root / "worker.py").write_text(WORKER)
     done = subprocess.run(
         [*TORCHRUN, str(root / "worker.py"), json.dumps([asdict(c) for c in runs])],
