@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 
 from dllm_rl_lite.estimators import all_steps, last_scored_step, reweighted
-from dllm_rl_lite.methods import BUDGETS, METHODS, PROBLEMS
+from dllm_rl_lite.methods import BUDGETS, METHODS, PROBLEMS, STAGES
 from dllm_rl_lite.models import decode
 from dllm_rl_lite.tasks import Example
 from dllm_rl_lite.training import accumulate_gradients, score_views
@@ -17,12 +17,14 @@ ADVANTAGE = torch.tensor([0.6, -0.9, 0.3, -0.4, 0.0, 0.4])
 
 
 # GRPO's relatives run as it does, and those that change its credit, or what it is given to, alone
-# are updated as it is.
+# are updated as it is. What needs a reference or given texts is tested in
+# tests/methods/test_stage_family.py.
+OTHERS = {name: m for name, m in METHODS.items() if name not in STAGES}
 ASIDE = PROBLEMS.keys() | BUDGETS.keys()
-RUN_APART = [name for name, m in METHODS.items() if m.parent != "grpo" and name not in ASIDE]
+RUN_APART = [name for name, m in OTHERS.items() if m.parent != "grpo" and name not in ASIDE]
 UPDATED_APART = [
     name
-    for name, m in METHODS.items()
+    for name, m in OTHERS.items()
     if name in RUN_APART or (name not in PROBLEMS and m.objective != METHODS["grpo"].objective)
 ]
 

@@ -37,6 +37,7 @@ from .shaping import (
     virtual_best,
     win_rate,
 )
+from .stages import critical_share, critical_weights, extremes, imitation_weights, ones
 from .steps import step_credit
 from .timing import FORMS, area_under_rewards, speed_score, timed_credit, unmasking_weight
 from .tokens import (
@@ -60,17 +61,22 @@ __all__ = [
     "cheaper_right",
     "check_rewards",
     "conflict_weighted",
+    "critical_share",
+    "critical_weights",
     "depth_score",
     "entropy_scaled",
     "exponential_weights",
+    "extremes",
     "group_mean",
     "guided_mean",
     "is_worked",
+    "imitation_weights",
     "item_score",
     "leave_one_out",
     "mean_of",
     "mixed",
     "mixed_by_task",
+    "ones",
     "path_leave_one_out",
     "pool_statistics",
     "prediction_spread",

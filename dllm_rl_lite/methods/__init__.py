@@ -11,6 +11,7 @@ from .objective import Objective
 from .parts import Part, part
 from .path_family import PATHS
 from .problem_family import PROBLEMS
+from .stage_family import STAGES
 from .table import CORE, METHODS
 
 __all__ = [
@@ -26,5 +27,6 @@ __all__ = [
     "Part",
     "REMASKING",
     "REWARDED",
+    "STAGES",
     "part",
 ]

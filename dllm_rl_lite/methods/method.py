@@ -10,10 +10,10 @@ from torch import Tensor
 
 from ..estimators import View
 from ..names import lookup, unknown
-from ..sampler import Dice
+from ..sampler import ORDERS, Dice
 from ..tasks import Example
 from ..values import check_values
-from .numbers import Numbers
+from .numbers import REMASKING, Numbers
 from .objective import Objective
 from .parts import Part, fill_slots
 
@@ -37,6 +37,9 @@ class Method:
     remember: Part | Callable[..., dict[str, Any]] | None = None
     # B problems -> (B, L) canvases, the same for all siblings; None: blank ones
     start: Part | Callable[..., Tensor] | None = None
+    # B problems -> texts for the last rows of each group, which are not rolled out, group by group;
+    # None: all rows are rollouts
+    given: Part | Callable[..., list[str]] | None = None
     dice: Part | Callable[..., Dice] | None = None  # siblings' noise; None: everybody's own
     # -> the rows (R,) that are written again, at most one of a group, and the (R, L) canvases that
     # they start from; None: no rows
@@ -73,9 +76,10 @@ class Method:
             raise ValueError(f"{self.name}: {unknown('rewarded', self.rewarded, REWARDED)}")
         if self.merged and self.objective.uses_old:
             raise ValueError(f"{self.name}: a ratio is not linear, so its actions cannot be merged")
-        if self.dice and (self.paper.guide or self.tiny.guide):
+        guided = self.paper.guide or self.tiny.guide
+        if self.dice and guided:
             raise ValueError(f"{self.name}: guided rows cannot use a table of dice")
-        apart = self.allocate or self.paper.guide or self.tiny.guide
+        apart = self.allocate or guided
         if apart and (self.start or self.refine):
             raise ValueError(
                 f"{self.name}: start and refine are for whole groups whose siblings are alike: "
@@ -86,10 +90,29 @@ class Method:
                 f"{self.name}: rows that are written again have dice of their own, and no rewards "
                 "of their steps: leave out dice, and reward 'final' texts"
             )
-        if self.allocate and (self.dice or self.paper.guide or self.tiny.guide):
-            raise ValueError(f"{self.name}: half a group has no guided rows and no table of dice")
-        if self.rows and "group" in (self.objective.level, self.objective.average):
-            raise ValueError(f"{self.name}: the loss compares whole groups, so no row can be left")
+        if self.allocate and (self.dice or guided or self.given):
+            raise ValueError(
+                f"{self.name}: half a group has no guided rows, no given texts and no table of dice"
+            )
+        if self.given and (self.dice or guided or self.rewarded != "final"):
+            raise ValueError(
+                f"{self.name}: given texts have no dice, no guide and no steps to reward: leave "
+                "them out"
+            )
+        if self.given and (self.start or self.refine):
+            raise ValueError(
+                f"{self.name}: given texts are no rollouts that could start from a canvas or be "
+                "written again: leave out start and refine"
+            )
+        if self.given and self.objective.uses_old:
+            raise ValueError(
+                f"{self.name}: given texts have no ratio, for the old policy did not write them: "
+                "set the objective's ratio to None"
+            )
+        if self.rows and {"group", "pair"} & {self.objective.level, self.objective.average}:
+            raise ValueError(
+                f"{self.name}: the loss compares whole groups, or pairs, so no row can be left"
+            )
         fill_slots(self)
 
     def parts(self) -> dict[str, Part | None]:
@@ -98,6 +121,7 @@ class Method:
             "problems": self.problems,
             "remember": self.remember,
             "start": self.start,
+            "given": self.given,
             "dice": self.dice,
             "refine": self.refine,
             "views": self.views,
@@ -132,6 +156,11 @@ class Method:
         numbers = replace(base, **overrides)
         if numbers.kl > 0 and self.objective.penalty is None:
             raise ValueError(f"kl must be 0, for {self.name} has no penalty, got {numbers.kl}")
+        if self.given and numbers.order in REMASKING:
+            raise ValueError(
+                f"order {numbers.order!r} re-masks, and {self.name}'s given texts have no such "
+                f"steps: choose one of {ORDERS}"
+            )
         if numbers.counted == "text" and not self.objective.of_texts:
             raise ValueError(
                 f"counted 'text' is for losses of whole texts, and {self.name}'s is one of tokens: "

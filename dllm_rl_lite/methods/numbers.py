@@ -101,6 +101,7 @@ class Numbers:
     problems: dict = option({}, "numbers of the choice of problems")
     remember: dict = option({}, "numbers of the memory")
     start: dict = option({}, "numbers of the canvas that rollouts start from")
+    given: dict = option({}, "numbers of the given texts")
     dice: dict = option({}, "numbers of the table of dice")
     refine: dict = option({}, "numbers of the choice of rows that are written again")
     views: dict = option({}, "numbers of the view recipe")

@@ -28,6 +28,7 @@ SLOTS = {
     "allocate": ("rewards", "prompts", *PROGRESS),
     "remember": (*TEXTS, *PROGRESS),
     "start": ("problems", "task", "tokenizer", "generator", *PROGRESS),
+    "given": ("problems", "task", "rng"),
     "dice": ("steps", "group", "generator"),
     "refine": ("task", "tokenizer", "generator", "examples", "rollout", "rewards", *PROGRESS),
     "views": ("rollout", "generator", "credit"),

@@ -1,10 +1,12 @@
 """Which problems of a task's train split come next: from a fixed pool, evenly or by what is
-remembered of them."""
+remembered of them, or each in several orders of its numbers."""
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
+from dataclasses import replace
 
 from .task import Example, Task
 
@@ -58,3 +60,33 @@ def chance_remembered(memory: dict, problem: Example) -> float:
     if known is None:
         return 0.5
     return known["right"] / (known["right"] + known["wrong"])
+
+
+def in_other_orders(task: Task, prompts: int, seed: int, orders: int = 4) -> list[Example]:
+    """Countdown problems, each several times in a row with its numbers in another order.
+
+    Args:
+        task: Countdown; its train split is drawn from.
+        prompts: how many in all, a multiple of `orders`.
+        seed: of the draw.
+        orders: >= 2, of each problem; at most as many as its numbers have.
+    Raises:
+        ValueError: for another task, or numbers that do not fit.
+    """
+    if orders < 2 or prompts % orders:
+        raise ValueError(
+            f"problems.orders must be at least 2 and divide {prompts} (prompts), got {orders}"
+        )
+    rng = random.Random(seed)
+    found = []
+    for problem in task.sample(prompts // orders, "train", seed):
+        if "numbers" not in problem.columns:
+            raise ValueError(f"{task.name} has no numbers to put in another order: use countdown")
+        every = list(itertools.permutations(problem.columns["numbers"]))
+        if orders > len(every):
+            raise ValueError(f"problems.orders must be at most {len(every)}, got {orders}")
+        for numbers in rng.sample(every, orders):
+            shown = f"{' '.join(map(str, numbers))}={problem.columns['target']}"
+            columns = problem.columns | {"numbers": list(numbers)}
+            found.append(replace(problem, prompt=shown, columns=columns))
+    return found

@@ -148,6 +148,46 @@ class GeneratedTask(Task):
         }
 
 
+def demonstration(
+    problems: Sequence[Example],
+    task: Task,
+    rng: random.Random,
+    rows: int = 1,
+    habit: float = 0.0,
+    drop: float = 0.0,
+) -> list[str]:
+    """Texts to learn from: demonstrations of the task.
+
+    Args:
+        problems: B of them.
+        task: of the problems; a generated one.
+        rng: draws the texts, and which of them lose their working.
+        rows: >= 1, texts per problem.
+        habit: share of the habit, 0..1: at 1 every text makes the base model's mistake where it
+            can.
+        drop: chance, 0..1, that a text's working is emptied: only its answer is left.
+    Returns:
+        B * rows texts, problem by problem.
+    Raises:
+        ValueError: for a number out of range, or a benchmark, which has no demonstrations.
+    Source of `drop`: TON's thought dropout (arXiv 2505.16854), which empties half of the thoughts.
+    """
+    if rows < 1 or not 0 <= habit <= 1 or not 0 <= drop <= 1:
+        raise ValueError(
+            f"need rows >= 1, habit in 0..1 and drop in 0..1, got {rows}, {habit}, {drop}"
+        )
+    if not isinstance(task, GeneratedTask):
+        raise ValueError(f"{task.name} has no demonstrations to give: train on a generated task")
+    texts = []
+    for problem in problems:
+        for _ in range(rows):
+            text = task.demonstrate(problem, rng, habit)
+            if drop and rng.random() < drop:
+                text = text[max(text.find("<answer>"), 0) :]
+            texts.append(text)
+    return texts
+
+
 def split_of(key: str) -> str:
     """The split a problem key belongs to: a stable hash, so no list of problems is ever stored."""
     tenth = int.from_bytes(hashlib.blake2b(key.encode(), digest_size=4).digest(), "big") % 10

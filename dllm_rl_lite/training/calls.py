@@ -91,6 +91,8 @@ def join_rollouts(parts: list[Rollout]) -> Rollout:
         rows[name] = torch.cat([getattr(part, name) for part in parts])
     if first.anchor is not None:
         rows["anchor"] = torch.cat([part.anchor for part in parts])
+    if first.kind is not None:
+        rows["kind"] = torch.cat([part.kind for part in parts])
     if first.dice is not None:
         rows["dice"] = torch.cat([part.dice for part in parts], 1)
     return replace(

@@ -18,6 +18,8 @@ from ..methods import Method, Numbers
 from ..models import MaskedDiffusionLM, add_passes, count_passes, decode
 from ..processes import gather, own_part, process_count
 from ..sampler import (
+    FREE,
+    KINDS,
     Rollout,
     answer_anchor,
     fill_canvas,
@@ -35,6 +37,7 @@ from .calls import (
     rows_of,
     surest_drafts,
 )
+from .given import roll_out_and_give
 from .problems import Progress, choose_groups, choose_rows, remembered
 from .verifier import verify
 
@@ -153,14 +156,17 @@ def to_batch(
         learnt = learnt.select(rows)
         advantage = advantage[rows]
     spent = add_passes([drawn.passes, scoring])
-    log = describe_rewards(final, numbers.guide.get("rows", 0)) | {
-        "entropy": drawn.rollout.entropy.mean().item(),
+    log = describe_rewards(final, *other_rows(drawn.rollout, numbers.group))
+    written = ~drawn.rollout.given
+    if written.any():
+        log["entropy"] = drawn.rollout.entropy[written].mean().item()
+    log |= {
         "steps_row": drawn.rollout.n_forwards.float().mean().item(),
         "forwards_rollout": spent.asked,
         "computed_rollout": spent.computed,
         "seconds_rollout": drawn.seconds_rollout,
         "seconds_reward": drawn.seconds_reward,
-        "tokens_per_second": drawn.rollout.tokens.numel() / drawn.seconds_rollout,
+        "tokens_per_second": drawn.rollout.tokens[written].numel() / drawn.seconds_rollout,
     }
     if method.groups:
         log |= {"drawn_groups": len(problems), "kept_groups": len(groups)}
@@ -258,13 +264,16 @@ def roll_out(
     cache: str = "",
     canvas: Tensor | None = None,
 ) -> Rollout:
-    """One rollout per example; the last `guide["rows"]` of each group are answer-guided.
+    """One row per example; the last of each group are answer-guided, or hold a given text, where
+    the method says so.
 
     canvas: (N, L) int64, given tokens, the mask token elsewhere; not with guided rows.
 
     The assistant's turn is not prefilled (`task.prefill` is for evaluation): d1's family trains
     without, and the format rewards look for the tag in the completion.
     """
+    if method.given:
+        return roll_out_and_give(lm, task, method, numbers, examples, generator, cache)
     prompts = [example.prompt for example in examples]
     decoding = numbers.decoding(task.length, cache)
     record = predictions_to_record(method, numbers)
@@ -415,15 +424,23 @@ def group_advantage(
     return advantage.to(rollout.tokens.device)
 
 
-def describe_rewards(rewards: Tensor, guided: int) -> dict[str, float]:
-    """Columns of (B, G) final rewards: mean, dead groups; with guided siblings (the last ones) also
-    by kind."""
+def other_rows(rollout: Rollout, group: int) -> tuple[int, str]:
+    """How many of the last rows of each group are not free, and of which kind they are."""
+    if rollout.kind is None:
+        return 0, KINDS[FREE]
+    kind = rollout.kind[:group]
+    return int((kind != FREE).sum()), KINDS[int(kind[-1])]
+
+
+def describe_rewards(rewards: Tensor, others: int, kind: str = "guided") -> dict[str, float]:
+    """Columns of (B, G) final rewards: mean, dead groups; with siblings that are not free (the last
+    ones, of a kind) also by kind."""
     log = {"reward": rewards.mean().item()}
     log["dead_groups"], log["dead_wrong"] = dead_shares(rewards)
-    free = rewards.shape[1] - guided
-    if guided and free:
+    free = rewards.shape[1] - others
+    if others and free:
         log["reward_free"] = rewards[:, :free].mean().item()
-        log["reward_guided"] = rewards[:, free:].mean().item()
+        log[f"reward_{kind}"] = rewards[:, free:].mean().item()
         # As if the group were its answer-free rows.
         log["dead_free"], log["dead_free_wrong"] = dead_shares(rewards[:, :free])
     return log

@@ -53,7 +53,8 @@ class Run:
     task: Task
     reward: Callable[..., list[float]]
     lm: MaskedDiffusionLM
-    reference: MaskedDiffusionLM | ReferencePolicy | None  # the starting model, for a KL penalty
+    # the starting model, where the loss looks at it
+    reference: MaskedDiffusionLM | ReferencePolicy | None
     optimizer: torch.optim.Optimizer
     schedule: torch.optim.lr_scheduler.LRScheduler
     # What the method remembers of the steps done, as plain json; `collect_step` changes it.
@@ -95,7 +96,8 @@ def prepare(
     numbers.test_decoding(task.length)
     lm = load_policy(config, device)
     check_agreement("model", fingerprint(lm))
-    reference = reference_policy(lm) if numbers.kl > 0 else None
+    method = METHODS[config.method]
+    reference = reference_policy(lm) if method.objective.uses_reference(numbers.kl) else None
     if config.shard:
         dtype = getattr(torch, config.dtype)
         shard(lm, device, dtype)
@@ -112,7 +114,7 @@ def prepare(
     )
     return Run(
         config=config,
-        method=METHODS[config.method],
+        method=method,
         numbers=numbers,
         task=task,
         reward=reward or task.reward,
