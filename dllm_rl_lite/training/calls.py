@@ -1,5 +1,5 @@
-"""Rollout calls: what a method asks of one, what it gives, and what several give together, with
-prompts, steps and rewards of different lengths in one rollout."""
+"""What rollout calls give, and what several give together, with prompts, steps and rewards of
+different lengths in one rollout."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..methods import Method, Numbers
 from ..models import Passes, add_passes
-from ..sampler import Dice, Rollout, dice_of_groups
+from ..sampler import Rollout
 
 
 @dataclass(frozen=True)
@@ -118,38 +117,3 @@ def join_steps(parts: list[tuple[Tensor | None, Tensor]]) -> Tensor | None:
     for record, end in parts:
         extended.append(torch.cat([record, end.expand(steps - len(record), *end.shape)]))
     return torch.cat(extended, 1)
-
-
-def drafts_of(row: int, numbers: Numbers) -> int:
-    """How many completions are drafted for a row: several only if it is guided."""
-    guided = row % numbers.group >= numbers.group - numbers.guide["rows"]
-    return numbers.guide["drafts"] if guided else 1
-
-
-def surest_drafts(rollout: Rollout, drafted: list[int]) -> Rollout:
-    """Of the drafts of each row, the one whose answer was predicted again with the highest
-    probability. drafted: of each row of the rollout, the row that it is a draft of."""
-    told = rollout.anchor != rollout.mask_id
-    sureness = (rollout.logprob * told).sum(1).tolist()
-    best = {}
-    for draft, row in enumerate(drafted):
-        if row not in best or sureness[draft] > sureness[best[row]]:
-            best[row] = draft
-    return rollout.select(torch.tensor(list(best.values()), device=rollout.tokens.device))
-
-
-def dice_of(
-    method: Method, numbers: Numbers, steps: int, groups: int, generator: torch.Generator
-) -> Dice:
-    """The method's table for each of the groups, as one of all their rows."""
-    known = {"steps": steps, "group": numbers.group, "generator": generator}
-    return dice_of_groups([method.dice(**known, **numbers.dice) for _ in range(groups)])
-
-
-def predictions_to_record(method: Method, numbers: Numbers) -> bool | str:
-    """What a rollout has to keep for the verifier: the `record` of `denoise`."""
-    if method.rewarded == "every step":
-        return True
-    if method.rewarded == "partial" and numbers.verify.get("fill"):
-        return "likeliest"
-    return False
