@@ -44,7 +44,7 @@ from dllm_rl_lite.sampler import candidates
 from dllm_rl_lite.tasks import load_task
 from dllm_rl_lite.train import train
 from dllm_rl_lite.training import TrainConfig
-from dllm_rl_lite.training.experience import repeated, roll_out
+from dllm_rl_lite.training.rollouts import repeated, roll_out
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "notebooks" / "results"

@@ -29,7 +29,7 @@ from dllm_rl_lite.methods import METHODS
 from dllm_rl_lite.models import SHIPPED, MaskedDiffusionLM, decode, load_lm
 from dllm_rl_lite.tasks import load_task
 from dllm_rl_lite.training.base_model import PretrainConfig, lr_at, train_step
-from dllm_rl_lite.training.experience import repeated, roll_out
+from dllm_rl_lite.training.rollouts import repeated, roll_out
 
 ROOT = Path(__file__).parents[1]
 BASES = ROOT / "runs" / "worlds"

@@ -21,7 +21,7 @@ from dllm_rl_lite.planning import check_memory
 from dllm_rl_lite.seeds import derived_seed
 from dllm_rl_lite.train import main, one_step, train
 from dllm_rl_lite.training import TrainConfig, complete_checkpoints, prepare
-from dllm_rl_lite.training.experience import roll_out
+from dllm_rl_lite.training.rollouts import roll_out
 
 SMALL = {"prompts": 2, "group": 4, "lr": 1e-3}
 
@@ -218,7 +218,7 @@ def test_memory_that_ends_in_a_step_says_what_to_lower(tmp_path, monkeypatch):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
     with monkeypatch.context() as m:
-        m.setattr("dllm_rl_lite.training.experience.fill_canvas", full)
+        m.setattr("dllm_rl_lite.training.rollouts.fill_canvas", full)
         with pytest.raises(
             RuntimeError,
             match=r"step 2 .*out of memory in the rollouts.*set rollout_batch=4 \(now all 8",
