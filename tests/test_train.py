@@ -6,7 +6,6 @@ import json
 import math
 import os
 import signal
-import subprocess
 import sys
 from dataclasses import fields, replace
 
@@ -569,11 +568,10 @@ def test_four_bits_on_a_cpu_are_refused(tmp_path):
         train(config(tmp_path, quantize="4bit", **LORA))
 
 
-def test_the_command_line_has_every_setting():
-    text = subprocess.run(
-        [sys.executable, "-m", "dllm_rl_lite.train", "--help"], capture_output=True, text=True
-    ).stdout
-    lines = text.splitlines()
+def test_the_command_line_has_every_setting(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["train", "--help"])
+    main()
+    lines = capsys.readouterr().out.splitlines()
     for f in fields(TrainConfig):
         assert sum(line.startswith(f"  {f.name}=") for line in lines) == 1
 

@@ -1,6 +1,7 @@
 """A run's folder and its checkpoints: one process and one run in it, each checkpoint of one step,
 base and data; what is not the run's is left alone; nothing is lost to a full disk or to NaN."""
 
+import contextlib
 import json
 import random
 import resource
@@ -69,6 +70,15 @@ class Apart:
         while not self.lines.recv().startswith(start):
             pass
 
+    def last_line(self) -> str:
+        """Once it has ended."""
+        self.process.join()
+        line = ""
+        with contextlib.suppress(EOFError):
+            while True:
+                line = self.lines.recv()
+        return line
+
     def kill(self) -> None:
         self.process.kill()
         self.process.join()
@@ -126,13 +136,8 @@ def test_two_runs_in_one_folder_at_once(config, forks):
 def test_two_runs_that_start_together_end_as_one(config, forks):
     """One has the folder, the other says so: the weights are those of the seed in config.json."""
     pair = [Apart(forks, replace(config, seed=seed)) for seed in (0, 1)]
-    codes, last = [], []
-    for one in pair:
-        one.process.join()
-        codes.append(one.process.exitcode)
-        while one.lines.poll():
-            line = one.lines.recv()
-        last.append(line)
+    last = [one.last_line() for one in pair]
+    codes = [one.process.exitcode for one in pair]
     assert sorted(codes) == [0, 1], last
     winner = codes.index(0)
     assert "is in use" in last[1 - winner] or "holds another run" in last[1 - winner]
