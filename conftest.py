@@ -16,6 +16,8 @@ SHORTER = {
     "notebooks/11_without_ratios.ipynb": {"train_steps": 5},
     "notebooks/12_visited_steps.ipynb": {"train_steps": 3},
     "notebooks/13_every_prediction_rewarded.ipynb": {"train_steps": 3},
+    "notebooks/14_ag_grpo.ipynb": {"train_steps": 4},
+    "notebooks/15_ta_grpo_d.ipynb": {"steps": 4},
     "notebooks/20_train.ipynb": {"steps": 10},
 }
 
