@@ -140,8 +140,8 @@ def table_lm():
 
 @pytest.fixture(scope="session")
 def forks():
-    """What starts processes of their own that have the package imported already: importing it takes
-    longer than most of what is done in them. Their functions are named at the top of a file."""
+    """What starts processes that have the package imported already: importing it takes longer than
+    most of what is done in them. They run functions of a file's top level."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["dllm_rl_lite.train"])
     return context
