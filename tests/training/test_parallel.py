@@ -28,7 +28,7 @@ from dllm_rl_lite.sampler import RunningConfidence, Schedule, denoise
 from dllm_rl_lite.tasks import load_task
 from dllm_rl_lite.train import train
 from dllm_rl_lite.training import TrainConfig, collect, complete_checkpoints, launch
-from dllm_rl_lite.training.experience import join_rollouts
+from dllm_rl_lite.training.calls import join_rollouts
 
 # Sums of float32 numbers in another order differ in the last bits, and Adam divides by the root of
 # a mean square that can be as small; over these few steps that came to 2e-6 in weights of size 1
@@ -51,6 +51,12 @@ def config(folder, **changes) -> TrainConfig:
         "numbers": {"prompts": 5, "group": 4},
     }
     return TrainConfig(**{**settings, **changes})
+
+
+def memory(run_dir) -> dict:
+    """What the run remembers, in its last checkpoint."""
+    newest = complete_checkpoints(Path(run_dir))[-1]
+    return json.loads((newest / "state.json").read_text())["memory"]
 
 
 def weights(run_dir) -> dict[str, torch.Tensor]:
@@ -77,6 +83,7 @@ def assert_same(one, other):
         torch.testing.assert_close(a[name], b[name], rtol=1e-3, atol=WEIGHTS)
     for x, y in zip(log(one), log(other), strict=True):
         assert x == pytest.approx(y, rel=LOGGED, abs=1e-5)
+    assert memory(one) == memory(other)
 
 
 # name -> what differs from `config`: by token, by text, every step, guided and weighed, timed,
@@ -91,6 +98,12 @@ RUNS = {
     },
     "timed": {"method": "ta-agrpo", "numbers": {"prompts": 4, "group": 4}},
     "adapters": {"lora_targets": "published", "lora_r": 4, "lora_dropout": 0.0, "method": "agrpo"},
+    "memory": {
+        "method": "spo-single",
+        "rollout_batch": 4,
+        "numbers": {"prompts": 8, "problems": {"pool": 8}},
+    },
+    "refills": {"method": "dapo-sampling", "numbers": {"prompts": 4, "group": 4}},
     "quirks": {
         "method": "diffu-grpo",
         "numbers": {"prompts": 4, "group": 4, "published_quirks": True},
@@ -118,6 +131,8 @@ def pairs(tmp_path_factory):
     root = tmp_path_factory.mktemp("pairs")
     runs = [config(root / f"two {name}", **changes) for name, changes in RUNS.items()]
     runs += [config(root / f"two {name}", shard=True, **changes) for name, changes in SPLIT.items()]
+    # What is remembered is first read back by two processes too.
+    runs = [replace(run, steps=2) for run in runs if run.method == "spo-single"] + runs
     (root / "worker.py").write_text(WORKER)
     done = subprocess.run(
         [*TORCHRUN, str(root / "worker.py"), json.dumps([asdict(c) for c in runs])],
