@@ -5,9 +5,10 @@ import random
 
 import pytest
 import torch
-from dllm_rl_course import any_subset, experts, insertion, padding
+from dllm_rl_course import any_subset, experts, insertion, other_bodies, padding
 from dllm_rl_course.bodies import with_fewer_lines
 from dllm_rl_course.soft_masks import SoftMaskLM
+from exercise import said
 
 from dllm_rl_lite.models import build_tokenizer, decode, new_tiny_lm
 from dllm_rl_lite.sampler import Schedule, denoise
@@ -33,9 +34,7 @@ def test_the_cycle_begins_anew_after_each_text_and_is_dropped_in_decoding(colour
     cycle = padding.add_padding_tokens(lm, colours)
     padded = encode_completions(lm.tokenizer, TEXTS, 20, cycle)
     assert decode(lm.tokenizer, padded) == decode(lm.tokenizer, plain) == TEXTS
-    assert torch.equal(
-        padding.first_end(padded, lm.eos_id), padding.first_end(plain, lm.eos_id)
-    )
+    assert torch.equal(padding.first_end(padded, lm.eos_id), padding.first_end(plain, lm.eos_id))
     assert torch.equal(padding.cut(padded, lm.eos_id), plain)
     for row, end in zip(padded.tolist(), padding.first_end(padded, lm.eos_id), strict=True):
         for place, token in enumerate(row[int(end) + 1 :]):
@@ -69,9 +68,7 @@ def test_a_perfect_model_ends_too_early_and_the_cycle_cures_it():
         canvases, weight = world.canvases()
         assert float(weight.sum()) == pytest.approx(1)
         passes = padding.surest_first(canvases, weight)
-        found[colours] = next(
-            place for place, token, _ in sorted(passes) if token == 0
-        )
+        found[colours] = next(place for place, token, _ in sorted(passes) if token == 0)
     assert found == {0: 1, 7: 3}
 
 
@@ -381,3 +378,79 @@ def test_changed_routes_are_others():
     g = torch.Generator().manual_seed(0)
     assert torch.equal(experts.changed(route, 4, 0.0, g), route)
     assert not (experts.changed(route, 4, 1.0, g) == route).any()
+
+
+@pytest.mark.parametrize(
+    "answer, words",
+    [
+        ((0.2, 0.5, 1, 1), "right"),
+        ([0.2, 0.5, 1.0, 1.0], "right"),
+        ((0.2, 0.3, 1, 1), "shorter texts"),
+        ((0.3, 0.5, 1, 1), "position 1"),
+        ((0.2, 0.6, 1, 1), "position 2"),
+        ((0.2, 0.5, 0.5, 1), "position 3"),
+        ((0.2, 0.5, 1, 3), "follow the surest"),
+        ((0.2, 0.5, 1, 2), "one pass more"),
+        ((0.2, 0.5, 1, 0), "whole number"),
+        ((20, 50, 100, 1), "0.25, not 25"),
+        ((0.2, 0.5, 1), "four numbers"),
+    ],
+)
+def test_exercise_1(capsys, answer, words):
+    assert words in said(capsys, other_bodies.exercise_1, answer)
+
+
+def test_exercise_1_is_what_the_world_says():
+    world = padding.TextWorld((0.2, 0.3, 0.5), (0.6, 0.4), 5)
+    canvases, weight = world.canvases()
+    blank = torch.full_like(canvases[0], padding.BLANK)
+    ends = padding.predicted(canvases, weight, blank)[:, 0]
+    assert ends[1:4].tolist() == pytest.approx([0.2, 0.5, 1.0])
+    passes = padding.surest_first(canvases, weight)
+    assert min(place for place, token, _ in passes if token == 0) == 1
+
+
+def filled(text, length, end, cycle):
+    return (text + [end] + (cycle or [end]) * length)[:length]
+
+
+@pytest.mark.parametrize(
+    "answer, words",
+    [
+        (filled, "right"),
+        (lambda text, length, end, cycle: (text + [end] + cycle * length)[:length], "`length`"),
+        (lambda text, length, end, cycle: text + [end] * (length - len(text)), "over and over"),
+        (lambda text, length, end, cycle: text + [end] + cycle[0:1] * length, "empty cycle|length"),
+        (lambda text, length, end, cycle: filled(text, max(length, 3), end, cycle), "no room"),
+        (
+            lambda text, length, end, cycle: (text + (cycle or [end]) * length)[:length],
+            "first token after the text",
+        ),
+        (
+            lambda text, length, end, cycle: (
+                text
+                + [end]
+                + [(cycle or [end])[i % len(cycle or [end])] for i in range(len(text) + 1, length)]
+            )[:length],
+            "begins anew",
+        ),
+        ([0], "the function itself"),
+    ],
+)
+def test_exercise_2(capsys, answer, words):
+    verdict = said(capsys, other_bodies.exercise_2, answer)
+    assert any(word in verdict for word in words.split("|")), verdict
+
+
+@pytest.mark.parametrize(
+    "answer, words",
+    [
+        (lambda order: [sum(o < p for o in order[:i]) for i, p in enumerate(order)], "right"),
+        (lambda order: order, "finished text"),
+        (lambda order: [sum(o > p for o in order[:i]) for i, p in enumerate(order)], "on the left"),
+        (lambda order: [0] * len(order), "smaller place"),
+        ([0, 0, 1], "the function itself"),
+    ],
+)
+def test_exercise_3(capsys, answer, words):
+    assert words in said(capsys, other_bodies.exercise_3, answer)
