@@ -45,7 +45,7 @@ def train_body(
     *,
     seed: int,
     varied: bool,
-    rows: int = 16,
+    rows: int = 8,
     lr: float = 1e-3,
 ) -> list[float]:
     """Train a small model on right completions; all chance comes from (seed, step).

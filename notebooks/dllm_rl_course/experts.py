@@ -1,5 +1,5 @@
-"""A router that learns by trying: some of its choices are changed, and what that does to the loss is
-its reward (in the style of MoE-ERL; of the paper only the abstract was found)."""
+"""A router that learns by trying: some of its choices are changed, and what that does to the loss
+is its reward (in the style of MoE-ERL; of the paper only the abstract was found)."""
 
 from __future__ import annotations
 
