@@ -28,8 +28,8 @@ which chose the 45 of 100):
 2. From canvas 24 to 96 the first end of `end` moves forward; that of `rainbow` moves by less than
    two tokens.
 3. `rainbow` has more right answers at each canvas, at 96 by ten points or more.
-4. The insertion model is less often right than the shipped model's 27 % (it unlearns the habit, but
-   150 steps are few for another body): no more than 60 %, lengths 14 for most texts.
+4. The insertion model is right in no more than 60 of 100 texts (it unlearns the habit, but these
+   are few steps for another body), and most texts have 14 tokens.
 5. With drafts the any-subset model needs at most 11 calls for 16 tokens, of the same text.
 6. Soft masks with a = 0.1 change pass@1 and pass@8 by less than their intervals; with a = 0.5 both
    fall: the model has never seen such blanks.
