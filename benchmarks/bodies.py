@@ -8,11 +8,12 @@ and `chain2`. For padding these have some of their lines of working only: the an
 they have all lines. All texts are of test problems of `chain2`.
 
 padding      end padding: end-of-sequence tokens to the last position; rainbow: one of them, then a
-             cycle of seven padding tokens; "all lines": texts with all their lines. Canvas 24 in training; 24, 48 and 96 here, greedily, the surest
-             two tokens a pass. `first_end` is the mean position of the first end token, the canvas
-             if there is none; `low` and `high` are its quartiles; `tokens` the mean number of
-             tokens before the first end or padding token, `bare` the share of texts without
-             working, `right` of right answers before the first end token.
+             cycle of seven padding tokens; "all lines": texts with all their lines. Canvas 24 in
+             training; 24, 48 and 96 here, greedily, the surest two tokens a pass. `first_end` is
+             the mean position of the first end token, the canvas if there is none; `low` and
+             `high` are its quartiles; `tokens` the mean number of tokens before the first end or
+             padding token, `bare` the share of texts without working, `right` of right answers
+             before the first end token.
 insertion    no canvas: the likeliest insertion, until stopping is likelier.
 any-subset   one sequence of twice the length for all conditionals; `calls` of a text of 16 tokens,
              left to right and greedily, without drafts (setting 1) and with up to 4 a round.
