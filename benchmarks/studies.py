@@ -16,8 +16,8 @@ BUDGET = {
     "family": 40_000,
     "worlds tune": 26_000,
     "worlds": 40_000,
-    "timed tune": 26_000,
-    "timed": 40_000,
+    "timed tune": 40_000,
+    "timed": 80_000,
     "guards": 16_000,
     "paths tune": 16_000,
     "paths": 24_000,
@@ -162,12 +162,19 @@ GAP = {"one token": 3, "backwards": 5, "3 drafts": 3, "importance": 3}
 # Written down before the runs: it raises h in each of them; 5 points or more over the plain guide
 # at 15/400 alone, where h is 0.04; between -5 and 5 at 4/60 and 4/400, where h is 0.41 without it.
 BACKWARDS = ("writers 4/60", "writers 4/400", "writers 15/400 alone")
+# Worked Sudoku: six forced cells by name, then the grid, read by the verifier. Two shares of the
+# careful writer. The rules above, written down for chains, are the predictions: at d above 0.8 a
+# gain of at least 10 points with an interval above 0 where h is above 0.4, below 5 where h is below
+# 0.1; otherwise none.
+SUDOKU = ("sudoku4_worked 4/60", "sudoku4_worked 15/60")
 AGAINST = ("ag-grpo", "ag-grpo/AF only")
 # Stage "timed": three chains in one completion, each with its answer, so that a canvas earns reward
-# part by part. Written down before the runs: speed makes up at least a quarter of the variance of
-# the z-score, against a sixteenth on chain2. Every model keeps the base's accuracy in half the
-# passes of the fixed schedule. ta-grpo-d needs 0.85 to 1 of the control's passes at equal accuracy,
-# so the aim of 0.8 is missed.
+# part by part; "accuracy" is the share of right answers. Written down before the runs: speed makes
+# up at least a quarter of the variance of the z-score, against a sixteenth on chain2. Every model
+# keeps the base's accuracy in half the passes of the fixed schedule. ta-grpo-d needs 0.85 to 1 of
+# the control's passes at equal accuracy, so the aim of 0.8 is missed. (A first setting was given up
+# after two tuning runs: 26 000 passes are four batches, and counting a completion only if all of
+# its three answers are right leaves the base 0.6 %.)
 # Stage "guards": ta-agrpo collapses on sudoku4, within 16 000 passes (stage "summit"). If the net
 # weight of the timing term is the cause, "balanced" ends above 40 % and keeps its rollouts above 4
 # passes; if it collapses too, that explanation is wrong. "floor 5" stays above 4 passes, "right
@@ -200,6 +207,7 @@ LISTED = {
         *((world, label, 3) for world in ANSWER_ALONE for label in AGAINST),
         *((LOW_HONESTY, f"ag-grpo/{variant}", seeds) for variant, seeds in GAP.items()),
         *((world, "ag-grpo/backwards", 5) for world in BACKWARDS),
+        *((world, label, 5) for world in SUDOKU for label in AGAINST),
     ],
     "timed tune": [
         ("three_chains", label, 1) for label in ("ag-grpo/AF only", "ta-grpo-d", "ta-agrpo")
