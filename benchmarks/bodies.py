@@ -38,8 +38,9 @@ which chose the 45 of 100):
 Written after seed 0 of "end padding" and "rainbow", before the first run with all lines:
 
 7. Then the prompt tells the length, so at canvas 24 neither ends early (first end from 13 to 15).
-   Larger canvases were never seen: at 48 `rainbow` stays within two tokens of that, and `end` does
-   not; at 96 `end padding` has its first end before position 5, and `rainbow` keeps the longer text.
+   Larger canvases were never seen: at 48 `rainbow` stays within two tokens of that, and
+   `end padding` does not; at 96 `end padding` has its first end before position 5, and `rainbow`
+   keeps the longer text.
 
 A first try with 150 steps of 32 texts, seed 0, was thrown away: the cycle was not learnt (right at
 canvas 24: 9 % with the cycle, 22 % with end tokens; at 96 no end token at all). End padding already
