@@ -13,6 +13,7 @@ import json
 import math
 import random
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -85,14 +86,29 @@ def demonstrations(
     return [e.prompt for e in examples], [task.demonstrate(e, rng, habit_share) for e in examples]
 
 
-def encode_completions(tokenizer, completions: list[str], length: int) -> Tensor:
-    """Tokenise, and fill up with end-of-sequence tokens to (N, length), as LLaDA's fine-tuning
-    does."""
+def encode_completions(
+    tokenizer, completions: list[str], length: int, cycle: Sequence[int] = ()
+) -> Tensor:
+    """Tokenise, and fill up to (N, length).
+
+    Args:
+        tokenizer: as the model's.
+        completions: N texts.
+        length: tokens of the canvas.
+        cycle: what follows the first end-of-sequence token, over and over, beginning anew after
+            each text (Rainbow Padding, arXiv 2510.03680); empty: end-of-sequence tokens, as in
+            LLaDA's fine-tuning.
+    Raises:
+        ValueError: for a completion that does not fit.
+    """
     rows = tokenizer(completions, add_special_tokens=False)["input_ids"]
     longest = max(len(r) for r in rows)
     if longest > length:
         raise ValueError(f"a completion of {longest} tokens does not fit a canvas of {length}")
-    return torch.tensor([r + [tokenizer.eos_token_id] * (length - len(r)) for r in rows])
+    tail = [tokenizer.eos_token_id]
+    repeated = itertools.cycle(cycle or tail)
+    tail += itertools.islice(repeated, length)
+    return torch.tensor([(r + tail)[:length] for r in rows])
 
 
 def lr_at(step: int, config: PretrainConfig) -> float:
