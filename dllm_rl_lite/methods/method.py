@@ -28,12 +28,12 @@ class Method:
     source: str
     # Functions or `Part`s; what they may ask for is in `SLOTS`.
     dice: Part | Callable[..., Dice] | None = None  # siblings' noise; None: everybody's own
-    views: Part | Callable[..., list[View]]  # the masked copies that score a text
+    views: Part | Callable[..., list[View]]  # masked copies that score a completion
     # (B, G) or (B, G, T) rewards -> those that become credit; None: as they are
     shape: Part | Callable[..., Tensor] | None = None
     # rewards -> credit of that shape, or of (B, G) rewards by token, (B, G, L)
     advantage: Part | Callable[..., Tensor]
-    # advantage of the final rewards -> (N, L); None: credit by text or step
+    # advantage of the final rewards -> (N, L); None: credit by completion or step
     token_credit: Part | Callable[..., Tensor] | None = None
     objective: Objective  # credit to loss
     tempered: bool  # score under the rollouts' temperature (True) or at temperature 1 (False)
