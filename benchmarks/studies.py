@@ -154,7 +154,14 @@ WORLDS = (
 CORNERS = ("writers 4/60", "writers 4/400 alone", "writers 50/20", "writers 50/400 alone")
 LOW_HONESTY = "writers 4/400 alone"
 ANSWER_ALONE = ("writers_answer 4/20", "writers_answer 4/400 alone")
-GAP = ("one token", "backwards", "3 drafts", "importance")
+# Variant -> seeds. Three seeds of each were run; of "backwards" (+18 +- 22 points against the plain
+# guide) they decided nothing, so it was given two more, as many as its control has.
+GAP = {"one token": 3, "backwards": 5, "3 drafts": 3, "importance": 3}
+# Backwards ended at 20 % there, 17 +- 8 points over the plain guide. Does it pay elsewhere? Five
+# seeds in three more worlds with nearly all groups dead, of what it is compared with as well.
+# Written down before the runs: it raises h in each of them; 5 points or more over the plain guide
+# at 15/400 alone, where h is 0.04; between -5 and 5 at 4/60 and 4/400, where h is 0.41 without it.
+BACKWARDS = ("writers 4/60", "writers 4/400", "writers 15/400 alone")
 AGAINST = ("ag-grpo", "ag-grpo/AF only")
 # Stage "timed": three chains in one completion, each with its answer, so that a canvas earns reward
 # part by part. Written down before the runs: speed makes up at least a quarter of the variance of
@@ -185,9 +192,14 @@ PATHS_RUN = ("grpo", *PATHS)
 LISTED = {
     "worlds tune": [("writers 15/60", label, 1) for label in AGAINST],
     "worlds": [
-        *((world, label, 5 if world in CORNERS else 3) for world in WORLDS for label in AGAINST),
+        *(
+            (world, label, 5 if world in CORNERS + BACKWARDS else 3)
+            for world in WORLDS
+            for label in AGAINST
+        ),
         *((world, label, 3) for world in ANSWER_ALONE for label in AGAINST),
-        *((LOW_HONESTY, f"ag-grpo/{variant}", 3) for variant in GAP),
+        *((LOW_HONESTY, f"ag-grpo/{variant}", seeds) for variant, seeds in GAP.items()),
+        *((world, "ag-grpo/backwards", 5) for world in BACKWARDS),
     ],
     "timed tune": [
         ("three_chains", label, 1) for label in ("ag-grpo/AF only", "ta-grpo-d", "ta-agrpo")

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import torch
 from result_tables import record
-from studies import GAP, LOW_HONESTY, VARIANTS, WORLDS
+from studies import BACKWARDS, GAP, LOW_HONESTY, VARIANTS, WORLDS
 
 from dllm_rl_lite.evaluation import read_results, wilson
 from dllm_rl_lite.methods import METHODS
@@ -180,11 +180,14 @@ def honesty(model: Path, task_name: str, groups: int = GROUPS, **numbers) -> dic
 
 
 def measure(worlds: Iterable[str], path: Path = RESULTS / "worlds.csv") -> None:
-    """Record each world's shares before training, and what the variants change where guided
-    completions are least honest; recorded ones are not measured again."""
+    """Record each world's shares before training, what the variants change where guided completions
+    are least honest, and what writing backwards changes in more worlds; recorded ones are not
+    measured again."""
     recorded = read_results(path) if path.is_file() else []
     done = {(row["world"], row["variant"]) for row in recorded}
-    wanted = [(name, "plain") for name in worlds] + [(LOW_HONESTY, variant) for variant in GAP]
+    wanted = [(name, "plain") for name in worlds]
+    wanted += [(LOW_HONESTY, variant) for variant in GAP]
+    wanted += [(name, "backwards") for name in BACKWARDS]
     for name, variant in wanted:
         if (name, variant) not in done:
             world = parse_world(name)

@@ -85,7 +85,18 @@ def test_the_tiny_learning_rates_are_the_tuned_ones():
 
 
 @pytest.mark.parametrize(
-    "stage", ["final", "flag", "summit", "merged", "family tune", "worlds tune", "worlds", "guards"]
+    "stage",
+    [
+        "final",
+        "flag",
+        "summit",
+        "merged",
+        "family tune",
+        "family",
+        "worlds tune",
+        "worlds",
+        "guards",
+    ],
 )
 def test_the_recorded_table_is_complete(stage):
     """Every run that the stage asks for, at one budget and at the tuned rate, and no other."""
