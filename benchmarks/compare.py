@@ -74,7 +74,7 @@ from worlds import model_and_task
 
 from dllm_rl_lite import show
 from dllm_rl_lite.evaluate import evaluate
-from dllm_rl_lite.evaluation import read_results
+from dllm_rl_lite.evaluation import Report, read_results, t_interval
 from dllm_rl_lite.evaluation.records import KEY, curves, results, summary
 from dllm_rl_lite.methods import FAMILY, METHODS, REMASKING
 from dllm_rl_lite.models import load_lm
@@ -277,12 +277,21 @@ def base_decoders(stage: str, path: Path = RESULTS) -> None:
             append(file, (*KEY, *DECODED), rows)
 
 
+def share_right(report: Report) -> dict[str, float]:
+    """The share of right completions with its 95 % interval; where a completion holds several
+    answers (three_chains), the share of right answers."""
+    if report.mean_reward == report.accuracy:
+        return {"accuracy": report.accuracy, "low": report.low, "high": report.high}
+    mean, half = t_interval([row["reward"] for row in report.generations])
+    return {"accuracy": mean, "low": mean - half, "high": mean + half}
+
+
 @cache
 def base_accuracy(label: str, split: str) -> float:
     """Of the model that runs of this label start from."""
     model, _ = model_and_task(label)
     task = tested_task(label)
-    return evaluate(load_lm(model), task, n=FEWER.get(task, PROBLEMS), split=split).accuracy
+    return evaluate(load_lm(model), task, n=FEWER.get(task, PROBLEMS), split=split).mean_reward
 
 
 def tested_task(label: str) -> str:
@@ -302,7 +311,7 @@ def decoders(lm, task: str) -> list[dict]:
             rule = Schedule(load_task(task).length // int(value))
         report = evaluate(lm, task, rule, FEWER.get(task, PROBLEMS))
         found.append(
-            {"decoder": name, "accuracy": report.accuracy, "forwards": report.mean_forwards}
+            {"decoder": name, "accuracy": report.mean_reward, "forwards": report.mean_forwards}
         )
     return found
 
@@ -346,9 +355,7 @@ def run_job(job: Job, threads: int, folder: Path) -> tuple[dict, list[dict], lis
         "forwards": spent(log, "forwards"),
         "seconds": round(time.perf_counter() - start, 1),
         "before": base_accuracy(job.task, split),
-        "accuracy": report.accuracy,
-        "low": report.low,
-        "high": report.high,
+        **share_right(report),
         "habit_share": report.habit_share,
         "reward": log[-1]["reward"],
         "computed": spent(log, "computed"),
