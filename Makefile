@@ -22,10 +22,10 @@ train: setup  ## train on the tiny world in notebooks/20_train.ipynb; ARGS="seed
 evaluate: setup  ## evaluate in notebooks/21_evaluate.ipynb; ARGS="model=FOLDER task=gsm8k data=FOLDER" changes parameters
 	$(BIN)/python -m dllm_rl_lite.run notebooks/21_evaluate.ipynb $(ARGS)
 
-test: setup  ## unit tests, then every notebook: does it run, and are its checked outputs the same?
+test: setup  ## unit tests, then every notebook, with smaller runs: does it run, and are its checked outputs the same?
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
-	$(BIN)/python -m pytest -n 2 --dist loadfile tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(NBVAL) -p no:cacheprovider notebooks
 
 notebooks: setup  ## execute every notebook again and save it with its outputs

@@ -22,14 +22,14 @@ from pathlib import Path
 
 import torch
 from result_tables import record
-from studies import BACKWARDS, GAP, LOW_HONESTY, VARIANTS, WORLDS
+from studies import BACKWARDS, GAP, LOW_HONESTY, SUDOKU, VARIANTS, WORLDS
 
 from dllm_rl_lite.evaluation import read_results, wilson
 from dllm_rl_lite.methods import METHODS
 from dllm_rl_lite.models import SHIPPED, MaskedDiffusionLM, decode, load_lm
 from dllm_rl_lite.tasks import load_task
 from dllm_rl_lite.training.base_model import PretrainConfig, lr_at, train_step
-from dllm_rl_lite.training.experience import repeated, roll_out
+from dllm_rl_lite.training.rollouts import repeated, roll_out
 
 ROOT = Path(__file__).parents[1]
 BASES = ROOT / "runs" / "worlds"
@@ -37,9 +37,9 @@ RESULTS = ROOT / "notebooks" / "results"
 GROUPS = 180  # problems that a world is measured on, four free and four guided completions each
 
 
-FIRST = {"writers": 600, "sudoku4_worked": 1200, "three_chains": 300}  # steps, by task
+FIRST = {"writers": 600, "sudoku4_worked": 2400, "three_chains": 300}  # steps, by task
+FIRST_LR = {"writers": 1e-3, "sudoku4_worked": 1.5e-3, "three_chains": 1e-3}
 ROWS = {"writers": 128, "sudoku4_worked": 64, "three_chains": 64}  # demonstrations a step
-FIRST_LR = 1e-3
 SECOND_LR = 3e-4
 EQUAL = 0.5
 SHIPPED_WORLD = "writers 4/60"
@@ -115,7 +115,7 @@ def common_base(name: str, folder: Path) -> Path:
     common = folder / name
     if not (common / "config.json").is_file():
         lm = load_lm("tiny")
-        teach(lm, name, EQUAL, FIRST[name], FIRST_LR)
+        teach(lm, name, EQUAL, FIRST[name], FIRST_LR[name])
         save(lm, common)
     return common
 
@@ -211,6 +211,6 @@ if __name__ == "__main__":
     )
     parser.add_argument("--ship", action="store_true", help="also write the package's tiny-writers")
     arguments = parser.parse_args()
-    measure(WORLDS)
+    measure((*WORLDS, *SUDOKU))
     if arguments.ship:
         ship()

@@ -121,7 +121,9 @@ def run_steps(
     saved = complete_checkpoints(run_dir)
     check_agreement("newest checkpoint", saved[-1:])
     if saved:
-        done, rows = load_checkpoint(saved[-1], run.lm, run.optimizer, run.schedule, identity)
+        done, rows = load_checkpoint(
+            saved[-1], run.lm, run.optimizer, run.schedule, identity, run.memory
+        )
         start = done + 1
         say(f"resuming {run_dir} after step {done}")
     claim_run_dir(config)  # only now: what could not start leaves the folder to others
@@ -160,6 +162,7 @@ def save(run: Run, step: int, rows: list[dict], identity: dict) -> None:
         run.schedule,
         rows=rows,
         identity=identity,
+        memory=run.memory,
     )
 
 

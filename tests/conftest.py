@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import multiprocessing
 
 import pytest
 import torch
@@ -135,6 +136,15 @@ def biased():
 @pytest.fixture(scope="session")
 def table_lm():
     return TableLM
+
+
+@pytest.fixture(scope="session")
+def forks():
+    """What starts processes that have the package imported already: importing it takes longer than
+    most of what is done in them. They run functions of a file's top level."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["dllm_rl_lite.train"])
+    return context
 
 
 @pytest.fixture

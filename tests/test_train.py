@@ -4,8 +4,8 @@ small learning test."""
 import csv
 import json
 import math
+import os
 import signal
-import subprocess
 import sys
 from dataclasses import fields, replace
 
@@ -19,9 +19,10 @@ from dllm_rl_lite.models import ReferencePolicy, load_lm, new_tiny_lm
 from dllm_rl_lite.models.adapters import adapter_parameters, count_parameters
 from dllm_rl_lite.planning import check_memory
 from dllm_rl_lite.seeds import derived_seed
+from dllm_rl_lite.tasks import load_task
 from dllm_rl_lite.train import main, one_step, train
 from dllm_rl_lite.training import TrainConfig, complete_checkpoints, prepare
-from dllm_rl_lite.training.experience import roll_out
+from dllm_rl_lite.training.rollouts import roll_out
 
 SMALL = {"prompts": 2, "group": 4, "lr": 1e-3}
 
@@ -49,27 +50,21 @@ def timeless(path):
         return [{k: v for k, v in row.items() if "second" not in k} for row in csv.DictReader(file)]
 
 
-KILLED = """
-import json, os, signal, sys
-import torch
-from dllm_rl_lite.tasks import load_task
-from dllm_rl_lite.train import train
-from dllm_rl_lite.training import TrainConfig
-torch.set_num_threads(1)  # as here: the last bits of a sum depend on the number of threads
-said = []
-def reward(prompts, completions, **columns):
-    # In the fourth step: after the checkpoint of step 2, before that of step 4.
-    if said and said[-1].startswith("step   3"):
-        os.kill(os.getpid(), signal.SIGKILL)
-    return load_task("chain2").reward(prompts, completions, **columns)
-train(TrainConfig(**json.loads(sys.argv[1])), reward, said.append)
-"""
+def train_until_killed(settings: TrainConfig) -> None:
+    """Dies in the fourth step: after the checkpoint of step 2, before that of step 4."""
+    torch.set_num_threads(1)  # as here: the last bits of a sum depend on the number of threads
+    said = []
+
+    def reward(prompts, completions, **columns):
+        if said and said[-1].startswith("step   3"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return load_task("chain2").reward(prompts, completions, **columns)
+
+    train(settings, reward, said.append)
 
 
 @pytest.mark.parametrize("method", sorted(RUN_APART))
-def test_a_killed_run_resumes_to_the_same_bits(tmp_path, method):
-    from dataclasses import asdict
-
+def test_a_killed_run_resumes_to_the_same_bits(tmp_path, forks, method):
     guide = {"guide": {"rows": 2}} if METHODS[method].tiny.guide else {}
     more = {
         "method": method,
@@ -78,10 +73,10 @@ def test_a_killed_run_resumes_to_the_same_bits(tmp_path, method):
     }
     whole = train(config(tmp_path, "whole", **more))
     killed = config(tmp_path, "killed", **more)
-    process = subprocess.run(
-        [sys.executable, "-c", KILLED, json.dumps(asdict(killed))], capture_output=True
-    )
-    assert process.returncode == -signal.SIGKILL
+    process = forks.Process(target=train_until_killed, args=[killed])
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
     assert [p.name for p in complete_checkpoints(tmp_path / "killed")] == ["step-000002"]
     resumed = train(killed)
     a, b = weights(tmp_path / "whole"), weights(tmp_path / "killed")
@@ -218,7 +213,7 @@ def test_memory_that_ends_in_a_step_says_what_to_lower(tmp_path, monkeypatch):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
     with monkeypatch.context() as m:
-        m.setattr("dllm_rl_lite.training.experience.fill_canvas", full)
+        m.setattr("dllm_rl_lite.training.rollouts.fill_canvas", full)
         with pytest.raises(
             RuntimeError,
             match=r"step 2 .*out of memory in the rollouts.*set rollout_batch=4 \(now all 8",
@@ -573,11 +568,10 @@ def test_four_bits_on_a_cpu_are_refused(tmp_path):
         train(config(tmp_path, quantize="4bit", **LORA))
 
 
-def test_the_command_line_has_every_setting():
-    text = subprocess.run(
-        [sys.executable, "-m", "dllm_rl_lite.train", "--help"], capture_output=True, text=True
-    ).stdout
-    lines = text.splitlines()
+def test_the_command_line_has_every_setting(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["train", "--help"])
+    main()
+    lines = capsys.readouterr().out.splitlines()
     for f in fields(TrainConfig):
         assert sum(line.startswith(f"  {f.name}=") for line in lines) == 1
 

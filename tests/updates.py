@@ -7,20 +7,25 @@ from dataclasses import replace
 import torch
 
 from dllm_rl_lite.estimators import all_steps, last_scored_step, reweighted
-from dllm_rl_lite.methods import METHODS
+from dllm_rl_lite.methods import BUDGETS, METHODS, PROBLEMS, STAGES
 from dllm_rl_lite.models import decode
+from dllm_rl_lite.tasks import Example
 from dllm_rl_lite.training import accumulate_gradients, score_views
 
 PROMPTS = [p for p in ("6-4+7-1", "1+2") for _ in range(3)]
 ADVANTAGE = torch.tensor([0.6, -0.9, 0.3, -0.4, 0.0, 0.4])
 
 
-# GRPO's relatives run as it does, and those that change its credit alone are updated as it is.
-RUN_APART = [name for name, m in METHODS.items() if m.parent != "grpo"]
+# GRPO's relatives run as it does, and those that change its credit, or what it is given to, alone
+# are updated as it is. What needs a reference or given texts is tested in
+# tests/methods/test_stage_family.py.
+OTHERS = {name: m for name, m in METHODS.items() if name not in STAGES}
+ASIDE = PROBLEMS.keys() | BUDGETS.keys()
+RUN_APART = [name for name, m in OTHERS.items() if m.parent != "grpo" and name not in ASIDE]
 UPDATED_APART = [
     name
-    for name, m in METHODS.items()
-    if m.parent != "grpo" or m.objective != METHODS["grpo"].objective
+    for name, m in OTHERS.items()
+    if name in RUN_APART or (name not in PROBLEMS and m.objective != METHODS["grpo"].objective)
 ]
 
 
@@ -52,7 +57,8 @@ def credit_of(name, steps=4):
 
 def advantage_of(method, n, rewards, rollout, tokenizer):
     """(N,) or (N, T) credit, with all that a method may look at."""
-    known = {"rollout": rollout, "completions": decode(tokenizer, rollout.tokens)}
+    known = {"rollout": rollout, "completions": decode(tokenizer, rollout.tokens), "step": 1}
+    known |= {"examples": [Example(prompt, "") for prompt in PROMPTS], "memory": {}}
     if method.shape:
         rewards = method.shape(rewards=rewards, **known, **n.shape)
     return method.advantage(rewards=rewards, **known, **n.credit).flatten(0, 1)

@@ -1,8 +1,10 @@
 """How rewards become advantages: among siblings, by denoising step, by unmasking time, along the
-path, by token, and shaped by what else is known of the texts.
-Each function takes a tensor of rewards and returns one of advantages.
+path, by token, against earlier texts, and shaped by what else is known of the texts.
+Most functions take a tensor of rewards and return one of advantages; selection.py says which groups
+and rows are learnt from.
 """
 
+from .budgets import budget_of, cheaper_right, is_worked, rare_format, within_budget
 from .group import (
     BASELINES,
     check_rewards,
@@ -13,6 +15,7 @@ from .group import (
     siblings,
     z_score,
 )
+from .history import above_the_past, pool_statistics, smooth_score, track, weigh_tasks
 from .paths import (
     WEIGHTS,
     depth_score,
@@ -25,6 +28,7 @@ from .paths import (
     subgroup_mean,
     temporal_difference,
 )
+from .selection import mixed, mixed_by_task, spread_out, widest, widest_groups, widest_rows
 from .shaping import (
     FADES,
     answer_entropy,
@@ -33,6 +37,7 @@ from .shaping import (
     virtual_best,
     win_rate,
 )
+from .stages import critical_share, critical_weights, extremes, imitation_weights, ones
 from .steps import step_credit
 from .timing import FORMS, area_under_rewards, speed_score, timed_credit, unmasking_weight
 from .tokens import (
@@ -48,35 +53,56 @@ __all__ = [
     "FADES",
     "FORMS",
     "WEIGHTS",
+    "above_the_past",
     "answer_entropy",
     "area_under_rewards",
     "branch_credit",
+    "budget_of",
+    "cheaper_right",
     "check_rewards",
     "conflict_weighted",
+    "critical_share",
+    "critical_weights",
     "depth_score",
     "entropy_scaled",
     "exponential_weights",
+    "extremes",
     "group_mean",
     "guided_mean",
+    "is_worked",
+    "imitation_weights",
     "item_score",
     "leave_one_out",
     "mean_of",
+    "mixed",
+    "mixed_by_task",
+    "ones",
     "path_leave_one_out",
+    "pool_statistics",
     "prediction_spread",
+    "rare_format",
     "same_canvas",
     "same_dice",
     "segment_difference",
     "serial_decay",
     "sharpened",
     "siblings",
+    "smooth_score",
     "speed_score",
+    "spread_out",
     "spread_weighted",
     "step_credit",
     "subgroup_mean",
     "temporal_difference",
     "timed_credit",
+    "track",
     "unmasking_weight",
     "virtual_best",
+    "weigh_tasks",
+    "widest",
+    "widest_groups",
+    "widest_rows",
     "win_rate",
+    "within_budget",
     "z_score",
 ]

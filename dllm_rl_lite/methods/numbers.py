@@ -47,9 +47,10 @@ class Guide:
 
 @dataclass(frozen=True)
 class Verify:
-    """What `Numbers.verify` may hold: further keyword arguments of `training.verify`."""
+    """What `Numbers.verify` may hold: how texts are rewarded."""
 
     fill: bool = option(False, "put the likeliest tokens where masks are left")
+    rubric: bool = option(False, "by the task's rubric, in place of the reward function")
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,9 @@ class Numbers:
     adam_beta1: float = option(0.9, "memory of AdamW's mean of gradients", least=0, most=0.9999)
     adam_beta2: float = option(0.99, "memory of its mean of squares", least=0, most=0.9999)
     grad_clip: float = option(1.0, "largest gradient norm", above=0)
+    rounds: int = option(
+        1, "how often problems are drawn, at most, until `prompts` groups are kept", least=1
+    )
     warmup: int = option(0, "optimiser steps of linear warm-up", least=0)
     temperature: float = option(
         1.0,
@@ -94,11 +98,18 @@ class Numbers:
     )
     eos: str = option("free", "what an end-of-sequence token means", choices=EOS_POLICIES)
     # Of the method's parts; a preset says only what differs from the part's own numbers.
+    problems: dict = option({}, "numbers of the choice of problems")
+    remember: dict = option({}, "numbers of the memory")
+    start: dict = option({}, "numbers of the canvas that rollouts start from")
+    given: dict = option({}, "numbers of the given texts")
     dice: dict = option({}, "numbers of the table of dice")
+    refine: dict = option({}, "numbers of the choice of rows that are written again")
     views: dict = option({}, "numbers of the view recipe")
     shape: dict = option({}, "numbers of the reward shaping")
     credit: dict = option({}, "numbers of the advantage")
     tokens: dict = option({}, "numbers of the advantage by token")
+    groups: dict = option({}, "numbers of the filter of groups")
+    rows: dict = option({}, "numbers of the filter of rows")
     loss: dict = option({}, "numbers of the loss")
     verify: dict = option({}, "of `Verify`")
     gate: dict = option({}, "of `GateNumbers`; empty: the schedule")

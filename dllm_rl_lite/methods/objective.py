@@ -14,7 +14,7 @@ from ..objectives import AVERAGES
 from ..sampler import Rollout
 from .parts import Part, fill_slots
 
-LEVELS = ("view", "token", "text", "group")
+LEVELS = ("view", "token", "text", "group", "pair")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,11 +26,14 @@ class Objective:
 
     # What one value of the loss belongs to. "view": a token in one view; "token": a token, its
     # log-probabilities summed over the views; "text": a completion, summed over views and tokens;
-    # "group": a completion that is compared with its siblings, so groups are never cut.
+    # "group": a completion that is compared with its siblings, so groups are never cut; "pair": a
+    # completion that is compared with one sibling, the next row that has any advantage.
     level: str
     # -> the log-ratios that the surrogate and its clip see, (N, L), or (N, 1) of completions.
     # None: no ratio; the surrogate sees logp, and the old policy is not scored.
     ratio: Part | Callable[..., Tensor] | None
+    # Is it the ratio to the reference, the model that the run starts from, not to the old policy?
+    to_reference: bool = False
     surrogate: Part | Callable[..., Tensor]  # -> a loss of the same shape
     # -> a divergence from the reference of that shape; None: kl is 0
     penalty: Part | Callable[..., Tensor] | None = None
@@ -45,19 +48,32 @@ class Objective:
             raise ValueError(unknown("level", self.level, LEVELS))
         if self.average not in AVERAGES:
             raise ValueError(unknown("average", self.average, AVERAGES))
-        if self.ratio is None and (self.weighted_penalty or self.level != "view"):
-            raise ValueError("without a ratio the level must be 'view', the penalty not weighted")
-        fill_slots(self, ("ratio", "surrogate", "penalty"))
+        if self.ratio is None and (
+            self.to_reference or self.weighted_penalty or self.level != "view"
+        ):
+            raise ValueError(
+                "without a ratio the level must be 'view', the penalty not weighted, and nothing "
+                "is compared with the reference"
+            )
+        fill_slots(self)
 
     @property
     def uses_old(self) -> bool:
         """Does the loss look at the old policy?"""
-        return self.ratio is not None
+        return self.ratio is not None and not self.to_reference
+
+    def uses_reference(self, kl: float) -> bool:
+        """Does the loss look at the reference? kl: weight of the penalty."""
+        return self.to_reference or kl > 0
 
     @property
     def of_texts(self) -> bool:
         """Has a whole completion one loss?"""
-        return self.level in ("text", "group")
+        return self.level in ("text", "group", "pair")
+
+    def rows_together(self, group: int) -> int:
+        """How many rows of a group of `group` are never cut apart."""
+        return {"group": group, "pair": 2}.get(self.level, 1)
 
     def losses(
         self,
@@ -80,7 +96,7 @@ class Objective:
             logp: (N, L) log-probabilities under the new policy, in nats: of one view, or each
                 token's part of the completion's estimate. Gradient flows through them only.
             old: (N, L), under the old policy.
-            ref: (N, L), under the reference; may be None if kl is 0.
+            ref: (N, L), under the reference; may be None where it is not used.
             advantage: (N, 1), or (N, L) unless the loss is one of completions.
             scored: (N, L) bool, the tokens that count.
             clip: epsilon of the surrogate.
@@ -93,7 +109,8 @@ class Objective:
         """
         log_ratio = logp
         if self.ratio is not None:
-            log_ratio = self.ratio(logp=logp, old=old, scored=scored, rollout=rollout)
+            base = ref if self.to_reference else old
+            log_ratio = self.ratio(logp=logp, old=base, scored=scored, rollout=rollout)
         known = {
             "log_ratio": log_ratio,
             "logp": logp,

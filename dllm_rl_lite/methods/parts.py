@@ -10,22 +10,33 @@ dictionary of `Numbers` and a line of `Method.parts`.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ..names import unknown
 from ..values import check_value, types_of
 
-GROUPS = ("rewards", "rollout", "completions", "examples", "guided")
+# Where the run stands: `training.problems.Progress`.
+PROGRESS = ("step", "seed", "memory")
+TEXTS = ("rewards", "rollout", "completions", "examples")
+GROUPS = (*TEXTS, "guided", *PROGRESS)
 LOSSES = ("logp", "old", "ref", "advantage", "scored", "clip", "rollout", "view", "group")
 # The field of `Method` or `Objective` -> what its function may ask for.
 SLOTS = {
+    "problems": ("task", "prompts", *PROGRESS),
+    "allocate": ("rewards", "prompts", *PROGRESS),
+    "remember": (*TEXTS, *PROGRESS),
+    "start": ("problems", "task", "tokenizer", "generator", *PROGRESS),
+    "given": ("problems", "task", "rng"),
     "dice": ("steps", "group", "generator"),
+    "refine": ("task", "tokenizer", "generator", "examples", "rollout", "rewards", *PROGRESS),
     "views": ("rollout", "generator", "credit"),
     "shape": GROUPS,
     "advantage": GROUPS,
     "token_credit": ("advantage", "lm", *GROUPS),
+    "groups": ("rewards", "examples", "prompts", *PROGRESS),
+    "rows": ("advantage", "rewards", "rollout", *PROGRESS),
     "ratio": ("logp", "old", "scored", "rollout"),
     "surrogate": ("log_ratio", *LOSSES),
     "penalty": ("log_ratio", *LOSSES),
@@ -95,11 +106,11 @@ def part(function: Callable, **numbers) -> Part:
     return Part(function, numbers)
 
 
-def fill_slots(record: Any, slots: Iterable[str]) -> None:
+def fill_slots(record: Any) -> None:
     """Make the answers of a frozen record parts (a function alone has no numbers), and check them
     against their slots."""
-    for slot in slots:
-        answer = getattr(record, slot)
+    for slot in SLOTS:
+        answer = getattr(record, slot, None)
         if answer is not None:
             filled = answer if isinstance(answer, Part) else part(answer)
             filled.check_slot(slot)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from .budget_family import BUDGETS
 from .grpo_family import FAMILY
 from .guided_and_timed import AG_AGRPO, AG_GRPO, AG_TA_GRPO, TA_AGRPO, TA_GRPO_D
 from .masked_views import COUPLED_GRPO, DIFFU_GRPO, GDPO
 from .path_family import PATHS
+from .problem_family import PROBLEMS
+from .stage_family import STAGES
 from .visited_steps import AGRPO, MDPO, MERGED_PATH
 from .without_ratios import GDSD, WD1
 
@@ -27,4 +30,4 @@ CORE = {
         AG_TA_GRPO,
     )
 }
-METHODS = CORE | {MERGED_PATH.name: MERGED_PATH} | FAMILY | PATHS
+METHODS = CORE | {MERGED_PATH.name: MERGED_PATH} | FAMILY | PATHS | PROBLEMS | BUDGETS | STAGES

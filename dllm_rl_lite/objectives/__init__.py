@@ -1,6 +1,6 @@
 """How advantages become a loss: ratios, surrogates, penalties and averages, and the denoising loss
 of pretraining. A new surrogate goes to clips.py if it sees single tokens, to segments.py if those
-of a denoising step or an item, to regression.py if a whole group.
+of a denoising step or an item, to regression.py if a whole group, to preferences.py if a pair.
 """
 
 from .averages import AVERAGES, divisors, token_weights
@@ -9,10 +9,12 @@ from .clips import (
     clip_higher,
     probability_bounds,
     probability_clip,
+    shaped_where_given,
     soft_gate,
 )
 from .denoising import diffusion_loss, masked_loss
-from .penalties import k1, k2, k3, mean_k3, text_k2
+from .penalties import k1, k2, k3, mean_k3, mixed_divergence, text_k2
+from .preferences import preference, win_rate_regression
 from .ratios import mean_log_ratio, text_log_ratio, token_log_ratio
 from .regression import group_regression
 from .segments import (
@@ -46,11 +48,14 @@ __all__ = [
     "masked_loss",
     "mean_k3",
     "mean_log_ratio",
+    "mixed_divergence",
     "own_segments",
+    "preference",
     "probability_bounds",
     "probability_clip",
     "segment_mean",
     "self_distillation",
+    "shaped_where_given",
     "soft_gate",
     "standardised_steps",
     "step_log_ratio",
@@ -59,4 +64,5 @@ __all__ = [
     "token_log_ratio",
     "token_weights",
     "weighted_likelihood",
+    "win_rate_regression",
 ]

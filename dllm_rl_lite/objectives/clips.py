@@ -8,6 +8,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..sampler import Rollout
+from .surrogates import clipped_ratio
+
 
 def clip_higher(log_ratio: Tensor, advantage: Tensor, clip: float, high: float = 0.28) -> Tensor:
     """DAPO's surrogate: `clipped_ratio` with an upper bound of its own.
@@ -140,3 +143,38 @@ def probability_clip(
     ratio = log_ratio.exp()
     losses = -torch.minimum(ratio * advantage, ratio.clamp(least, largest) * advantage)
     return torch.where(advantage < 0, torch.minimum(losses, -most * advantage), losses)
+
+
+def shaped_where_given(
+    log_ratio: Tensor,
+    logp: Tensor,
+    advantage: Tensor,
+    clip: float,
+    rollout: Rollout,
+    gamma: float = 0.1,
+) -> Tensor:
+    """RGR-GRPO's surrogate: `clipped_ratio`, but in a text that was finished from given tokens
+    minus the advantage times p / (p + gamma).
+
+    Args:
+        log_ratio: (N, L) of tokens, new minus old log-probability in nats.
+        logp: (N, L) log-probabilities under the new policy, in nats: p = exp(logp).
+        advantage: (N, L) or (N, 1).
+        clip: epsilon >= 0 of the ratio.
+        rollout: of these rows; it knows which tokens were given.
+        gamma: > 0, the probability at which the slope in logp is largest: a quarter of the
+            advantage. A token that is nearly certain has hardly any.
+    Returns:
+        (N, L).
+    Raises:
+        ValueError: for gamma <= 0.
+    Source: reconstructed after RGR-GRPO (arXiv 2511.12344), whose shaping was not found; this one
+    is LUFFY's (arXiv 2504.14945).
+    Error: biased in texts that have given tokens; with none it is `clipped_ratio`.
+    """
+    if not gamma > 0:
+        raise ValueError(f"loss.gamma must be above 0, got {gamma}")
+    p = logp.exp()
+    shaped = -advantage * p / (p + gamma)
+    has_given = ~rollout.sampled.all(1, keepdim=True)
+    return torch.where(has_given, shaped, clipped_ratio(log_ratio, advantage, clip))

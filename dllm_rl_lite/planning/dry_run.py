@@ -19,8 +19,10 @@ from typing import Any
 
 import psutil
 import torch
+from torch import Tensor
 
 from ..models import MaskedDiffusionLM, count_passes
+from ..sampler import Rollout
 from ..training import Run, TrainConfig, collect_step, prepare, update_policy
 from .memory import (
     KnownMemory,
@@ -77,31 +79,38 @@ class Plan:
         """All of the run, or as many as its budget of forward passes allows."""
         if not self.config.forwards:
             return self.config.steps
-        passes = self.scale * (self.rollouts.passes + self.update.passes)
+        passes = self.scale * (self.rounds * self.rollouts.passes + self.update.passes)
         return min(self.config.steps, math.ceil(self.config.forwards / passes))
+
+    @property
+    def rounds(self) -> int:
+        """How often a step draws problems, at most."""
+        return self.config.resolved().rounds
 
     @property
     def evaluations(self) -> int:
         """One before the first step, one every `eval_every` steps, one after the last."""
         return 1 + math.ceil(self.steps / (self.config.eval_every or self.steps))
 
-    def total(self, name: str, live: float = 1.0) -> float:
+    def total(self, name: str, least: bool = False) -> float:
         """One measured column, summed over the whole run. A text of an evaluation is taken to cost
-        what one of the rollouts does; `live`: share of the rows that an update takes."""
+        what one of the rollouts does; `least`: problems are never drawn again, and rows of no
+        advantage are skipped."""
         rollouts = getattr(self.rollouts, name)
         numbers = self.small.resolved()
         texts = self.config.eval_problems
         if not texts:
             texts = len(self.prompts.task.sample(0, self.config.eval_split))
         evaluation = texts / (numbers.prompts * numbers.group) * rollouts
-        step = self.scale * (rollouts + live * getattr(self.update, name))
+        live = LIVELY if least and numbers.kl == 0 else 1.0
+        rounds = 1 if least else self.rounds
+        step = self.scale * (rounds * rollouts + live * getattr(self.update, name))
         return self.steps * step + self.evaluations * evaluation
 
     @property
     def seconds(self) -> tuple[float, float]:
         """From .. to, of the whole run."""
-        live = LIVELY if self.config.resolved().kl == 0 else 1.0
-        low = self.total("seconds", live)
+        low = self.total("seconds", least=True)
         high = UNMEASURED * self.total("seconds")
         return low / self.processes, high / self.processes
 
@@ -193,7 +202,12 @@ def take_small_step(
 
 
 def take_step(run: Run, step: int) -> tuple[Measured, Measured]:
-    """One step as training takes it: what its rollouts and its update took."""
+    """One step as training takes it: what the rollouts of a round and the update took."""
+    # So the passes are the most.
+    method = replace(run.method, groups=None, rows=None)
+    if method.refine:
+        method = replace(method, refine=write_first_again)
+    run = replace(run, method=method)
     with memory_advice(run.config, "rollouts"):
         rollouts, batch = measure(run, lambda: collect_step(run, step))
     # Rows of no advantage may be skipped; here each has some, so the passes are the most.
@@ -202,6 +216,13 @@ def take_step(run: Run, step: int) -> tuple[Measured, Measured]:
     with memory_advice(run.config, "update"):
         update, _ = measure(run, lambda: update_policy(run, batch, step))
     return rollouts, update
+
+
+def write_first_again(rollout: Rollout, rewards: Tensor) -> tuple[Tensor, Tensor]:
+    """The first row of each group, to be written again from a blank canvas; a refinement in the
+    dry run."""
+    rows = torch.arange(0, rewards.numel(), rewards.shape[1])
+    return rows, torch.full_like(rollout.tokens[rows], rollout.mask_id)
 
 
 def measure(run: Run, work: Callable[[], Any]) -> tuple[Measured, Any]:
@@ -261,7 +282,7 @@ def describe(plan: Plan) -> dict[str, str]:
         "known": f"{known}; free now {gib(plan.free)} per process",
     }
     if plan.small:
-        rollouts = plan.scale * plan.rollouts.passes
+        rollouts = plan.rounds * plan.scale * plan.rollouts.passes
         lines["passes"] = (
             f"{rollouts:,.0f} of one row per step in rollouts ({rollouts / rows:.1f} per text), "
             f"at most {plan.scale * plan.update.passes:,.0f} in updates; "

@@ -17,6 +17,7 @@ import psutil
 import torch
 from torch import nn
 
+from ..methods import METHODS
 from ..models import MaskedDiffusionLM, build_tokenizer
 from ..models.adapters import count_parameters, lora_targets
 from ..models.checkpoints import empty_backbone, read_config, resolve_model
@@ -69,7 +70,10 @@ def known_memory(config: TrainConfig, processes: int = 1) -> KnownMemory:
         adapters = config.lora_r * sum(m.in_features + m.out_features for m in maps)
     trained = adapters or base
     # With adapters, the base itself is the reference.
-    reference = weights if config.resolved().kl > 0 and not adapters else 0
+    objective = METHODS[config.method].objective
+    reference = 0
+    if objective.uses_reference(config.resolved().kl) and not adapters:
+        reference = weights
     optimizer = 8 * trained
     if config.shard:
         # A process keeps its part of float32 weights, and gathers all in `dtype` for each phase.

@@ -26,8 +26,10 @@ from .answers import (
 from .calling import Reward, call_reward
 from .expressions import evaluate_expression, read_expression
 from .numerals import number, rational
+from .rubrics import Item, met_share
 
 __all__ = [
+    "Item",
     "Reward",
     "blank_share",
     "boxed_format",
@@ -44,6 +46,7 @@ __all__ = [
     "last_boxed",
     "math_correct",
     "math_reward",
+    "met_share",
     "number",
     "number_reward",
     "per_row",

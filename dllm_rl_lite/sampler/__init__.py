@@ -16,7 +16,7 @@ from .dice import (
     window_dice,
 )
 from .guided import answer_anchor, guided_denoise
-from .rollout import Rollout
+from .rollout import FREE, GIVEN, GUIDED, KINDS, Rollout, given_rollout, interleaved
 from .rules import (
     ORDERS,
     Factor,
@@ -35,8 +35,12 @@ __all__ = [
     "Decoding",
     "Dice",
     "DraftedRollout",
+    "FREE",
     "Factor",
+    "GIVEN",
+    "GUIDED",
     "Gate",
+    "KINDS",
     "ORDERS",
     "Rollout",
     "Rule",
@@ -52,7 +56,9 @@ __all__ = [
     "dice_of_groups",
     "exit_dice",
     "fill_canvas",
+    "given_rollout",
     "guided_denoise",
+    "interleaved",
     "own_dice",
     "top",
     "tree_dice",

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..models import MaskedDiffusionLM
 from .denoiser import denoise, encoded
-from .rollout import Rollout
+from .rollout import FREE, GUIDED, Rollout, interleaved
 from .rules import Rule
 
 
@@ -128,7 +128,7 @@ def guided_denoise(
                 )
             )
         first = interleaved(*parts, rows)
-    first = replace(first, anchor=anchor)
+    first = replace(first, anchor=anchor, kind=torch.where(rows, GUIDED, FREE))
     if not rows.any():
         return first
     if not repredict:
@@ -148,16 +148,3 @@ def guided_denoise(
         entropy=first.entropy.masked_scatter(told, second.entropy[answers]),
         n_forwards=first.n_forwards.masked_scatter(rows, n_forwards),
     )
-
-
-def interleaved(free: Rollout, guided: Rollout, rows: Tensor) -> Rollout:
-    """One rollout of two with equal canvases: row i comes from `guided` where rows (N,) bool is
-    true; both keep their order."""
-    joined = {}
-    for name in ("prompt", "prompt_mask", "tokens", "unmask_step", "logprob", "entropy"):
-        joined[name] = torch.cat([getattr(free, name), getattr(guided, name)])
-    joined["n_forwards"] = torch.cat([free.n_forwards, guided.n_forwards])
-    joined["anchor"] = None
-    place_of_free = (~rows).cumsum(0) - 1
-    place_of_guided = len(free.tokens) + rows.cumsum(0) - 1
-    return replace(free, **joined).select(torch.where(rows, place_of_guided, place_of_free))

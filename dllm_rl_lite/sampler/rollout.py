@@ -9,6 +9,9 @@ from torch import Tensor
 
 from .dice import NO_DICE
 
+# Who wrote a row: the policy; the policy, its reasoning under an anchored answer; or somebody else.
+KINDS = ("free", "guided", "given")
+FREE, GUIDED, GIVEN = range(3)
 # Fields whose rows are the second axis.
 BY_STEP = ("history", "predicted", "predicted_logprob", "dice")
 
@@ -39,6 +42,7 @@ class Rollout:
     anchor: Tensor | None = None
     # (T, N) int64: whose noise was used at each step, `Dice.whose`; None: everybody's own
     dice: Tensor | None = None
+    kind: Tensor | None = None  # (N,) int64: FREE, GUIDED or GIVEN; None: all rows are free
 
     def canvas_at(self, step: int | Tensor) -> Tensor:
         """The canvas (N, L) that the model saw at `step`, an int or one int64 per row (N,)."""
@@ -53,7 +57,7 @@ class Rollout:
 
     @property
     def sampled(self) -> Tensor:
-        """(N, L) bool: False where the token was given (anchored)."""
+        """(N, L) bool: False where the token was anchored."""
         return self.unmask_step >= 0
 
     @property
@@ -64,12 +68,21 @@ class Rollout:
         step = self.unmask_step.clamp(0, len(self.dice) - 1)
         return self.dice.T.gather(1, step) != NO_DICE
 
+    def of_kind(self, kind: int) -> Tensor:
+        """(N,) bool: True for the rows of a kind."""
+        if self.kind is None:
+            return torch.full_like(self.n_forwards, FREE) == kind
+        return self.kind == kind
+
     @property
     def guided(self) -> Tensor:
         """(N,) bool: True for the rows whose reasoning was denoised under an anchored answer."""
-        if self.anchor is None:
-            return torch.zeros_like(self.n_forwards).bool()
-        return (self.anchor != self.mask_id).any(1)
+        return self.of_kind(GUIDED)
+
+    @property
+    def given(self) -> Tensor:
+        """(N,) bool: True for the rows that were not rolled out: their text was given."""
+        return self.of_kind(GIVEN)
 
     @property
     def until_eos(self) -> Tensor:
@@ -87,3 +100,63 @@ class Rollout:
             elif torch.is_tensor(value):
                 picked[name] = value[rows]
         return replace(self, **picked)
+
+
+def given_rollout(
+    prompt: Tensor,
+    prompt_mask: Tensor,
+    tokens: Tensor,
+    generator: torch.Generator,
+    *,
+    mask_id: int,
+    eos_id: int,
+    tokens_per_step: int = 1,
+) -> Rollout:
+    """Texts that were not rolled out, as rows beside those that were.
+
+    Nobody knows in which order they were written, so a random one is drawn: views of denoising
+    steps then score a given text on half-written canvases, as they do any other.
+
+    Args:
+        prompt: (N, P) int64, left-padded.
+        prompt_mask: (N, P) bool.
+        tokens: (N, L) int64, the texts, filled up with end-of-sequence tokens.
+        generator: draws the orders.
+        mask_id: of the model.
+        eos_id: of the model.
+        tokens_per_step: >= 1, tokens of a step.
+    Returns:
+        N rows of kind GIVEN that took no forward pass; their `logprob` and `entropy` are NaN, for
+        no policy wrote them.
+    """
+    noise = torch.rand(tokens.shape, generator=generator, device=generator.device)
+    place = noise.argsort(1).to(tokens.device)
+    n = len(tokens)
+    unknown = torch.full(tokens.shape, float("nan"), device=tokens.device)
+    return Rollout(
+        prompt=prompt,
+        prompt_mask=prompt_mask,
+        tokens=tokens,
+        unmask_step=place // tokens_per_step,
+        logprob=unknown,
+        entropy=unknown,
+        n_forwards=torch.zeros(n, dtype=torch.long, device=tokens.device),
+        mask_id=mask_id,
+        eos_id=eos_id,
+        kind=torch.full((n,), GIVEN, device=tokens.device),
+    )
+
+
+def interleaved(first: Rollout, second: Rollout, rows: Tensor) -> Rollout:
+    """One rollout of two with equal canvases: row i comes from `second` where rows (N,) bool is
+    true; both keep their order. Anchors and kinds are left to the caller."""
+    joined = {}
+    for name in ("prompt", "prompt_mask", "tokens", "unmask_step", "logprob", "entropy"):
+        joined[name] = torch.cat([getattr(first, name), getattr(second, name)])
+    joined["n_forwards"] = torch.cat([first.n_forwards, second.n_forwards])
+    joined["anchor"] = None
+    joined["kind"] = None
+    place_of_first = (~rows).cumsum(0) - 1
+    place_of_second = len(first.tokens) + rows.cumsum(0) - 1
+    both = replace(first, **joined)
+    return both.select(torch.where(rows, place_of_second, place_of_first))

@@ -16,6 +16,7 @@ from ..names import lookup
 from .tables import table as plain_table
 
 QUESTIONS = {
+    "given": "given texts",
     "dice": "dice: whose noise a sibling uses",
     "views": "views: which masked copies score a text",
     "rewarded": "which texts are rewarded",
@@ -27,11 +28,13 @@ QUESTIONS = {
     "surrogate": "surrogate",
     "penalty": "penalty",
     "weighted_penalty": "penalty times the ratio",
+    "to_reference": "compared with the reference",
     "average": "averaged by",
     "tempered": "scored at the rollouts' temperature",
 }
 # the questions whose answers are functions
 FUNCTIONS = (
+    "given",
     "dice",
     "views",
     "shape",
@@ -59,8 +62,8 @@ def rows(method: Method, preset: str = "tiny") -> dict[str, str]:
     "paper"."""
     mine = answers(method)
     found = {text: answer(mine[name]) for name, text in QUESTIONS.items()}
-    for name in ("dice", "shape", "token_credit"):
-        if mine[name] is None:  # as in most: not worth a line
+    for name in ("given", "dice", "shape", "token_credit", "to_reference"):
+        if not mine[name]:  # as in most: not worth a line
             del found[QUESTIONS[name]]
     numbers = asdict(method.numbers(preset))
     for f in fields(methods.Numbers):

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from ..names import lookup
 from ..rewards import published
 from .benchmark import Benchmark
+from .mixture import mixture_task
 from .published.programs import humaneval_task, kodcode_task, mbpp_task
 from .published.puzzles import countdown_benchmark, sudoku_benchmark
 from .published.word_problems import gsm8k_task, math500_task
@@ -55,7 +56,8 @@ def load_task(
 
     Args:
         name: a key of TASKS (generated) or of BENCHMARKS. "sudoku4" and "countdown" are both:
-            generated without `data`, the published benchmark with it.
+            generated without `data`, the published benchmark with it. Several keys of TASKS joined
+            by "+" are a mixture.
         data: a benchmark's file, folder or hub id; None: its own hub id.
         shots: worked examples before each question, for benchmarks only.
         published_quirks: score as the releases do, for benchmarks only; "ta-grpo-d": as that
@@ -64,6 +66,13 @@ def load_task(
         ValueError: for an unknown name, with the nearest match, or an argument that a generated
             task has no use for.
     """
+    if "+" in name:
+        parts = name.split("+")
+        for part in parts:
+            lookup("task of a mixture", part, TASKS)
+        if data is not None or shots or published_quirks or len(set(parts)) < len(parts):
+            raise ValueError(f"{name!r} mixes different tasks, and takes no data or other settings")
+        return mixture_task(name, {part: TASKS[part]() for part in parts})
     lookup("task", name, TASKS | BENCHMARKS)
     if published_quirks not in (False, True, published.TIMED):
         raise ValueError(

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..rewards import Reward, call_reward
+from ..rewards import Item, Reward, call_reward, met_share
 
 # Tenths of the key space.
 SPLITS = {
@@ -44,6 +44,8 @@ class Task(ABC):
     habit: str = ""  # the systematic mistake of the base model, in words
     # Does this completion show the habit and no other mistake?
     shows_habit: Callable[[Example, str], bool] = lambda example, completion: False
+    # What is asked of a completion, item by item; None: nothing but the reward.
+    rubric: Callable[[Example, str], list[Item]] | None = None
     # A problem's weight in the mean score.
     weigh: Callable[[Example], float] = lambda example: 1.0
 
@@ -58,6 +60,23 @@ class Task(ABC):
     def rewards_of(self, examples: list[Example], completions: list[str]) -> list[float]:
         """The training reward of one completion per example."""
         return rewards_of(self.reward, examples, completions)
+
+    def rubric_reward(
+        self, prompts: list[str], completions: list[str], answer: list[str], **columns: list
+    ) -> list[float]:
+        """The weight of the rubric's items that are met, of all weight: a reward function.
+
+        Raises:
+            ValueError: for a task without a rubric.
+        """
+        if self.rubric is None:
+            raise ValueError(f"{self.name} has no rubric: choose a task that has one, like sudoku4")
+        values = []
+        for i, completion in enumerate(completions):
+            own = {name: column[i] for name, column in columns.items()}
+            example = Example(prompts[i], answer[i], own)
+            values.append(met_share(self.rubric(example, completion)))
+        return values
 
     def solved(self, examples: list[Example], completions: list[str]) -> list[float]:
         """What an evaluation counts, per example, in 0..1: here the reward itself."""
@@ -127,6 +146,46 @@ class GeneratedTask(Task):
             "shots": 0,
             "published_quirks": False,
         }
+
+
+def demonstration(
+    problems: Sequence[Example],
+    task: Task,
+    rng: random.Random,
+    rows: int = 1,
+    habit: float = 0.0,
+    drop: float = 0.0,
+) -> list[str]:
+    """Texts to learn from: demonstrations of the task.
+
+    Args:
+        problems: B of them.
+        task: of the problems; a generated one.
+        rng: draws the texts, and which of them lose their working.
+        rows: >= 1, texts per problem.
+        habit: share of the habit, 0..1: at 1 every text makes the base model's mistake where it
+            can.
+        drop: chance, 0..1, that a text's working is emptied: only its answer is left.
+    Returns:
+        B * rows texts, problem by problem.
+    Raises:
+        ValueError: for a number out of range, or a benchmark, which has no demonstrations.
+    Source of `drop`: TON's thought dropout (arXiv 2505.16854), which empties half of the thoughts.
+    """
+    if rows < 1 or not 0 <= habit <= 1 or not 0 <= drop <= 1:
+        raise ValueError(
+            f"need rows >= 1, habit in 0..1 and drop in 0..1, got {rows}, {habit}, {drop}"
+        )
+    if not isinstance(task, GeneratedTask):
+        raise ValueError(f"{task.name} has no demonstrations to give: train on a generated task")
+    texts = []
+    for problem in problems:
+        for _ in range(rows):
+            text = task.demonstrate(problem, rng, habit)
+            if drop and rng.random() < drop:
+                text = text[max(text.find("<answer>"), 0) :]
+            texts.append(text)
+    return texts
 
 
 def split_of(key: str) -> str:

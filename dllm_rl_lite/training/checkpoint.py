@@ -26,7 +26,15 @@ from ..processes import full_tensor, is_sharded, process_rank, split_like
 
 
 def save_checkpoint(
-    run_dir: Path, step: int, lm, optimizer, scheduler, *, rows: list[dict], identity: dict
+    run_dir: Path,
+    step: int,
+    lm,
+    optimizer,
+    scheduler,
+    *,
+    rows: list[dict],
+    identity: dict,
+    memory: dict | None = None,
 ) -> Path:
     """Write `run_dir/checkpoints/step-000123` (model or adapters, optimiser, schedule, log so far),
     then forget all but two.
@@ -42,6 +50,7 @@ def save_checkpoint(
         lm, optimizer, scheduler: their state is saved.
         rows: of the log.
         identity: what the run is, as plain json; `load_checkpoint` compares it.
+        memory: what its method remembers, as plain json.
     Returns:
         the new folder.
     Raises:
@@ -65,6 +74,7 @@ def save_checkpoint(
         "optimizer": plain,
         "scheduler": scheduler.state_dict(),
         "rows": rows,
+        "memory": memory or {},
     }
     new = folder.with_suffix(".new")
     size = sum(tensor.nbytes for tensor in [*trained.values(), *tensors.values()])
@@ -133,9 +143,9 @@ def complete_checkpoints(run_dir: Path) -> list[Path]:
 
 
 def load_checkpoint(
-    folder: Path, lm, optimizer, scheduler, identity: dict
+    folder: Path, lm, optimizer, scheduler, identity: dict, memory: dict | None = None
 ) -> tuple[int, list[dict]]:
-    """Restore everything in place; returns (step, log rows).
+    """Restore everything in place, an empty `memory` included; returns (step, log rows).
 
     Raises ValueError naming the folder and what to do where it is of another run, step or model, a
     file is missing or truncated, or a value is not finite.
@@ -147,6 +157,8 @@ def load_checkpoint(
         trained = [p for group in optimizer.param_groups for p in group["params"]]
         optimizer.load_state_dict(_unflatten(tensors, state["optimizer"], trained))
         scheduler.load_state_dict(state["scheduler"])
+        if memory is not None:
+            memory.update(state.get("memory", {}))
     except torch.OutOfMemoryError:  # the checkpoint may be whole
         raise
     except (OSError, ValueError, LookupError, TypeError, RuntimeError, SafetensorError) as error:

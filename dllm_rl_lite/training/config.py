@@ -92,8 +92,8 @@ class TrainConfig:
             )
         group = self.resolved().group
         check_whole_groups("rollout_batch", self.rollout_batch, group)
-        if METHODS[self.method].objective.level == "group":
-            check_whole_groups("micro_batch", self.micro_batch, group)
+        together = METHODS[self.method].objective.rows_together(group)
+        check_whole_groups("micro_batch", self.micro_batch, together)
         self.load_task()  # unknown names and bad numbers end here
 
     def resolved(self) -> Numbers:

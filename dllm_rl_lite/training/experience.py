@@ -3,50 +3,32 @@ them."""
 
 from __future__ import annotations
 
-import random
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from ..estimators import importance_weights
 from ..methods import Method, Numbers
-from ..models import MaskedDiffusionLM, Passes, add_passes, count_passes, decode
+from ..models import MaskedDiffusionLM, add_passes, count_passes, decode
 from ..processes import gather, own_part, process_count
-from ..sampler import (
-    Dice,
-    Rollout,
-    answer_anchor,
-    dice_of_groups,
-    fill_canvas,
-    guided_denoise,
-)
+from ..sampler import FREE, KINDS, Rollout
 from ..tasks import Example, Task
-from .verifier import verify
+from .calls import RolloutCall, by_group, final_rewards, join_calls, rows_of
+from .problems import Progress, choose_groups, choose_rows, remembered
+from .rollouts import call_rollout, importance, repeated
 
 
 @dataclass(frozen=True)
 class Batch:
-    """N = prompts * group rows to learn from."""
+    """N rows to learn from: prompts * group, or fewer where the method leaves some out."""
 
     rollout: Rollout
     advantage: Tensor  # (N,), by step (N, T), or by token (N, L)
-    log: dict[str, float]  # columns of the log
-
-
-@dataclass(frozen=True)
-class RolloutCall:
-    """What one rollout call gave."""
-
-    rollout: Rollout
-    rewards: Tensor  # (n,) or (n, T)
-    weight: Tensor  # (n,) importance weights; ones if off
-    passes: Passes  # weights included
-    seconds_rollout: float  # weights included
-    seconds_reward: float
+    log: dict[str, float]  # columns of the log, of all that was drawn
+    memory: dict[str, Any] = field(default_factory=dict)  # after this batch
 
 
 def collect(
@@ -58,6 +40,7 @@ def collect(
     problems: list[Example],
     generator: torch.Generator | list[torch.Generator],
     cache: str = "",
+    progress: Progress | None = None,
 ) -> Batch:
     """Roll out `numbers.group` texts per problem, have them verified, and compute their advantages.
 
@@ -72,10 +55,31 @@ def collect(
             each part with its own noise; the processes of a run share the parts, and all of them
             get the whole batch.
         cache: "prefix" or "dual": see `Decoding`.
+        progress: of the run that the batch is of; None: the start of one.
     Raises:
         ValueError, RuntimeError: as `denoise`, `guided_denoise`, `verify` and the method's
             advantages do, or if there are fewer parts than processes.
     """
+    progress = progress or Progress()
+    drawn = roll_out_problems(
+        lm, task, reward, method, numbers, problems, generator, cache, progress
+    )
+    return to_batch(lm, method, numbers, problems, drawn, progress)
+
+
+def roll_out_problems(
+    lm: MaskedDiffusionLM,
+    task: Task,
+    reward: Callable[..., list[float]],
+    method: Method,
+    numbers: Numbers,
+    problems: list[Example],
+    generator: torch.Generator | list[torch.Generator],
+    cache: str,
+    progress: Progress,
+) -> RolloutCall:
+    """Rollouts, importance weights and rewards of all the problems, whichever process made them;
+    arguments as in `collect`."""
     generators = generator if isinstance(generator, list) else [generator]
     if not process_count() <= len(generators) <= len(problems):
         raise ValueError(
@@ -86,26 +90,82 @@ def collect(
     own = []
     for indices, noise in own_part(list(zip(parts, generators, strict=True))):
         part = [problems[i] for i in indices]
-        own.append(collect_part(lm, task, reward, method, numbers, part, noise, cache))
+        own.append(collect_part(lm, task, reward, method, numbers, part, noise, cache, progress))
     done = gather(own, lm.device)
-    rollout = join_rollouts([part.rollout for part in done])
-    rewards = join_rewards([part.rewards for part in done], numbers.group)
-    weight = torch.cat([part.weight for part in done])
+    return replace(
+        join_calls(done),
+        seconds_rollout=sum(part.seconds_rollout for part in own_part(done)),
+        seconds_reward=sum(part.seconds_reward for part in own_part(done)),
+    )
+
+
+def to_batch(
+    lm: MaskedDiffusionLM,
+    method: Method,
+    numbers: Numbers,
+    problems: list[Example],
+    drawn: RolloutCall,
+    progress: Progress,
+) -> Batch:
+    """The advantages of what is learnt from, and the memory and the log of all that was drawn.
+
+    Args:
+        lm, method, numbers: as in `collect`.
+        problems: one per group.
+        drawn: their rows.
+        progress: of the run.
+    """
     examples = repeated(problems, numbers)
+    rewards = by_group(drawn.rewards, numbers.group)
+    final = final_rewards(rewards)
+    memory = remembered(lm, method, numbers, final, drawn.rollout, examples, progress)
+    groups = kept_groups(method, numbers, problems, drawn, progress)
+    learnt = drawn
+    if len(groups) < len(problems):
+        rows = rows_of(groups, numbers.group)
+        learnt = drawn.select(rows)
+        examples = [examples[row] for row in rows]
+        rewards = rewards[groups]
     with count_passes(lm) as scoring:
-        advantage = group_advantage(lm, method, numbers, rewards, rollout, examples)
-    seconds = sum(part.seconds_rollout for part in own_part(done))
-    spent = add_passes([*(part.passes for part in done), scoring])
-    log = describe_rewards(final_rewards(rewards), numbers.guide.get("rows", 0)) | {
-        "entropy": rollout.entropy.mean().item(),
-        "steps_row": rollout.n_forwards.float().mean().item(),
+        advantage = group_advantage(
+            lm, method, numbers, rewards, learnt.rollout, examples, progress
+        )
+    rows = choose_rows(method, numbers, advantage, final_rewards(rewards), learnt.rollout, progress)
+    if len(rows) < len(advantage):
+        learnt = learnt.select(rows)
+        advantage = advantage[rows]
+    spent = add_passes([drawn.passes, scoring])
+    log = describe_rewards(final, *other_rows(drawn.rollout, numbers.group))
+    written = ~drawn.rollout.given
+    if written.any():
+        log["entropy"] = drawn.rollout.entropy[written].mean().item()
+    log |= {
+        "steps_row": drawn.rollout.n_forwards.float().mean().item(),
         "forwards_rollout": spent.asked,
         "computed_rollout": spent.computed,
-        "seconds_rollout": seconds,
-        "seconds_reward": sum(part.seconds_reward for part in own_part(done)),
-        "tokens_per_second": rollout.tokens.numel() / seconds,
+        "seconds_rollout": drawn.seconds_rollout,
+        "seconds_reward": drawn.seconds_reward,
+        "tokens_per_second": drawn.rollout.tokens[written].numel() / drawn.seconds_rollout,
     }
-    return Batch(rollout, weighted(advantage, weight), log)
+    if method.groups:
+        log |= {"drawn_groups": len(problems), "kept_groups": len(groups)}
+    if method.rows:
+        log["kept_rows"] = len(rows)
+    if method.start or method.refine:
+        log["given_tokens"] = (~drawn.rollout.sampled).float().mean().item()
+    return Batch(learnt.rollout, weighted(advantage, learnt.weight), log, memory)
+
+
+def kept_groups(
+    method: Method,
+    numbers: Numbers,
+    problems: list[Example],
+    drawn: RolloutCall,
+    progress: Progress,
+) -> Tensor:
+    """Which of the groups that were drawn are learnt from, as `choose_groups`."""
+    rewards = final_rewards(by_group(drawn.rewards, numbers.group))
+    return choose_groups(method, numbers, rewards, repeated(problems, numbers), progress)
 
 
 def collect_part(
@@ -117,213 +177,29 @@ def collect_part(
     problems: list[Example],
     generator: torch.Generator,
     cache: str,
+    progress: Progress,
 ) -> RolloutCall:
-    """Rollouts, importance weights and rewards of some of the problems."""
-    start = time.perf_counter()
+    """Rollouts, importance weights and rewards of some of the problems; the method may give tokens
+    to the canvases that they start from, and replace rows by others that start from a sibling."""
     examples = repeated(problems, numbers)
-    with count_passes(lm) as passes:
-        rollout = roll_out(lm, task, method, numbers, examples, generator, cache)
-        weight = importance(lm, numbers, rollout)
-    middle = time.perf_counter()
-    rewards = verify(reward, examples, rollout, lm.tokenizer, method.rewarded, **numbers.verify)
-    end = time.perf_counter()
-    return RolloutCall(rollout, rewards, weight, passes, middle - start, end - middle)
-
-
-def repeated(problems: list[Example], numbers: Numbers) -> list[Example]:
-    """One example per row: each problem as often as its group has siblings."""
-    return [example for example in problems for _ in range(numbers.group)]
-
-
-def join_rewards(parts: list[Tensor], group: int) -> Tensor:
-    """(B, G) of rewards of finished texts, or (B, G, T) by step, T the longest: a finished text
-    keeps its last reward."""
-    if parts[0].ndim == 2:
-        steps = max(part.shape[1] for part in parts)
-        for i, part in enumerate(parts):
-            last = part[:, -1:].expand(-1, steps - part.shape[1])
-            parts[i] = torch.cat([part, last], 1)
-    rewards = torch.cat(parts).cpu()
-    return rewards.view(-1, group, *rewards.shape[1:])
-
-
-def final_rewards(rewards: Tensor) -> Tensor:
-    """(B, G) rewards of the finished texts, from (B, G) or (B, G, T)."""
-    return rewards[..., -1] if rewards.ndim == 3 else rewards
-
-
-def join_rollouts(parts: list[Rollout]) -> Rollout:
-    """One rollout of all the rows of several: prompts padded on the left, finished rows standing
-    still."""
-    first = parts[0]
-    if len(parts) == 1:
-        return first
-    width = max(part.prompt.shape[1] for part in parts)
-    prompts = []
-    masks = []
-    for part in parts:
-        missing = (width - part.prompt.shape[1], 0)
-        prompts.append(functional.pad(part.prompt, missing, value=first.eos_id))
-        masks.append(functional.pad(part.prompt_mask, missing, value=False))
-    rows = {}
-    for name in ("tokens", "unmask_step", "logprob", "entropy", "n_forwards"):
-        rows[name] = torch.cat([getattr(part, name) for part in parts])
-    if first.anchor is not None:
-        rows["anchor"] = torch.cat([part.anchor for part in parts])
-    if first.dice is not None:
-        rows["dice"] = torch.cat([part.dice for part in parts], 1)
-    return replace(
-        first,
-        prompt=torch.cat(prompts),
-        prompt_mask=torch.cat(masks),
-        **rows,
-        history=join_steps([(part.history, part.tokens) for part in parts]),
-        predicted=join_steps([(part.predicted, part.tokens) for part in parts]),
-        predicted_logprob=join_steps(
-            [(part.predicted_logprob, torch.zeros_like(part.logprob)) for part in parts]
-        ),
-    )
-
-
-def join_steps(parts: list[tuple[Tensor | None, Tensor]]) -> Tensor | None:
-    """(T, N, L) of records by step, T the longest, from the (t, n, L) of each part and the (n, L)
-    that stands in it after its own last step; None if nothing was recorded."""
-    if parts[0][0] is None:
-        return None
-    steps = max(len(record) for record, _ in parts)
-    extended = []
-    for record, end in parts:
-        extended.append(torch.cat([record, end.expand(steps - len(record), *end.shape)]))
-    return torch.cat(extended, 1)
-
-
-def roll_out(
-    lm: MaskedDiffusionLM,
-    task: Task,
-    method: Method,
-    numbers: Numbers,
-    examples: list[Example],
-    generator: torch.Generator,
-    cache: str = "",
-) -> Rollout:
-    """One rollout per example; the last `guide["rows"]` of each group are answer-guided.
-
-    The assistant's turn is not prefilled (`task.prefill` is for evaluation): d1's family trains
-    without, and the format rewards look for the tag in the completion.
-    """
-    prompts = [example.prompt for example in examples]
-    decoding = numbers.decoding(task.length, cache)
-    record = predictions_to_record(method, numbers)
-    guide = numbers.guide
-    if not guide:
-        dice = None
-        if method.dice:
-            steps = getattr(decoding.rule, "steps", task.length)
-            dice = dice_of(method, numbers, steps, len(examples) // numbers.group, generator)
-        return fill_canvas(lm, prompts, decoding, generator=generator, record=record, dice=dice)
-    if record:
-        raise ValueError(
-            f"{method.name}: guided rollouts keep no predictions of every step (rewarded "
-            f"{method.rewarded!r}, fill {numbers.verify.get('fill', False)}): "
-            "their first stage holds the answer"
-        )
-    drafted = [i for i in range(len(examples)) for _ in range(drafts_of(i, numbers))]
-    rollout = guided_denoise(
-        lm,
-        [prompts[i] for i in drafted],
-        anchors(lm.tokenizer, task, numbers, examples)[drafted],
-        decoding.rule,
-        numbers.answer_rule(),
-        numbers.block_length or None,
-        guide["block_length"] or None,
-        guide["repredict"],
-        numbers.guided_rule(task.length),
-        temperature=decoding.temperature,
-        top_k=decoding.top_k,
-        top_p=decoding.top_p,
-        top_p_crossing=decoding.top_p_crossing,
-        confidence=decoding.confidence,
-        eos=decoding.eos,
-        cache=cache,
-        generator=generator,
-    )
-    return rollout if guide["drafts"] == 1 else surest_drafts(rollout, drafted)
-
-
-def drafts_of(row: int, numbers: Numbers) -> int:
-    """How many completions are drafted for a row: several only if it is guided."""
-    guided = row % numbers.group >= numbers.group - numbers.guide["rows"]
-    return numbers.guide["drafts"] if guided else 1
-
-
-def surest_drafts(rollout: Rollout, drafted: list[int]) -> Rollout:
-    """Of the drafts of each row, the one whose answer was predicted again with the highest
-    probability. drafted: of each row of the rollout, the row that it is a draft of."""
-    told = rollout.anchor != rollout.mask_id
-    sureness = (rollout.logprob * told).sum(1).tolist()
-    best = {}
-    for draft, row in enumerate(drafted):
-        if row not in best or sureness[draft] > sureness[best[row]]:
-            best[row] = draft
-    return rollout.select(torch.tensor(list(best.values()), device=rollout.tokens.device))
-
-
-def dice_of(
-    method: Method, numbers: Numbers, steps: int, groups: int, generator: torch.Generator
-) -> Dice:
-    """The method's table for each of the groups, as one of all their rows."""
-    known = {"steps": steps, "group": numbers.group, "generator": generator}
-    return dice_of_groups([method.dice(**known, **numbers.dice) for _ in range(groups)])
-
-
-def predictions_to_record(method: Method, numbers: Numbers) -> bool | str:
-    """What a rollout has to keep for the verifier: the `record` of `denoise`."""
-    if method.rewarded == "every step":
-        return True
-    if method.rewarded == "partial" and numbers.verify.get("fill"):
-        return "likeliest"
-    return False
-
-
-def anchors(tokenizer, task: Task, numbers: Numbers, examples: list[Example]) -> Tensor:
-    """(N, L) int64, the canvases that a batch of groups starts from.
-
-    Raises:
-        ValueError: for a column that the examples lack.
-    """
-    guide = numbers.guide
-    column = guide["column"]
-    answers = []
-    margins = []
-    for i, example in enumerate(examples):
-        if column and column not in example.columns:
-            raise ValueError(
-                f"{task.name} has no column {column!r} to anchor: one of "
-                f"{sorted(example.columns)}, or '' for the answer"
-            )
-        answer = example.columns[column] if column else example.answer
-        is_guided = i % numbers.group >= numbers.group - guide["rows"]
-        answers.append(str(answer) if is_guided else None)
-        margin = guide["margin"]
-        if margin == "fitted":
-            margin = fitting_margin(tokenizer, task, example)
-        margins.append(margin)
-    return answer_anchor(tokenizer, answers, task.length, margins)
-
-
-def fitting_margin(tokenizer, task: Task, example: Example) -> int:
-    """The margin that puts the anchored answer where it stands in a right demonstration.
-
-    Raises:
-        ValueError: for a benchmark: where its answers will stand is unknown.
-    """
-    if not hasattr(task, "demonstrate"):
-        raise ValueError(
-            f"{task.name} has no demonstrations to fit the margin to: give guide['margin'] a "
-            "number of end tokens (AG-GRPO: 2 for GSM8K, 4 for MATH and Sudoku, 10 for KodCode)"
-        )
-    text = task.demonstrate(example, random.Random(0), 0.0)
-    return task.length - len(tokenizer(text, add_special_tokens=False)["input_ids"])
+    known = {"task": task, "tokenizer": lm.tokenizer, "generator": generator, **vars(progress)}
+    canvas = None
+    if method.start:
+        own = method.start(problems=problems, **known, **numbers.start)
+        canvas = own.repeat_interleave(numbers.group, 0)
+    write = partial(call_rollout, lm, task, reward, method, numbers, generator, cache)
+    call = write(examples, canvas)
+    if method.refine is None:
+        return call
+    rewards = by_group(call.rewards, numbers.group)
+    known |= {"examples": examples, "rollout": call.rollout, "rewards": rewards}
+    rows, canvas = method.refine(**known, **numbers.refine)
+    if not len(rows):
+        return call
+    again = write([examples[i] for i in rows], canvas)
+    place = torch.arange(len(examples))
+    place[rows] = len(examples) + torch.arange(len(rows))
+    return join_calls([call, again]).select(place)
 
 
 def credit(
@@ -333,20 +209,14 @@ def credit(
     rewards: Tensor,
     rollout: Rollout,
     examples: Sequence[Example] = (),
+    progress: Progress | None = None,
 ) -> Tensor:
     """The rows' advantages on the rollout's device, from (B, G) or (B, G, T) rewards. examples: one
-    per row; few methods look at them."""
+    per row; progress: of the run, None: its start. Few methods look at either."""
     weight = importance(lm, numbers, rollout)
-    advantage = group_advantage(lm, method, numbers, rewards, rollout, examples)
+    progress = progress or Progress()
+    advantage = group_advantage(lm, method, numbers, rewards, rollout, examples, progress)
     return weighted(advantage, weight)
-
-
-def importance(lm: MaskedDiffusionLM, numbers: Numbers, rollout: Rollout) -> Tensor:
-    """(N,) weights of the rows; ones if they are off."""
-    cap = numbers.guide.get("importance", 0)
-    if cap:
-        return importance_weights(lm, rollout, cap)
-    return torch.ones_like(rollout.logprob[:, 0])
 
 
 def weighted(advantage: Tensor, weight: Tensor) -> Tensor:
@@ -363,9 +233,13 @@ def group_advantage(
     rewards: Tensor,
     rollout: Rollout,
     examples: Sequence[Example],
+    progress: Progress,
 ) -> Tensor:
-    """Advantages before any importance weight, on the rollout's device."""
+    """Advantages before any importance weight, on the rollout's device; none of no rows."""
+    if not len(rewards):
+        return torch.zeros(0, device=rollout.tokens.device)
     known = {
+        **vars(progress),
         "rollout": rollout,
         "completions": decode(lm.tokenizer, rollout.tokens),
         "examples": examples,
@@ -382,15 +256,23 @@ def group_advantage(
     return advantage.to(rollout.tokens.device)
 
 
-def describe_rewards(rewards: Tensor, guided: int) -> dict[str, float]:
-    """Columns of (B, G) final rewards: mean, dead groups; with guided siblings (the last ones) also
-    by kind."""
+def other_rows(rollout: Rollout, group: int) -> tuple[int, str]:
+    """How many of the last rows of each group are not free, and of which kind they are."""
+    if rollout.kind is None:
+        return 0, KINDS[FREE]
+    kind = rollout.kind[:group]
+    return int((kind != FREE).sum()), KINDS[int(kind[-1])]
+
+
+def describe_rewards(rewards: Tensor, others: int, kind: str = "guided") -> dict[str, float]:
+    """Columns of (B, G) final rewards: mean, dead groups; with siblings that are not free (the last
+    ones, of a kind) also by kind."""
     log = {"reward": rewards.mean().item()}
     log["dead_groups"], log["dead_wrong"] = dead_shares(rewards)
-    free = rewards.shape[1] - guided
-    if guided and free:
+    free = rewards.shape[1] - others
+    if others and free:
         log["reward_free"] = rewards[:, :free].mean().item()
-        log["reward_guided"] = rewards[:, free:].mean().item()
+        log[f"reward_{kind}"] = rewards[:, free:].mean().item()
         # As if the group were its answer-free rows.
         log["dead_free"], log["dead_free_wrong"] = dead_shares(rewards[:, :free])
     return log

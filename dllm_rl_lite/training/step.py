@@ -6,7 +6,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -34,9 +35,11 @@ from ..processes import (
     whole_weights,
 )
 from ..seeds import derived_seed, generator
-from ..tasks import Task
+from ..tasks import Example, Task
+from .calls import RolloutCall, by_group, final_rewards, join_calls, rows_of
 from .config import TrainConfig, check_canvas
-from .experience import Batch, collect
+from .experience import Batch, kept_groups, roll_out_problems, to_batch
+from .problems import Progress, next_problems
 from .update import UpdateBatch, accumulate_gradients, mask_seeds, score_views
 
 
@@ -50,9 +53,12 @@ class Run:
     task: Task
     reward: Callable[..., list[float]]
     lm: MaskedDiffusionLM
-    reference: MaskedDiffusionLM | ReferencePolicy | None  # the starting model, for a KL penalty
+    # the starting model, where the loss looks at it
+    reference: MaskedDiffusionLM | ReferencePolicy | None
     optimizer: torch.optim.Optimizer
     schedule: torch.optim.lr_scheduler.LRScheduler
+    # What the method remembers of the steps done, as plain json; `collect_step` changes it.
+    memory: dict[str, Any] = field(default_factory=dict)
 
 
 def prepare(
@@ -90,7 +96,8 @@ def prepare(
     numbers.test_decoding(task.length)
     lm = load_policy(config, device)
     check_agreement("model", fingerprint(lm))
-    reference = reference_policy(lm) if numbers.kl > 0 else None
+    method = METHODS[config.method]
+    reference = reference_policy(lm) if method.objective.uses_reference(numbers.kl) else None
     if config.shard:
         dtype = getattr(torch, config.dtype)
         shard(lm, device, dtype)
@@ -107,7 +114,7 @@ def prepare(
     )
     return Run(
         config=config,
-        method=METHODS[config.method],
+        method=method,
         numbers=numbers,
         task=task,
         reward=reward or task.reward,
@@ -138,29 +145,89 @@ def load_policy(config: TrainConfig, device: torch.device) -> MaskedDiffusionLM:
 
 
 def collect_step(run: Run, step: int) -> Batch:
-    """The rollouts, rewards and advantages of one step's problems."""
+    """The rollouts, rewards and advantages of one step's problems, which the run then remembers.
+
+    Where the method leaves groups out, problems are drawn until `prompts` groups are kept, at most
+    `rounds` times.
+    """
     seed = derived_seed(run.config.seed, step, "problems")
-    problems = run.task.sample(run.numbers.prompts, "train", seed)
+    progress = Progress(step, seed, dict(run.memory))
+    method, numbers = run.method, run.numbers
     with whole_weights(run.lm):
-        return collect(
-            run.lm,
-            run.task,
-            run.reward,
-            run.method,
-            run.numbers,
-            problems,
-            rollout_noise(run, step),
-            run.config.cache,
-        )
+        problems, drawn = draw_round(run, progress, 0)
+        for number in range(1, numbers.rounds):
+            if len(kept_groups(method, numbers, problems, drawn, progress)) >= numbers.prompts:
+                break
+            more, refill = draw_round(run, progress, number)
+            problems = problems + more
+            drawn = join_calls([drawn, refill])
+        batch = to_batch(run.lm, method, numbers, problems, drawn, progress)
+    run.memory.clear()
+    run.memory.update(batch.memory)
+    return batch
 
 
-def rollout_noise(run: Run, step: int) -> list[torch.Generator]:
-    """One generator for each rollout call of a step, on the model's device: the noise of a big
+def draw_round(run: Run, progress: Progress, number: int) -> tuple[list[Example], RolloutCall]:
+    """The problems of one round of a step, and their rollouts; round 0 is the first."""
+    suffix = f" of round {number}" if number > 0 else ""
+    if number > 0:
+        seed = derived_seed(run.config.seed, progress.step, f"problems {number}")
+        progress = replace(progress, seed=seed)
+    if run.method.allocate:
+        return draw_halves(run, progress, suffix)
+    problems = next_problems(run.task, run.method, run.numbers, progress)
+    noise = rollout_noise(run, progress.step, f"rollout{suffix}")
+    return problems, rolled_out(run, run.numbers, problems, noise, progress)
+
+
+def draw_halves(run: Run, progress: Progress, suffix: str) -> tuple[list[Example], RolloutCall]:
+    """Half of a group for twice as many problems, and the other half for those that the method
+    chooses; the other problems are dropped, their passes count."""
+    numbers = run.numbers
+    half = replace(numbers, group=numbers.group // 2)
+    twice = replace(half, prompts=2 * numbers.prompts)
+    problems = next_problems(run.task, run.method, twice, progress)
+    noise = rollout_noise(run, progress.step, f"rollout{suffix}")
+    first = rolled_out(run, half, problems, noise, progress)
+    rewards = final_rewards(by_group(first.rewards, half.group))
+    known = {"rewards": rewards, "prompts": numbers.prompts, **vars(progress)}
+    chosen = run.method.allocate(**known).nonzero().flatten()
+    problems = [problems[i] for i in chosen]
+    noise = rollout_noise(run, progress.step, f"second half of rollout{suffix}")
+    second = rolled_out(run, half, problems, noise, progress)
+    drawn = join_calls([first.select(rows_of(chosen, half.group)), second])
+    halves = torch.arange(len(drawn.rewards)).view(2, -1, half.group)
+    return problems, drawn.select(halves.transpose(0, 1).flatten())
+
+
+def rolled_out(
+    run: Run,
+    numbers: Numbers,
+    problems: list[Example],
+    noise: list[torch.Generator],
+    progress: Progress,
+) -> RolloutCall:
+    """Rollouts of these problems with these numbers, of the run otherwise."""
+    return roll_out_problems(
+        run.lm,
+        run.task,
+        run.reward,
+        run.method,
+        numbers,
+        problems,
+        noise,
+        run.config.cache,
+        progress,
+    )
+
+
+def rollout_noise(run: Run, step: int, purpose: str) -> list[torch.Generator]:
+    """One generator for each rollout call of a batch, on the model's device: the noise of a big
     vocabulary is drawn there."""
     rows = run.numbers.prompts * run.numbers.group
     batch = run.config.rollout_batch
     parts = math.ceil(rows / batch) if batch else process_count()
-    names = ["rollout"] if parts == 1 else [f"rollout {i} of {parts}" for i in range(parts)]
+    names = [purpose] if parts == 1 else [f"{purpose} {i} of {parts}" for i in range(parts)]
     return [generator(run.config.seed, step, name, run.lm.device) for name in names]
 
 

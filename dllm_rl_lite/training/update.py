@@ -82,7 +82,8 @@ def score_views(
 
     With one inner update the old policy is the current one, so its pass is saved. Without a KL
     penalty rows of zero credit cannot move the policy, so they are left out (where siblings are
-    compared, groups of them); what the loss is divided by still counts them.
+    compared, groups of them); what the loss is divided by still counts them. A loss of pairs takes
+    the rows that have an advantage, two by two.
 
     Args:
         lm: the current policy.
@@ -99,6 +100,11 @@ def score_views(
     """
     if isinstance(generator, torch.Generator):
         generator = [generator]
+    if not len(advantage):  # the method kept no row
+        none = advantage.new_zeros(0, 1)
+        return UpdateBatch(
+            rollout, advantage, views=[], old=[], ref=[], row_sizes=none, normaliser=1
+        )
     views = draw_views(method, numbers, rollout, advantage, generator)
     objective = method.objective
     if objective.level == "view":
@@ -114,9 +120,11 @@ def score_views(
 
     n = len(advantage)
     rows = torch.arange(n, device=advantage.device)
-    rows = rows.view(-1, numbers.group if objective.level == "group" else 1)  # stay together
+    if objective.level == "pair":
+        rows = rows_with_credit(method, numbers, advantage)
+    rows = rows.view(-1, objective.rows_together(numbers.group))
     if numbers.kl == 0:
-        rows = rows[(advantage != 0).view(len(rows), -1).any(1)]
+        rows = rows[(advantage[rows] != 0).flatten(1).any(1)]
     rows = own_part(rows).flatten()
     rollout = rollout.select(rows)
     views = [v.select(rows) for v in views]
@@ -134,7 +142,7 @@ def score_views(
     with count_passes(lm, reference) as passes:
         if len(rows) and numbers.inner_updates > 1 and objective.uses_old:
             old = scores(lm)
-        if len(rows) and numbers.kl > 0:
+        if len(rows) and objective.uses_reference(numbers.kl):
             ref = scores(reference)
     return UpdateBatch(
         rollout=rollout,
@@ -147,6 +155,22 @@ def score_views(
         passes=passes,
         fresh=fresh,
     )
+
+
+def rows_with_credit(method: Method, numbers: Numbers, advantage: Tensor) -> Tensor:
+    """The indices of the rows of a loss of pairs.
+
+    Raises:
+        ValueError: if they would be paired across groups.
+    """
+    live = (advantage != 0).view(len(advantage), -1).any(1)
+    odd = live.view(-1, numbers.group).sum(1) % 2
+    if odd.any():
+        raise ValueError(
+            f"{method.name} compares pairs, so each group needs an even number of rows with an "
+            f"advantage: group {int(odd.argmax())} has an odd one"
+        )
+    return live.nonzero()[:, 0]
 
 
 def merged_batch(
@@ -273,16 +297,16 @@ def accumulate_gradients(
     Returns:
         loss, clip_fraction (share of the ratios that left the clip range), ratio_spread (their
         standard deviation), kl (mean k3 of the scored tokens; 0 without a penalty), and forwards
-        and computed (forward passes of one row, asked for and computed). With guided rows also
-        logprob_free and logprob_guided: mean log-probability, in nats, of the scored tokens, by
-        kind of row. With several processes the numbers are those of all of them; the gradient is
-        this process's own.
+        and computed (forward passes of one row, asked for and computed). With guided or given
+        rows also logprob_free, logprob_guided and logprob_given: mean log-probability, in nats, of
+        the scored tokens, by kind of row. With several processes the numbers are those of all of
+        them; the gradient is this process's own.
     Raises:
         FloatingPointError: if the loss is not finite. ValueError: if micro-batches would cut
             groups whose siblings the loss compares.
     """
-    if method.objective.level == "group":
-        check_whole_groups("micro_batch", micro_batch, numbers.group)
+    together = method.objective.rows_together(numbers.group)
+    check_whole_groups("micro_batch", micro_batch, together)
     n = len(batch.advantage)
     pieces = token_pieces if method.objective.level == "view" else text_pieces
     done = []
@@ -374,7 +398,7 @@ def text_pieces(
         clip=numbers.clip,
         kl=numbers.kl,
         rollout=rollout,
-        group=numbers.group,
+        group=method.objective.rows_together(numbers.group),
         **numbers.loss,
     )
     loss = (losses / batch.row_sizes[rows]).sum() / batch.normaliser

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..methods import Method
-from ..sampler import Rollout
+from ..sampler import KINDS, Rollout
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class MicroBatchLog:
     log_ratio: Tensor  # (K,) nats
     # (K,) nats, reference minus new of the scored tokens; empty without a penalty
     reference_log_ratio: Tensor
-    # log-probabilities of the scored tokens by kind of row; empty without guided rows
+    # log-probabilities of the scored tokens by kind of row; empty where all rows are free
     logprobs_by_row_kind: dict[str, Tensor]
 
 
@@ -36,11 +36,14 @@ def micro_batch_log(
     reference_log_ratio = logp.new_zeros(0)
     if ref is not None:
         reference_log_ratio = (ref - logp)[scored]
+    if method.objective.to_reference:
+        old = ref
     by_kind = {}
-    if rollout.anchor is not None:
-        for kind, rows in (("logprob_free", ~rollout.guided), ("logprob_guided", rollout.guided)):
+    if rollout.kind is not None:
+        for number, name in enumerate(KINDS):
+            rows = rollout.of_kind(number)
             if scored[rows].any():
-                by_kind[kind] = logp[rows][scored[rows]]
+                by_kind[name] = logp[rows][scored[rows]]
     return MicroBatchLog(
         loss=loss.item(),
         log_ratio=method.objective.log_ratios(logp, old, scored, rollout),
@@ -64,8 +67,8 @@ def log_numbers(done: list[MicroBatchLog], clip: float) -> dict[str, float]:
     }
     if len(d):
         numbers["kl"] = (d.exp() - d - 1).mean().item()
-    for kind in ("logprob_free", "logprob_guided"):
+    for kind in KINDS:
         found = [p.logprobs_by_row_kind[kind] for p in done if kind in p.logprobs_by_row_kind]
         if found:
-            numbers[kind] = torch.cat(found).mean().item()
+            numbers[f"logprob_{kind}"] = torch.cat(found).mean().item()
     return numbers

@@ -152,18 +152,43 @@ def closing_the_gap(folder: str | Path) -> list[dict]:
     plain method."""
     runs = labelled(folder, "worlds")
     measured = before_training(folder)
-    plain = {row["world"]: row["h"] for row in measured if row["variant"] == "plain"}
+    plain = honesty_of_the_plain_method(measured)
+    least = min(plain, key=plain.get, default=None)
     rows = []
     for row in measured:
         gain = versus(runs, row["world"], f"ag-grpo {row['variant']}", "ag-grpo")
-        if row["variant"] != "plain":
-            changed = row["h"] - plain[row["world"]]
+        if row["variant"] != "plain" and row["world"] == least:
+            changed = row["h"] - plain[least]
             result = {"variant": row["variant"], "h": 100 * row["h"], "change of h": 100 * changed}
             prediction = NO_GAIN if row["variant"] == "importance" else LEVEL
             if gain is not None:
                 held = prediction.verdict(gain) == "held" and abs(changed) < 0.15
                 result |= {"gain over plain": str(gain), "seeds": gain.seeds}
                 result |= {"verdict": "held" if held else "not held"}
+            rows.append(result)
+    return rows
+
+
+def honesty_of_the_plain_method(measured: list[dict]) -> dict[str, float]:
+    """world -> h of AG-GRPO as it is, of the rows of worlds.csv."""
+    return {row["world"]: row["h"] for row in measured if row["variant"] == "plain"}
+
+
+def backwards(folder: str | Path) -> list[dict]:
+    """Each world in which guided completions were written from right to left too: h in % either
+    way, and the gain in points over the plain method and over the control."""
+    runs = labelled(folder, "worlds")
+    measured = before_training(folder)
+    plain = honesty_of_the_plain_method(measured)
+    rows = []
+    for row in measured:
+        if row["variant"] == "backwards":
+            world = row["world"]
+            result = {"world": world, "h": 100 * plain[world], "h backwards": 100 * row["h"]}
+            for name, other in (("over plain", "ag-grpo"), ("over AF only", CONTROL)):
+                gain = versus(runs, world, "ag-grpo backwards", other)
+                if gain is not None:
+                    result |= {name: str(gain), "seeds": gain.seeds}
             rows.append(result)
     return rows
 

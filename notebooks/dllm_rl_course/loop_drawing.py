@@ -68,6 +68,10 @@ ANSWERS = {
         "advantage": "seven rules for the credit of a text",
         "loss": "nine bounds for the ratio",
     },
+    "who_may_be_compared": {
+        "seen": "a sibling's dice",
+        "advantage": "by step: what a canvas is worth",
+    },
 }
 # One turn, clockwise: the name of a step, the questions it answers, its column and row.
 STEPS = [

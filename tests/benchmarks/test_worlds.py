@@ -5,7 +5,7 @@ import random
 import pytest
 import worlds
 from compare import LISTED, SEEDS, jobs, label_of
-from studies import AGAINST, CORNERS, VARIANTS, WORLDS
+from studies import AGAINST, BACKWARDS, CORNERS, VARIANTS, WORLDS
 from worlds import World, base_of, honesty, model_and_task, parse_world
 
 from dllm_rl_lite.evaluation import read_results, t_interval
@@ -72,8 +72,8 @@ def test_honesty_is_counted_from_the_rollout(monkeypatch):
 
 
 def test_listed_stages_ask_for_runs_that_exist(monkeypatch):
-    """Known methods and variants, with numbers that the method takes; five seeds at the corners,
-    three elsewhere."""
+    """Known methods and variants, with numbers that the method takes; five seeds at the corners and
+    where working is also written backwards, three elsewhere."""
     for stage, runs in LISTED.items():
         for _, label, seeds in runs:
             method, variant = label_of(label)
@@ -86,7 +86,7 @@ def test_listed_stages_ask_for_runs_that_exist(monkeypatch):
         for label in AGAINST:
             method, variant = label_of(label)
             mine = [j for j in wanted if (j.task, j.method, j.variant) == (world, method, variant)]
-            assert [j.seed for j in mine] == list(range(5 if world in CORNERS else 3))
+            assert [j.seed for j in mine] == list(range(5 if world in CORNERS + BACKWARDS else 3))
             assert {j.lr for j in mine} == {4e-4 if variant == "AF only" else 2e-4}
 
 

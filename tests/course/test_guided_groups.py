@@ -87,11 +87,12 @@ def run(task, variant, seed, accuracy):
 
 @pytest.fixture
 def record(tmp_path):
-    """Two worlds of two seeds, one of them with a variant; one with a single seed."""
+    """Two worlds of two seeds, both also with working written backwards; one with a single seed."""
     runs = []
     for seed in (0, 1):
         runs.append(run("writers 4/60", "plain", seed, 0.5 + 0.01 * seed))
         runs.append(run("writers 4/60", "AF only", seed, 0.2))
+        runs.append(run("writers 4/60", "backwards", seed, 0.4 + 0.01 * seed))
         runs.append(run("writers 4/400 alone", "plain", seed, 0.1))
         runs.append(run("writers 4/400 alone", "AF only", seed, 0.1 - 0.08 * seed))
         runs.append(run("writers 4/400 alone", "backwards", seed, 0.11))
@@ -105,6 +106,7 @@ def record(tmp_path):
         ("writers 4/60", "plain", 0.45, 0.9),
         ("writers 4/400 alone", "plain", 0.01, 1.0),
         ("writers 4/400 alone", "backwards", 0.2, 1.0),
+        ("writers 4/60", "backwards", 0.3, 0.9),
         ("writers 50/20", "plain", 0.8, 0.3),
     ):
         row = {"world": world, "variant": variant, "careful": 0.04, "h": h, "dead": d}
@@ -125,6 +127,17 @@ def test_gains_are_paired_and_judged_by_what_was_predicted(record):
     assert harmed["gain"].mean == pytest.approx(-10) and harmed["verdict"] == "held"
     (variant,) = guided_record.closing_the_gap(record)
     assert variant["gain over plain"].startswith("+1.0") and variant["verdict"] == "not held"
+    elsewhere = {row["world"]: row for row in guided_record.backwards(record)}
+    assert set(elsewhere) == {"writers 4/60", "writers 4/400 alone"}
+    assert elsewhere["writers 4/60"] == {
+        "world": "writers 4/60",
+        "h": 45,
+        "h backwards": 30,
+        "over plain": "-10.0 ± 0.0",
+        "over AF only": elsewhere["writers 4/60"]["over AF only"],
+        "seeds": 2,
+    }
+    assert elsewhere["writers 4/60"]["over AF only"].startswith("+20.5")
     figure = guided_drawing.draw_dial(list(rows.values()))
     assert len(figure.axes) == 3
 
@@ -143,6 +156,7 @@ def test_without_a_record_there_is_nothing_to_show(tmp_path):
     assert guided_record.worlds(tmp_path) == []
     assert guided_record.answer_alone(tmp_path) == []
     assert guided_record.closing_the_gap(tmp_path) == []
+    assert guided_record.backwards(tmp_path) == []
 
 
 @pytest.mark.parametrize("draw", [guided_drawing.draw_two_stages, guided_drawing.draw_writers])

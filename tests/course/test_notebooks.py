@@ -6,12 +6,15 @@ import importlib
 import inspect
 import json
 import re
+import runpy
 import textwrap
 from pathlib import Path
 
 import nbformat
 import pytest
 import torch
+
+from dllm_rl_lite.run import declared
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted([*ROOT.glob("notebooks/*.ipynb"), *ROOT.glob("notebooks/solutions/*.ipynb")])
@@ -89,6 +92,14 @@ def test_the_header_says_question_need_and_time(path):
     first = read(path).cells[0].source
     for phrase in ("You will", "You need", "Time and machine"):
         assert phrase in first
+
+
+def test_live_runs_are_shorter_under_nbval():
+    """Each shorter value is of a parameter that its notebook has, and is smaller."""
+    for path, values in runpy.run_path(str(ROOT / "conftest.py"))["SHORTER"].items():
+        parameters = declared(ROOT / path)
+        for name, value in values.items():
+            assert 0 < value < parameters[name], f"{path}: {name}"
 
 
 class Bare(ast.NodeTransformer):

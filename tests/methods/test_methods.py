@@ -8,6 +8,7 @@ import pytest
 import torch
 from updates import (
     ADVANTAGE,
+    OTHERS,
     PROMPTS,
     UPDATED_APART,
     SavedBytes,
@@ -36,7 +37,7 @@ from dllm_rl_lite.training import (
 )
 from dllm_rl_lite.training.update import batch_divisors
 
-TEXTS = [name for name, m in METHODS.items() if m.objective.level != "view"]
+TEXTS = [name for name, m in OTHERS.items() if m.objective.level != "view"]
 N, L = 5, 6
 
 
@@ -245,7 +246,7 @@ def test_memory_of_a_loss_of_texts_is_that_of_one_view(policy, batch):
     assert peak(16) < 1.2 * peak(2)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", OTHERS)
 def test_permuting_a_group_changes_nothing(policy, later, batch, name):
     """Siblings in another order, their views with them: the gradient stays (all of it: advantage,
     weights, loss)."""

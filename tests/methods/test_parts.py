@@ -54,7 +54,7 @@ def test_a_wrong_number_is_refused_when_the_part_is_made(wrong, said):
         part(scaled, **wrong)
 
 
-def reads_memory(rewards, memory):
+def reads_sky(rewards, sky):
     return rewards
 
 
@@ -65,7 +65,11 @@ def takes_anything(rewards, **rest):
 @pytest.mark.parametrize(
     "slot, answer, said",
     [
-        ("advantage", reads_memory, r"reads_memory for advantage 'memory'.*known: completions, ex"),
+        (
+            "advantage",
+            reads_sky,
+            r"reads_sky for advantage 'sky'.*known: completions, ex",
+        ),
         ("advantage", takes_anything, "parameter of takes_anything for advantage 'rest'"),
         ("views", scaled, "parameter of scaled for views 'rewards'"),
         ("advantage", part(guided_mean, guided=2), "gives guided_mean its 'guided', so it cannot"),
@@ -80,8 +84,8 @@ def test_a_slot_refuses_what_it_cannot_answer(slot, answer, said):
 
 
 def test_a_number_without_default_stands_in_the_part():
-    method = replace(METHODS["diffu-grpo"], advantage=part(reads_memory, memory=3))
-    assert method.numbers("tiny", credit={"memory": 4}).credit == {"memory": 4}
+    method = replace(METHODS["diffu-grpo"], advantage=part(reads_sky, sky=3))
+    assert method.numbers("tiny", credit={"sky": 4}).credit == {"sky": 4}
     assert replace(method, advantage=group_mean).advantage == part(group_mean)
 
 

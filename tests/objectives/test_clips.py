@@ -1,6 +1,7 @@
 """The ratio and clip rules of the GRPO family: slopes by autograd, limit cases, identities."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from dllm_rl_lite.objectives import (
     probability_bounds,
     probability_clip,
     segment_mean,
+    shaped_where_given,
     soft_gate,
     standardised_steps,
     step_log_ratio,
@@ -334,6 +336,32 @@ def test_groups_do_not_see_each_other():
     torch.testing.assert_close(whole, torch.cat(parts))
 
 
+# ---------------------------------------------------------------- RGR-GRPO
+
+
+def test_only_texts_with_given_tokens_are_shaped():
+    """With none given it is PPO's clip; a text with one has the slope -A gamma p / (p + gamma)^2,
+    largest at p = gamma, whatever the old policy says."""
+    logp, old, advantage, _ = scores()
+    rollout = rollout_of()
+    plain = clipped_ratio(logp - old, advantage, 0.2)
+    assert torch.equal(shaped_where_given(logp - old, logp, advantage, 0.2, rollout), plain)
+
+    steps = rollout.unmask_step.clone()
+    steps[2, 4] = -1
+    given = replace(rollout, unmask_step=steps)
+    got = shaped_where_given(logp - old, logp, advantage, 0.2, given)
+    others = torch.arange(N) != 2
+    assert torch.equal(got[others], plain[others])
+    p = logp[2].exp()
+    wanted = -advantage[2] * 0.1 * p / (p + 0.1) ** 2
+    leaf = logp.clone().requires_grad_()
+    shaped = shaped_where_given(leaf - old, leaf, advantage, 0.2, given)
+    (slope,) = torch.autograd.grad(shaped.sum(), leaf)
+    torch.testing.assert_close(slope[2], wanted)
+    assert (wanted.abs() <= advantage[2].abs() / 4).all()
+
+
 ONE = torch.zeros(1, 1)
 
 
@@ -347,6 +375,10 @@ ONE = torch.zeros(1, 1)
         (
             lambda: entropy_clip(ONE, ONE, 0.2, rollout_of(), least=2.0),
             "least <= 1 <= most, got least 2.0",
+        ),
+        (
+            lambda: shaped_where_given(ONE, ONE, ONE, 0.2, rollout_of(), gamma=0.0),
+            "loss.gamma must be above 0, got 0.0",
         ),
         (lambda: group_regression(ONE, ONE, 1), "at least 2 and divide the 1 rows, got 1"),
         (lambda: group_regression(ONE.expand(2, 1), ONE, 2, eps=0.0), "eps > 0, got beta 0.0"),

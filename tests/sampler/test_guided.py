@@ -28,6 +28,7 @@ from dllm_rl_lite.sampler import (
 )
 from dllm_rl_lite.tasks import Example, load_task
 from dllm_rl_lite.training import experience as collect
+from dllm_rl_lite.training import rollouts
 
 LENGTH = 12
 PROMPTS = ["6-4+7", "1+2", "9", "3-1"]
@@ -415,10 +416,10 @@ def test_a_fitted_anchor_stands_where_demonstrations_have_the_answer(name):
     lm, task = load_lm("tiny"), load_task(name)
     n = METHODS["ag-grpo"].numbers("tiny", prompts=4, group=2, guide={"rows": 1})
     examples = [e for e in task.sample(4, "train", 0) for _ in range(2)]
-    anchor = collect.anchors(lm.tokenizer, task, n, examples)
+    anchor = rollouts.anchors(lm.tokenizer, task, n, examples)
     assert (anchor[0::2] == lm.mask_id).all()
     for row, e in zip(anchor[1::2], examples[1::2], strict=True):
-        m = collect.fitting_margin(lm.tokenizer, task, e)
+        m = rollouts.fitting_margin(lm.tokenizer, task, e)
         text = lm.tokenizer.decode(row[row != lm.mask_id][: -m or None])
         assert (
             text == f"<answer>{e.answer}</answer>"
@@ -433,7 +434,7 @@ def test_what_cannot_be_guided_is_named(lm):
     with pytest.raises(ValueError, match="chain2 has no column 'target' to anchor"):
         batch_of(lm, column="target")
     countdown = load_task("countdown").sample(1, "train", 0)[0]
-    (row,) = collect.anchors(
+    (row,) = rollouts.anchors(
         lm.tokenizer,
         load_task("countdown"),
         numbers(column="target", margin=0, rows=4),
@@ -450,7 +451,7 @@ def test_what_cannot_be_guided_is_named(lm):
     )
     task = load_task("chain2")
     with pytest.raises(ValueError, match="keep no predictions of every step"):
-        collect.roll_out(
+        rollouts.roll_out(
             lm, task, METHODS["ag-ta-grpo"], filled, [Example("1+2", "3")] * 4, torch.Generator()
         )
 
@@ -493,11 +494,11 @@ def test_of_several_drafts_the_surest_answer_is_kept(lm, rng):
     has a likelier answer; the passes of all are counted."""
     task, method = load_task("chain2"), METHODS["ag-grpo"]
     numbers = method.numbers("tiny", group=3, guide={"rows": 1, "drafts": 4})
-    examples = collect.repeated(task.sample(2, "train", 0), numbers)
+    examples = rollouts.repeated(task.sample(2, "train", 0), numbers)
     with count_passes(lm) as spent:
-        kept = collect.roll_out(lm, task, method, numbers, examples, rng(0))
+        kept = rollouts.roll_out(lm, task, method, numbers, examples, rng(0))
     drafted = [0, 1, 2, 2, 2, 2, 3, 4, 5, 5, 5, 5]
-    anchors = collect.anchors(lm.tokenizer, task, numbers, examples)[drafted]
+    anchors = rollouts.anchors(lm.tokenizer, task, numbers, examples)[drafted]
     everything = guided_denoise(
         lm,
         [examples[i].prompt for i in drafted],

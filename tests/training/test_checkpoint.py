@@ -1,15 +1,14 @@
 """A run's folder and its checkpoints: one process and one run in it, each checkpoint of one step,
 base and data; what is not the run's is left alone; nothing is lost to a full disk or to NaN."""
 
+import contextlib
 import json
 import random
 import resource
 import shutil
-import signal
-import subprocess
 import sys
 import time
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,26 +23,15 @@ from dllm_rl_lite.training.checkpoint import damaged, save_checkpoint
 from dllm_rl_lite.training.run_dir import data_fingerprint, own_run_dir
 
 LORA = {"lora_targets": "all", "lora_r": 2, "lora_alpha": 4.0}
-RUN = """
-import json, sys
-from dllm_rl_lite.train import train
-from dllm_rl_lite.training import TrainConfig
-def reward(completions, **columns):
+
+
+def reward(completions, **columns) -> list[float]:
+    """One that also an untrained model gets now and then."""
     return [float(sum(map(ord, text)) % 3) for text in completions]
-try:
-    say = lambda line: print(line, flush=True)
-    train(TrainConfig(**json.loads(sys.argv[1])), reward, say)
-except ValueError as error:
-    sys.exit(str(error))
-"""
 
 
 def go(config: TrainConfig):
-    """Train without printing, by a reward that also an untrained model gets now and then."""
-
-    def reward(completions, **columns) -> list[float]:
-        return [float(sum(map(ord, text)) % 3) for text in completions]
-
+    """Train without printing."""
     return train(config, reward, lambda line: None)
 
 
@@ -68,10 +56,42 @@ def config(tmp_path) -> TrainConfig:
     )
 
 
-def started(config: TrainConfig, **options) -> subprocess.Popen:
-    words = [sys.executable, "-c", RUN, json.dumps(asdict(config))]
-    pipe = subprocess.PIPE
-    return subprocess.Popen(words, stdout=pipe, stderr=pipe, text=True, **options)
+class Apart:
+    """A run in a process of its own: what it has said so far, line by line."""
+
+    def __init__(self, forks, config: TrainConfig):
+        self.lines, writing = forks.Pipe(duplex=False)
+        self.process = forks.Process(target=go_apart, args=[config, writing])
+        self.process.start()
+        writing.close()
+
+    def wait_for(self, start: str) -> None:
+        """Until it says a line that starts so."""
+        while not self.lines.recv().startswith(start):
+            pass
+
+    def last_line(self) -> str:
+        """Once it has ended."""
+        self.process.join()
+        line = ""
+        with contextlib.suppress(EOFError):
+            while True:
+                line = self.lines.recv()
+        return line
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.join()
+
+
+def go_apart(config: TrainConfig, lines) -> None:
+    """Its last line is the reason where the run is refused."""
+    torch.set_num_threads(1)
+    try:
+        train(config, reward, lines.send)
+    except ValueError as error:
+        lines.send(str(error))
+        sys.exit(1)
 
 
 def newest(config: TrainConfig) -> Path:
@@ -95,40 +115,39 @@ def contents(folder) -> dict[str, bytes]:
     return found | {"state.json": json.dumps(state)}
 
 
-def test_two_runs_in_one_folder_at_once(config):
+def test_two_runs_in_one_folder_at_once(config, forks):
     """While one lives the other refuses, whether it is the same run or another; a killed one gives
     the folder free, and it stays its configuration's from its first step on."""
     long = replace(config, steps=10**6, checkpoint_every=10**6)
-    first = started(long)
+    first = Apart(forks, long)
     try:
-        assert first.stdout.readline().startswith("step   0")
+        first.wait_for("step   0")
         for other in (long, replace(long, seed=1)):
             with pytest.raises(ValueError, match=r"run_dir '.*run' is in use.*choose another"):
                 go(other)
     finally:
         first.kill()
-        first.communicate()
     assert not complete_checkpoints(config_dir(config))
     with pytest.raises(ValueError, match=r"holds another run \(seed 0 -> 1\)"):
         go(replace(long, seed=1))
     assert go(config).rows[-1]["step"] == 2
 
 
-def test_two_runs_that_start_together_end_as_one(config):
+def test_two_runs_that_start_together_end_as_one(config, forks):
     """One has the folder, the other says so: the weights are those of the seed in config.json."""
-    pair = [started(replace(config, seed=seed)) for seed in (0, 1)]
-    errors = [process.communicate()[1] for process in pair]
-    codes = [process.returncode for process in pair]
-    assert sorted(codes) == [0, 1], errors
+    pair = [Apart(forks, replace(config, seed=seed)) for seed in (0, 1)]
+    last = [one.last_line() for one in pair]
+    codes = [one.process.exitcode for one in pair]
+    assert sorted(codes) == [0, 1], last
     winner = codes.index(0)
-    assert "is in use" in errors[1 - winner] or "holds another run" in errors[1 - winner]
+    assert "is in use" in last[1 - winner] or "holds another run" in last[1 - winner]
     assert json.loads((config_dir(config) / "config.json").read_text())["seed"] == winner
     alone = replace(config, seed=winner, run_dir=config.run_dir + " alone")
     go(alone)
     assert contents(newest(alone)) == contents(newest(config))
 
 
-def test_adapters_killed_at_random_moments_end_bit_for_bit_the_same(config):
+def test_adapters_killed_at_random_moments_end_bit_for_bit_the_same(config, forks):
     """Also in the middle of a save: every file but for the clock. (test_train.py kills runs of
     whole weights.)"""
     rng = random.Random(17)
@@ -136,13 +155,10 @@ def test_adapters_killed_at_random_moments_end_bit_for_bit_the_same(config):
     go(whole)
     killed = replace(whole, run_dir=config.run_dir + " killed")
     for step in (0, 1):
-        process = started(killed)
-        for line in process.stdout:
-            if line.startswith(f"step   {step}"):
-                break
+        apart = Apart(forks, killed)
+        apart.wait_for(f"step   {step}")
         time.sleep(rng.random() / 5)
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
+        apart.kill()
     go(killed)
     assert contents(newest(whole)) == contents(newest(killed))
     saved = complete_checkpoints(config_dir(whole))

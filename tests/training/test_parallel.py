@@ -4,6 +4,7 @@ and the run goes on."""
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -27,7 +28,7 @@ from dllm_rl_lite.sampler import RunningConfidence, Schedule, denoise
 from dllm_rl_lite.tasks import load_task
 from dllm_rl_lite.train import train
 from dllm_rl_lite.training import TrainConfig, collect, complete_checkpoints, launch
-from dllm_rl_lite.training.experience import join_rollouts
+from dllm_rl_lite.training.calls import join_rollouts
 
 # Sums of float32 numbers in another order differ in the last bits, and Adam divides by the root of
 # a mean square that can be as small; over these few steps that came to 2e-6 in weights of size 1
@@ -50,6 +51,12 @@ def config(folder, **changes) -> TrainConfig:
         "numbers": {"prompts": 5, "group": 4},
     }
     return TrainConfig(**{**settings, **changes})
+
+
+def memory(run_dir) -> dict:
+    """What the run remembers, in its last checkpoint."""
+    newest = complete_checkpoints(Path(run_dir))[-1]
+    return json.loads((newest / "state.json").read_text())["memory"]
 
 
 def weights(run_dir) -> dict[str, torch.Tensor]:
@@ -76,6 +83,7 @@ def assert_same(one, other):
         torch.testing.assert_close(a[name], b[name], rtol=1e-3, atol=WEIGHTS)
     for x, y in zip(log(one), log(other), strict=True):
         assert x == pytest.approx(y, rel=LOGGED, abs=1e-5)
+    assert memory(one) == memory(other)
 
 
 # name -> what differs from `config`: by token, by text, every step, guided and weighed, timed,
@@ -90,6 +98,12 @@ RUNS = {
     },
     "timed": {"method": "ta-agrpo", "numbers": {"prompts": 4, "group": 4}},
     "adapters": {"lora_targets": "published", "lora_r": 4, "lora_dropout": 0.0, "method": "agrpo"},
+    "memory": {
+        "method": "spo-single",
+        "rollout_batch": 4,
+        "numbers": {"prompts": 8, "problems": {"pool": 8}},
+    },
+    "refills": {"method": "dapo-sampling", "numbers": {"prompts": 4, "group": 4}},
     "quirks": {
         "method": "diffu-grpo",
         "numbers": {"prompts": 4, "group": 4, "published_quirks": True},
@@ -117,6 +131,8 @@ def pairs(tmp_path_factory):
     root = tmp_path_factory.mktemp("pairs")
     runs = [config(root / f"two {name}", **changes) for name, changes in RUNS.items()]
     runs += [config(root / f"two {name}", shard=True, **changes) for name, changes in SPLIT.items()]
+    # What is remembered is first read back by two processes too.
+    runs = [replace(run, steps=2) for run in runs if run.method == "spo-single"] + runs
     (root / "worker.py").write_text(WORKER)
     done = subprocess.run(
         [*TORCHRUN, str(root / "worker.py"), json.dumps([asdict(c) for c in runs])],
@@ -187,8 +203,7 @@ def left(marker: str) -> list[psutil.Process]:
     ]
 
 
-@pytest.mark.parametrize("processes", [1, 2])
-def test_a_killed_worker_ends_the_run_and_it_goes_on(tmp_path, monkeypatch, processes):
+def test_a_killed_worker_ends_the_run_and_it_goes_on(tmp_path, monkeypatch):
     """One of two workers dies without a word: the other is ended, nothing is torn, and one or two
     go on to the same end."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
@@ -211,14 +226,16 @@ def test_a_killed_worker_ends_the_run_and_it_goes_on(tmp_path, monkeypatch, proc
     assert not left(str(tmp_path)), "a worker has outlived the run"
     assert [p.name for p in complete_checkpoints(tmp_path / "run")] == ["step-000002"]
     assert not list((tmp_path / "run").rglob("*.new"))
-    if processes == 1:
-        train(c, say=said.append)
-    else:
-        result = launch(c, 2, said.append)
-        assert [r["step"] for r in result.rows] == [0, 1, 2, 3, 4, 5]
-    assert f"resuming {tmp_path / 'run'} after step 2" in said
+    (tmp_path / "run").rename(tmp_path / "as it was left")
     train(launched(tmp_path, "whole"), say=lambda line: None)
-    assert_same(tmp_path / "whole", tmp_path / "run")
+    for processes in (1, 2):
+        shutil.copytree(tmp_path / "as it was left", tmp_path / "run")
+        said.clear()
+        result = train(c, say=said.append) if processes == 1 else launch(c, 2, said.append)
+        assert [r["step"] for r in result.rows] == [0, 1, 2, 3, 4, 5]
+        assert f"resuming {tmp_path / 'run'} after step 2" in said
+        assert_same(tmp_path / "whole", tmp_path / "run")
+        shutil.rmtree(tmp_path / "run")
 
 
 def test_an_interrupt_or_a_failing_reader_leaves_no_worker(tmp_path, monkeypatch):

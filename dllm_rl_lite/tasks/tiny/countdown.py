@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable
 from functools import cache
 
-from ...rewards import evaluate_expression, extract_answer, per_row
+from ...rewards import Item, evaluate_expression, extract_answer, per_row
 from ..task import Example, GeneratedTask
 
 HIGHEST = 12  # largest number in a problem
@@ -93,6 +93,22 @@ def right_expression(completion: str, numbers: list[int], target: int) -> float:
     return float(found == (target, Counter(numbers)))
 
 
+def rubric(
+    example: Example, completion: str, syntax: float = 1.0, once: float = 1.0, value: float = 1.0
+) -> list[Item]:
+    """What is asked of a completion: an expression between the answer tags, each number in it once,
+    and the target as its value; with their weights. What fails is to be written again from the
+    start."""
+    found = evaluate_expression(extract_answer(completion) or "")
+    reached, used = found or (None, None)
+    everything = tuple(range(len(completion)))
+    return [
+        Item(syntax, found is not None, everything),
+        Item(once, used == Counter(example.columns["numbers"]), everything),
+        Item(value, reached == example.columns["target"], everything),
+    ]
+
+
 def shows_habit(example: Example, completion: str) -> bool:
     """True if the expression reaches the target with the given numbers but leaves one out."""
     found = evaluate_expression(extract_answer(completion) or "")
@@ -113,6 +129,7 @@ def countdown_task(name: str = "countdown") -> GeneratedTask:
         key=key,
         reward=per_row(right_expression, "numbers", "target"),
         demonstrate=demonstrate,
+        rubric=rubric,
         shows_habit=shows_habit,
         habit="one of the numbers is ignored",
     )

@@ -12,7 +12,7 @@ from functools import cache
 
 import numpy as np
 
-from ...rewards import blank_share, extract_answer, keeps_givens, per_row
+from ...rewards import Item, blank_share, extract_answer, keeps_givens, per_row
 from ..task import Example, GeneratedTask
 
 # The 16 cells, read line by line, in their units.
@@ -101,6 +101,30 @@ def right_cells(completion: str, puzzle: str, answer: str) -> float:
     return blank_share(puzzle, digits, answer)
 
 
+def rubric(
+    example: Example, completion: str, grid: float = 4.0, line: float = 1.0, box: float = 2.0
+) -> list[Item]:
+    """What is asked of a completion: 16 digits that keep the givens, and of each row, column and
+    box that it holds 1, 2, 3 and 4; with their weights.
+
+    A unit that fails is to be written again, but for its givens; a text without 16 digits, all of
+    it.
+    """
+    everything = tuple(range(len(completion)))
+    units = [(line, cells) for cells in ROWS_AND_COLUMNS] + [(box, cells) for cells in BOXES]
+    text = extract_answer(completion) or ""
+    if len(text) != 16 or not set(text) <= set("1234"):
+        return [Item(weight, False, everything) for weight in (grid, *(w for w, _ in units))]
+    start = completion.rindex(text)
+    puzzle = example.prompt
+    broken = [i for i in range(16) if puzzle[i] not in ("0", text[i])]
+    items = [Item(grid, not broken, tuple(start + i for i in broken))]
+    for weight, cells in units:
+        blanks = tuple(start + i for i in cells if puzzle[i] == "0")
+        items.append(Item(weight, units_hold(text, [cells]), blanks))
+    return items
+
+
 def shows_habit(example: Example, completion: str) -> bool:
     """True for a Latin square that keeps the givens and breaks a box."""
     grid = _grid(example.prompt, completion)
@@ -117,6 +141,7 @@ def sudoku4_task(name: str = "sudoku4", blanks: int = 12) -> GeneratedTask:
         key=lambda example: example.prompt,
         reward=per_row(right_grid, "puzzle"),
         demonstrate=demonstrate,
+        rubric=rubric,
         shows_habit=shows_habit,
         habit="rows and columns hold, a box does not",
     )

@@ -105,7 +105,7 @@ def shows_habit(example: Example, completion: str) -> bool:
 
 
 def sudoku4_worked_task(
-    name: str, worked: bool, blanks: int = 8, length: int = 42
+    name: str, worked: bool, blanks: int = 6, length: int = 36
 ) -> GeneratedTask:
     """4x4 Sudoku with working.
 

@@ -1,0 +1,119 @@
+"""What rollout calls give, and what several give together, with prompts, steps and rewards of
+different lengths in one rollout."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ..models import Passes, add_passes
+from ..sampler import Rollout
+
+
+@dataclass(frozen=True)
+class RolloutCall:
+    """What one rollout call gave, or several together."""
+
+    rollout: Rollout
+    rewards: Tensor  # (n,) or (n, T)
+    weight: Tensor  # (n,) importance weights; ones if off
+    passes: Passes  # weights included
+    seconds_rollout: float  # weights included
+    seconds_reward: float
+
+    def select(self, rows: Tensor) -> RolloutCall:
+        """The call of some rows, given by their indices."""
+        return replace(
+            self,
+            rollout=self.rollout.select(rows),
+            rewards=self.rewards[rows],
+            weight=self.weight[rows],
+        )
+
+
+def rows_of(groups: Tensor, group: int) -> Tensor:
+    """The indices of all rows of some groups, given by their indices."""
+    return (groups[:, None] * group + torch.arange(group)).flatten()
+
+
+def join_calls(calls: list[RolloutCall]) -> RolloutCall:
+    """Several calls as one, of all their rows."""
+    return RolloutCall(
+        rollout=join_rollouts([call.rollout for call in calls]),
+        rewards=join_rewards([call.rewards for call in calls]),
+        weight=torch.cat([call.weight for call in calls]),
+        passes=add_passes([call.passes for call in calls]),
+        seconds_rollout=sum(call.seconds_rollout for call in calls),
+        seconds_reward=sum(call.seconds_reward for call in calls),
+    )
+
+
+def join_rewards(parts: list[Tensor]) -> Tensor:
+    """(N,) rewards of finished texts, or (N, T) by step, T the longest: a finished text keeps its
+    last reward."""
+    if parts[0].ndim == 2:
+        steps = max(part.shape[1] for part in parts)
+        for i, part in enumerate(parts):
+            last = part[:, -1:].expand(-1, steps - part.shape[1])
+            parts[i] = torch.cat([part, last], 1)
+    return torch.cat(parts).cpu()
+
+
+def by_group(rewards: Tensor, group: int) -> Tensor:
+    """(B, G) or (B, G, T) rewards from those of N = B G rows."""
+    return rewards.view(-1, group, *rewards.shape[1:])
+
+
+def final_rewards(rewards: Tensor) -> Tensor:
+    """(B, G) rewards of the finished texts, from (B, G) or (B, G, T)."""
+    return rewards[..., -1] if rewards.ndim == 3 else rewards
+
+
+def join_rollouts(parts: list[Rollout]) -> Rollout:
+    """One rollout of all the rows of several: prompts padded on the left, finished rows standing
+    still."""
+    first = parts[0]
+    if len(parts) == 1:
+        return first
+    width = max(part.prompt.shape[1] for part in parts)
+    prompts = []
+    masks = []
+    for part in parts:
+        missing = (width - part.prompt.shape[1], 0)
+        prompts.append(functional.pad(part.prompt, missing, value=first.eos_id))
+        masks.append(functional.pad(part.prompt_mask, missing, value=False))
+    rows = {}
+    for name in ("tokens", "unmask_step", "logprob", "entropy", "n_forwards"):
+        rows[name] = torch.cat([getattr(part, name) for part in parts])
+    if first.anchor is not None:
+        rows["anchor"] = torch.cat([part.anchor for part in parts])
+    if first.kind is not None:
+        rows["kind"] = torch.cat([part.kind for part in parts])
+    if first.dice is not None:
+        rows["dice"] = torch.cat([part.dice for part in parts], 1)
+    return replace(
+        first,
+        prompt=torch.cat(prompts),
+        prompt_mask=torch.cat(masks),
+        **rows,
+        history=join_steps([(part.history, part.tokens) for part in parts]),
+        predicted=join_steps([(part.predicted, part.tokens) for part in parts]),
+        predicted_logprob=join_steps(
+            [(part.predicted_logprob, torch.zeros_like(part.logprob)) for part in parts]
+        ),
+    )
+
+
+def join_steps(parts: list[tuple[Tensor | None, Tensor]]) -> Tensor | None:
+    """(T, N, L) of records by step, T the longest, from the (t, n, L) of each part and the (n, L)
+    that stands in it after its own last step; None if nothing was recorded."""
+    if parts[0][0] is None:
+        return None
+    steps = max(len(record) for record, _ in parts)
+    extended = []
+    for record, end in parts:
+        extended.append(torch.cat([record, end.expand(steps - len(record), *end.shape)]))
+    return torch.cat(extended, 1)

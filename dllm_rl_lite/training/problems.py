@@ -1,0 +1,120 @@
+"""Which problems come next, which of their groups and rows are learnt from, and what is remembered
+of them. All of it is up to the method; one that says nothing draws fresh problems, learns from all
+of them and remembers nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..methods import Method, Numbers
+from ..models import MaskedDiffusionLM, decode
+from ..sampler import Rollout
+from ..tasks import Example, Task
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands before a batch: what a method may ask for beside the batch itself."""
+
+    step: int = 0
+    seed: int = 0  # of the step's problems
+    # What is remembered of earlier batches, as plain json: problem -> what is known of it.
+    memory: dict[str, Any] = field(default_factory=dict)
+
+
+def next_problems(
+    task: Task, method: Method, numbers: Numbers, progress: Progress
+) -> list[Example]:
+    """`numbers.prompts` problems to roll out."""
+    if method.problems is None:
+        return task.sample(numbers.prompts, "train", progress.seed)
+    known = {"task": task, "prompts": numbers.prompts, **vars(progress)}
+    return method.problems(**known, **numbers.problems)
+
+
+def choose_groups(
+    method: Method,
+    numbers: Numbers,
+    rewards: Tensor,
+    examples: Sequence[Example],
+    progress: Progress,
+) -> Tensor:
+    """Which groups are learnt from, at most `numbers.prompts` of them.
+
+    Args:
+        method, numbers: of the run.
+        rewards: (B, G) of the finished texts, of all groups that were drawn for the batch.
+        examples: one per row.
+        progress: of the run.
+    Returns:
+        their indices in the order in which they were drawn, int64; all of them without a filter.
+    """
+    if method.groups is None:
+        return torch.arange(len(rewards))
+    known = {"rewards": rewards, "examples": examples, "prompts": numbers.prompts}
+    kept = method.groups(**known, **vars(progress), **numbers.groups)
+    return kept.nonzero().flatten()[: numbers.prompts]
+
+
+def choose_rows(
+    method: Method,
+    numbers: Numbers,
+    advantage: Tensor,
+    rewards: Tensor,
+    rollout: Rollout,
+    progress: Progress,
+) -> Tensor:
+    """Which of the N rows are learnt from: their indices, int64; all of them without a filter.
+
+    Args:
+        method, numbers: of the run.
+        advantage: (N,), (N, T) by step or (N, L) by token.
+        rewards: (B, G) of the finished texts.
+        rollout: N rows.
+        progress: of the run.
+    """
+    if method.rows is None:
+        return torch.arange(len(advantage))
+    known = {"advantage": advantage, "rewards": rewards, "rollout": rollout}
+    kept = method.rows(**known, **vars(progress), **numbers.rows)
+    return kept.nonzero().flatten()
+
+
+def remembered(
+    lm: MaskedDiffusionLM,
+    method: Method,
+    numbers: Numbers,
+    rewards: Tensor,
+    rollout: Rollout,
+    examples: Sequence[Example],
+    progress: Progress,
+) -> dict[str, Any]:
+    """The memory after a batch, as a checkpoint will give it back.
+
+    Args:
+        lm: decodes the texts.
+        method, numbers: of the run.
+        rewards: (B, G) of the finished texts, of all groups that were drawn.
+        rollout: their rows.
+        examples: one per row.
+        progress: of the run.
+    Raises:
+        TypeError: if it holds something that json cannot write.
+    """
+    if method.remember is None:
+        return progress.memory
+    known = {
+        "rewards": rewards,
+        "rollout": rollout,
+        "completions": decode(lm.tokenizer, rollout.tokens),
+        "examples": examples,
+    }
+    memory = method.remember(**known, **vars(progress), **numbers.remember)
+    return json.loads(json.dumps(memory))
