@@ -55,7 +55,7 @@ class Enumeration:
         self.block_length = block_length or self.length
         if not isinstance(rule, (Schedule, Gate, Threshold)):
             raise ValueError(
-                f"no exact law for {type(rule).__name__}: use Schedule, Threshold or Gate"
+                f"no exact distribution for {type(rule).__name__}: use Schedule, Threshold or Gate"
             )
         if self.length < 1 or self.length % self.block_length:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""Views: masked copies of finished texts, and the log-probabilities they give.
+"""Views: masked copies of finished completions, and the log-probabilities they give.
 
 A likelihood estimator (`masks.py`, `steps.py`) is a recipe that returns views; `token_logprobs`
 scores any of them.
@@ -18,13 +18,13 @@ from ..sampler import Rollout
 
 @dataclass(frozen=True)
 class View:
-    """One masked copy of N prompts and texts, and the tokens it scores."""
+    """One masked copy of N prompts and completions, and the tokens it scores."""
 
     tokens: Tensor  # (N, P + L) int64: prompt and completion with masks put in
     # (N, L) bool: the completion tokens whose log-probability this view gives; all are masked in it
     scored: Tensor
     weight: Tensor  # (N, L) float32: factor of each scored token in the estimate
-    # (N, L) int64: the tokens to score; None: those of the finished text
+    # (N, L) int64: the tokens to score; None: those of the finished completion
     target: Tensor | None = None
     # (N,) int64: the denoising step that each row shows, if credit differs by step
     step: Tensor | None = None
@@ -81,7 +81,7 @@ def estimate(
         views: of these rows.
         temperature: > 0, divides the logits.
     Returns:
-        (N, L) float32 nats, differentiable; `sum(1)` is the text's estimate.
+        (N, L) float32 nats, differentiable; `sum(1)` is the completion's estimate.
     Raises:
         ValueError: if a scored token is not masked in its view.
     """

@@ -44,12 +44,12 @@ class Method:
     # -> the rows (R,) that are written again, at most one of a group, and the (R, L) canvases that
     # they start from; None: no rows
     refine: Part | Callable[..., tuple[Tensor, Tensor]] | None = None
-    views: Part | Callable[..., list[View]]  # the masked copies that score a text
+    views: Part | Callable[..., list[View]]  # masked copies that score a completion
     # (B, G) or (B, G, T) rewards -> those that become credit; None: as they are
     shape: Part | Callable[..., Tensor] | None = None
     # rewards -> credit of that shape, or of (B, G) rewards by token, (B, G, L)
     advantage: Part | Callable[..., Tensor]
-    # advantage of the final rewards -> (N, L); None: credit by text or step
+    # advantage of the final rewards -> (N, L); None: credit by completion or step
     token_credit: Part | Callable[..., Tensor] | None = None
     # (B, G) rewards -> (B,) bool, the groups to learn from; None: all
     groups: Part | Callable[..., Tensor] | None = None

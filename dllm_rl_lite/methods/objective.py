@@ -25,11 +25,11 @@ class Objective:
     """
 
     # What one value of the loss belongs to. "view": a token in one view; "token": a token, its
-    # log-probabilities summed over the views; "text": a text, summed over views and tokens;
-    # "group": a text that is compared with its siblings, so groups are never cut; "pair": a text
-    # that is compared with one sibling, the next row that has any advantage.
+    # log-probabilities summed over the views; "text": a completion, summed over views and tokens;
+    # "group": a completion that is compared with its siblings, so groups are never cut; "pair": a
+    # completion that is compared with one sibling, the next row that has any advantage.
     level: str
-    # -> the log-ratios that the surrogate and its clip see, (N, L), or (N, 1) of texts.
+    # -> the log-ratios that the surrogate and its clip see, (N, L), or (N, 1) of completions.
     # None: no ratio; the surrogate sees logp, and the old policy is not scored.
     ratio: Part | Callable[..., Tensor] | None
     # Is it the ratio to the reference, the model that the run starts from, not to the old policy?
@@ -68,7 +68,7 @@ class Objective:
 
     @property
     def of_texts(self) -> bool:
-        """Has a whole text one loss?"""
+        """Has a whole completion one loss?"""
         return self.level in ("text", "group", "pair")
 
     def rows_together(self, group: int) -> int:
@@ -94,10 +94,10 @@ class Objective:
 
         Args:
             logp: (N, L) log-probabilities under the new policy, in nats: of one view, or each
-                token's part of the text's estimate. Gradient flows through them only.
+                token's part of the completion's estimate. Gradient flows through them only.
             old: (N, L), under the old policy.
             ref: (N, L), under the reference; may be None where it is not used.
-            advantage: (N, 1), or (N, L) unless the loss is one of texts.
+            advantage: (N, 1), or (N, L) unless the loss is one of completions.
             scored: (N, L) bool, the tokens that count.
             clip: epsilon of the surrogate.
             kl: weight of the penalty.
@@ -105,7 +105,7 @@ class Objective:
             group: siblings of a group, rows prompt by prompt.
             numbers: of the surrogate, in place of its own.
         Returns:
-            (N, L), zero on the tokens that are not scored; (N, 1) for losses of texts.
+            (N, L), zero on the tokens that are not scored; (N, 1) for losses of completions.
         """
         log_ratio = logp
         if self.ratio is not None:
@@ -136,8 +136,8 @@ class Objective:
     def log_ratios(
         self, logp: Tensor, old: Tensor, scored: Tensor, rollout: Rollout | None = None
     ) -> Tensor:
-        """What the clip sees, for the log: (K,) nats, one per scored token or one per text; zeros
-        without a ratio. Arguments as in `losses`."""
+        """What the clip sees, for the log: (K,) nats, one per scored token or per
+        completion; zeros without a ratio. Arguments as in `losses`."""
         if self.ratio is None:
             return torch.zeros_like(logp)[scored]
         values = self.ratio(logp=logp, old=old, scored=scored, rollout=rollout)

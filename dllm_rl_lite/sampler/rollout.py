@@ -1,4 +1,4 @@
-"""The record of a rollout: finished texts, and how they came about."""
+"""The record of a rollout: finished completions, and how they came about."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ BY_STEP = ("history", "predicted", "predicted_logprob", "dice")
 
 @dataclass(frozen=True)
 class Rollout:
-    """N finished texts and how they came about. A step is one forward pass of a row, counted from
-    0."""
+    """N finished completions and how they came about. A step is one forward pass of a row, counted
+    from 0."""
 
     prompt: Tensor  # (N, P) int64, left-padded
     prompt_mask: Tensor  # (N, P) bool, False on padding
@@ -33,9 +33,9 @@ class Rollout:
     eos_id: int
     # (T, N, L) int64 canvases before each step; only if the rule re-masks
     history: Tensor | None = None
-    # If recorded, of each step: the text with every masked position, whatever its block, filled in
-    # by its candidate, or by its likeliest token, and their log-probabilities (0 where not masked).
-    # Finished rows keep their text.
+    # If recorded, of each step: the canvas with every masked position, whatever its block, filled
+    # in by its candidate, or by its likeliest token, and their log-probabilities (0 where not
+    # masked). Finished rows keep their completion.
     predicted: Tensor | None = None  # (T, N, L) int64
     predicted_logprob: Tensor | None = None  # (T, N, L) float32 nats, as `logprob`
     # (N, L) int64: the answer that guided a row's reasoning (`guided.py`), mask_id elsewhere

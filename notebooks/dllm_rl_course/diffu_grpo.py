@@ -246,8 +246,8 @@ def exercise_3(one_step_error) -> None:
             ),
             (
                 lambda: is_(lambda j, q, e: (q * e).sum()),
-                "texts are written with the chances in joint; the product of the two laws is only "
-                "what the estimate believes",
+                "completions are written with the chances in joint; the product of the two "
+                "marginal distributions is only what the estimate believes",
             ),
             (
                 lambda: is_(lambda j, q, e: e.mean()) or is_(lambda j, q, e: e.sum()),
@@ -263,8 +263,8 @@ def exercise_3(one_step_error) -> None:
             ),
             (
                 lambda: not is_(lambda j, q, e: (j * e).sum()),
-                "on the empty canvas each token is scored by its own law, the row or column sums "
-                "of joint",
+                "on the empty canvas each token is scored by its marginal distribution, the row or "
+                "column sums of joint",
             ),
         ],
     )

@@ -188,8 +188,8 @@ def exercise_3(few_steps_logprob) -> None:
             ),
             (
                 lambda: any(differs(got(s), _few_steps(logq, counts[s]), 1e-6) for s in counts),
-                "it differs from the exact law: P(U + R) gains P(U) / C(m, k) times the product "
-                "of q over the set R",
+                "it differs from the exact probability: P(U + R) gains P(U) / C(m, k) times the "
+                "product of q over the set R",
             ),
         ],
     )

@@ -123,7 +123,11 @@ def draw_dial(rows: list[dict]) -> plt.Figure:
     dots = plane.scatter(h, d, c=gains, s=110, **look)
     for i, row in enumerate(rows):
         is_left = i % 2 == 1 and h[i] > 30
-        place = {"xytext": (-8 if is_left else 8, -3), "textcoords": "offset points"}
+        # A label that would run into the next dot goes below its own.
+        dots_beside = [x for x, y in zip(h, d, strict=True) if abs(y - d[i]) < 2]
+        is_blocked = any(20 < x - h[i] < 38 for x in dots_beside)
+        down = -15 if is_blocked else -3
+        place = {"xytext": (-8 if is_left else 8, down), "textcoords": "offset points"}
         place["ha"] = "right" if is_left else "left"
         text = f"{row['world'].removeprefix('writers ')}: {gains[i]:+.0f}"
         plane.annotate(text, (h[i], d[i]), fontsize=8, **place)
@@ -154,8 +158,8 @@ def draw_margins(counts: dict[int, tuple[int, int]], fitted: int) -> plt.Figure:
         error = [[100 * (right / n - low)], [100 * (high - right / n)]]
         colour = CYCLE[1] if margin == fitted else CYCLE[0]
         ax.errorbar(margin, 100 * right / n, yerr=error, fmt="o", capsize=4, color=colour)
-    ax.set(xlabel="margin m, end tokens after the answer", ylim=(-3, 105))
-    ax.set(ylabel="guided rows right (%)", title=f"fitted: m = {fitted}; bars: 95 %")
+    ax.set(xlabel="margin: end tokens after the answer", ylim=(-3, 105))
+    ax.set(ylabel="guided rows right (%)", title=f"fitted: {fitted}; bars: 95 %")
     plt.close(fig)
     return fig
 

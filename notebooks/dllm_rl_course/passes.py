@@ -14,7 +14,7 @@ from dllm_rl_lite.tasks import load_task
 
 Curve = Mapping[str, tuple[float, float]]  # decoder -> (passes a problem, accuracy in %)
 
-CONTROL = "diffu-grpo (fixed schedule)"
+CONTROL = "control"  # diffu-grpo with the prompt unmasked and a fixed schedule
 NAMES = {"ag-grpo AF only": CONTROL}  # what ag-grpo is without guided rows
 COLOURS = {
     "base": "#6B6B6B",
@@ -155,10 +155,10 @@ def difference(pairs: Sequence[float]) -> dict:
 
 
 COMPARED = (
-    ("the gate in training, with timing", "ta-grpo-d", CONTROL),
-    ("the gate in training, without timing", "ta-grpo-d delta 0", CONTROL),
+    ("gate, with timing", "ta-grpo-d", CONTROL),
+    ("gate, without timing", "ta-grpo-d delta 0", CONTROL),
     ("timing", "ta-grpo-d", "ta-grpo-d delta 0"),
-    ("timing, on visited steps", "ta-agrpo", "ta-agrpo delta 0"),
+    ("timing, visited steps", "ta-agrpo", "ta-agrpo delta 0"),
     ("any RL", CONTROL, "base"),
 )
 

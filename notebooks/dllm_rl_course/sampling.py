@@ -42,7 +42,7 @@ def exercise_1(answer) -> None:
             ),
             (
                 lambda: not at(1, 0.3),
-                "random order does not look at the candidates, so it leaves the law as it is",
+                "random order does not look at the candidates, so it leaves the shares as they are",
             ),
             (
                 lambda: at(0, 0.3),
@@ -235,6 +235,6 @@ def _gate_terms(p: torch.Tensor, active: torch.Tensor, reveal: torch.Tensor, c: 
 
 
 def _all_positions(p, reveal, alone, none, some) -> torch.Tensor:
-    """The gate's law as it looks where inactive positions are counted as passed over."""
+    """The gate's distribution as it looks where inactive positions are counted as passed over."""
     chosen = torch.where(reveal, p, 1 - p).prod(1)
     return torch.where(alone, chosen + (1 - p).prod(1), chosen) * some

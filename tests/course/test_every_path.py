@@ -114,8 +114,8 @@ def test_few_steps_right(capsys):
         (lambda q, s: few_steps(q, s, sets=math.perm), "without an order"),
         (lambda q, s: few_steps(q, s, sets=lambda m, k: 1), "sum to 1"),
         (lambda q, s: few_steps(q, s, sets=lambda m, k: m**k), "without repetition"),
-        (lambda q, s: few_steps(q, s) + 0.1, "differs from the exact law"),
-        (lambda q, s: few_steps(q, 3 if s == 1 else s), "differs from the exact law"),
+        (lambda q, s: few_steps(q, s) + 0.1, "differs from the exact probability"),
+        (lambda q, s: few_steps(q, 3 if s == 1 else s), "differs from the exact probability"),
         (lambda q, s: q[0], "one number"),
         ("text", "the function itself"),
     ],
@@ -125,7 +125,7 @@ def test_few_steps_mistakes(capsys, function, words):
 
 
 def test_the_solutions_agree_with_the_package(table_lm):
-    """The two right answers, given a model's laws on all canvases, against `exact`."""
+    """The two right answers, given a model's distributions on all canvases, against `exact`."""
     lm, text = table_lm(4, seed=3), torch.tensor([0, 2, 1, 0])
     logq = torch.zeros(16, 4, dtype=torch.float64)
     for U in range(15):

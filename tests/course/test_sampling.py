@@ -30,7 +30,7 @@ def seen(confidence, active, generator=None):
         ((0.42, 0.3, 0), "disagree"),
         ((0.49, 0.3, 0), "both positions propose the habit"),
         ((0.2, 0.3, 0), "same forward pass"),
-        ((0.09, 0.5, 0), "leaves the law"),
+        ((0.09, 0.5, 0), "leaves the shares"),
         ((0.09, 0.3), "three numbers"),
         (0.09, "three numbers"),
     ],

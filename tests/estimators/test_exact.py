@@ -533,8 +533,8 @@ def test_blocks_and_fixed_orders_cost_less(table, spy, capsys, rule, block, cost
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (dict(rule=Factor()), "no exact law for Factor"),
-        (dict(rule=RunningConfidence(4)), "no exact law for Running"),
+        (dict(rule=Factor()), "no exact distribution for Factor"),
+        (dict(rule=RunningConfidence(4)), "no exact distribution for Running"),
         (dict(block_length=3), "block_length 3 must divide the canvas length 4"),
         (dict(rule=Schedule(3), block_length=2), "must be a multiple"),
         (dict(tokens=torch.tensor([0, 1, 3, 1])), "without masks"),
