@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from ..methods import Method, Numbers
-from ..models import MaskedDiffusionLM, add_passes, count_passes, decode
+from ..models import MaskedDiffusionLM, Passes, add_passes, count_passes, decode
 from ..processes import gather, own_part, process_count
 from ..sampler import FREE, KINDS, Rollout
 from ..tasks import Example, Task
-from .calls import RolloutCall, by_group, final_rewards, join_calls, rows_of
+from .calls import RolloutCall, final_rewards, join_calls, rows_of
 from .problems import Progress, choose_groups, choose_rows, remembered
 from .rollouts import call_rollout, importance, repeated
 
@@ -64,7 +64,7 @@ def collect(
     drawn = roll_out_problems(
         lm, task, reward, method, numbers, problems, generator, cache, progress
     )
-    return to_batch(lm, method, numbers, problems, drawn, progress)
+    return to_batch(lm, method, numbers, drawn, progress)
 
 
 def roll_out_problems(
@@ -103,43 +103,46 @@ def to_batch(
     lm: MaskedDiffusionLM,
     method: Method,
     numbers: Numbers,
-    problems: list[Example],
     drawn: RolloutCall,
     progress: Progress,
 ) -> Batch:
-    """The advantages of what is learnt from, and the memory and the log of all that was drawn.
-
-    Args:
-        lm, method, numbers: as in `collect`.
-        problems: one per group.
-        drawn: their rows.
-        progress: of the run.
-    """
-    examples = repeated(problems, numbers)
-    rewards = by_group(drawn.rewards, numbers.group)
-    final = final_rewards(rewards)
-    memory = remembered(lm, method, numbers, final, drawn.rollout, examples, progress)
-    groups = kept_groups(method, numbers, problems, drawn, progress)
-    learnt = drawn
-    if len(groups) < len(problems):
-        rows = rows_of(groups, numbers.group)
-        learnt = drawn.select(rows)
-        examples = [examples[row] for row in rows]
-        rewards = rewards[groups]
+    """The advantages of what is learnt from, and the memory and the log of all that was drawn."""
+    memory = remembered(lm, method, numbers, drawn, progress)
+    groups = choose_groups(method, numbers, drawn, progress)
+    learnt = drawn.select(rows_of(groups, numbers.group))
     with count_passes(lm) as scoring:
         advantage = group_advantage(
-            lm, method, numbers, rewards, learnt.rollout, examples, progress
+            lm,
+            method,
+            numbers,
+            learnt.by_group(numbers.group),
+            learnt.rollout,
+            learnt.examples,
+            progress,
         )
-    rows = choose_rows(method, numbers, advantage, final_rewards(rewards), learnt.rollout, progress)
-    if len(rows) < len(advantage):
-        learnt = learnt.select(rows)
-        advantage = advantage[rows]
-    spent = add_passes([drawn.passes, scoring])
-    log = describe_rewards(final, *other_rows(drawn.rollout, numbers.group))
+    rows = choose_rows(method, numbers, advantage, learnt, progress)
+    log = describe_batch(drawn, numbers.group, add_passes([drawn.passes, scoring]))
+    if method.groups:
+        log |= {
+            "drawn_groups": len(drawn.examples) // numbers.group,
+            "kept_groups": len(groups),
+        }
+    if method.rows:
+        log["kept_rows"] = len(rows)
+    if method.start or method.refine:
+        log["given_tokens"] = (~drawn.rollout.sampled).float().mean().item()
+    learnt = learnt.select(rows)
+    return Batch(learnt.rollout, weighted(advantage[rows], learnt.weight), log, memory)
+
+
+def describe_batch(drawn: RolloutCall, group: int, spent: Passes) -> dict[str, float]:
+    """Columns of the log: rewards, entropy, passes and time of all that was drawn."""
+    rewards = final_rewards(drawn.by_group(group))
+    log = describe_rewards(rewards, *other_rows(drawn.rollout, group))
     written = ~drawn.rollout.given
     if written.any():
         log["entropy"] = drawn.rollout.entropy[written].mean().item()
-    log |= {
+    return log | {
         "steps_row": drawn.rollout.n_forwards.float().mean().item(),
         "forwards_rollout": spent.asked,
         "computed_rollout": spent.computed,
@@ -147,25 +150,6 @@ def to_batch(
         "seconds_reward": drawn.seconds_reward,
         "tokens_per_second": drawn.rollout.tokens[written].numel() / drawn.seconds_rollout,
     }
-    if method.groups:
-        log |= {"drawn_groups": len(problems), "kept_groups": len(groups)}
-    if method.rows:
-        log["kept_rows"] = len(rows)
-    if method.start or method.refine:
-        log["given_tokens"] = (~drawn.rollout.sampled).float().mean().item()
-    return Batch(learnt.rollout, weighted(advantage, learnt.weight), log, memory)
-
-
-def kept_groups(
-    method: Method,
-    numbers: Numbers,
-    problems: list[Example],
-    drawn: RolloutCall,
-    progress: Progress,
-) -> Tensor:
-    """Which of the groups that were drawn are learnt from, as `choose_groups`."""
-    rewards = final_rewards(by_group(drawn.rewards, numbers.group))
-    return choose_groups(method, numbers, rewards, repeated(problems, numbers), progress)
 
 
 def collect_part(
@@ -191,8 +175,8 @@ def collect_part(
     call = write(examples, canvas)
     if method.refine is None:
         return call
-    rewards = by_group(call.rewards, numbers.group)
-    known |= {"examples": examples, "rollout": call.rollout, "rewards": rewards}
+    known |= {"examples": examples, "rollout": call.rollout}
+    known["rewards"] = call.by_group(numbers.group)
     rows, canvas = method.refine(**known, **numbers.refine)
     if not len(rows):
         return call

@@ -50,7 +50,15 @@ def call_rollout(
     fill = numbers.verify.get("fill", False)
     rewards = verify(reward, examples, rollout, lm.tokenizer, method.rewarded, fill)
     end = time.perf_counter()
-    return RolloutCall(rollout, rewards, weight, passes, middle - start, end - middle)
+    return RolloutCall(
+        examples=examples,
+        rollout=rollout,
+        rewards=rewards,
+        weight=weight,
+        passes=passes,
+        seconds_rollout=middle - start,
+        seconds_reward=end - middle,
+    )
 
 
 def repeated(problems: list[Example], numbers: Numbers) -> list[Example]:
