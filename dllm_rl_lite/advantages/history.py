@@ -113,9 +113,13 @@ def weigh_tasks(
         level: >= 0, weight of the reward beside its change.
     Returns:
         the new memory: task -> {"logit", "reward"}; a task without a group keeps its reward.
+    Raises:
+        ValueError: for a rate or level below 0.
     Source: MT-GRPO (arXiv 2602.05547), whose I is the change of the objective, and whose step is
     AdamW's.
     """
+    if rate < 0 or level < 0:
+        raise ValueError(f"need remember.rate and level of at least 0, got {rate} and {level}")
     group = rewards.shape[1]
     rows = {name: [] for name in examples[0].columns["mixture"].split("+")}
     for example, mean in zip(examples[::group], rewards.double().mean(1).tolist(), strict=True):

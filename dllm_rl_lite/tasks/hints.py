@@ -10,12 +10,12 @@ What starts know of a problem, by its prompt, is written by `remember_groups`.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
+from ..seeds import python_random
 from .task import Example, Task
 
 
@@ -82,6 +82,7 @@ def seeded(
     text itself can be begun.
     Error: biased. A seeded group learns to finish a text that the policy would not have begun.
     """
+    check_share("start.share", share, task.length)
     shares = []
     for problem in problems:
         entry = memory.get(problem.prompt)
@@ -120,6 +121,7 @@ def hinted(
     """
     if window < 1:
         raise ValueError(f"start.window must be at least 1 step, got {window}")
+    check_share("start.most", most, task.length)
     recent = [entry["mean"] for entry in memory.values() if entry["step"] >= step - window]
     shares = []
     for problem in problems:
@@ -159,6 +161,7 @@ def resumed(
         raise ValueError(
             f"need start.levels of at least 1 and start.decay in (0, 1], got {levels} and {decay}"
         )
+    check_share("the largest share of start.levels", (levels - 1) / levels, task.length)
     texts = [memory.get(problem.prompt, {}).get("text", "") for problem in problems]
     shares = [0.0] * len(problems)
     known = [i for i, text in enumerate(texts) if text]
@@ -180,21 +183,30 @@ def demonstrated(
     """(B, L) int64: `hint_canvas` of right demonstrations; none is made for a share of 0.
 
     Raises:
-        ValueError: as `hint_canvas` does, or for a task without demonstrations.
+        ValueError: as `hint_canvas` does, or for a task without demonstrations, whether or not one
+            is needed now: a run is to end at its first step, not at the first difficult problem.
     """
-    texts = [""] * len(problems)
-    shown = [i for i, share in enumerate(shares) if share > 0]
-    if shown and not hasattr(task, "demonstrate"):
+    if not hasattr(task, "demonstrate"):
         raise ValueError(
             f"{task.name} has no demonstrations to take a hint from: choose a generated task, or a "
             "start that takes it from the policy's own texts"
         )
+    texts = [""] * len(problems)
+    shown = [i for i, share in enumerate(shares) if share > 0]
     if shown:
-        seed = torch.randint(2**62, (), generator=generator, device=generator.device)
-        rng = random.Random(int(seed))
+        rng = python_random(generator)
     for i in shown:
         texts[i] = task.demonstrate(problems[i], rng, 0.0)
     return hint_canvas(tokenizer, texts, shares, task.length, generator)
+
+
+def check_share(name: str, share: float, length: int) -> None:
+    """Raises ValueError unless so large a share of a canvas can be given."""
+    if not 0 <= share < 1 or round(share * length) == length:
+        raise ValueError(
+            f"{name} of {share:g} of a canvas of {length} tokens is out of range: it must be at "
+            "least 0, and leave a token to write and to score"
+        )
 
 
 def hint_canvas(
@@ -220,11 +232,7 @@ def hint_canvas(
     """
     canvas = torch.full((len(texts), length), tokenizer.mask_token_id)
     for row, text, share in zip(canvas, texts, shares, strict=True):
-        if not 0 <= share < 1 or round(share * length) == length:
-            raise ValueError(
-                f"a start with a share of {share:g} of a text of {length} tokens has no token left "
-                "to write, and so none to score: the share must be at least 0, and leave a blank"
-            )
+        check_share("a share", share, length)
         given = round(share * length)
         if given == 0:
             continue

@@ -139,7 +139,7 @@ def describe_batch(drawn: RolloutCall, group: int, spent: Passes) -> dict[str, f
     """Columns of the log: rewards, entropy, passes and time of all that was drawn."""
     rewards = final_rewards(drawn.by_group(group))
     log = describe_rewards(rewards, *other_rows(drawn.rollout, group))
-    written = ~drawn.rollout.given
+    written = drawn.rollout.sampled & ~drawn.rollout.given[:, None]
     if written.any():
         log["entropy"] = drawn.rollout.entropy[written].mean().item()
     return log | {

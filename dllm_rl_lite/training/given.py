@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from dataclasses import replace
 
 import torch
@@ -10,6 +9,7 @@ import torch
 from ..methods import Method, Numbers
 from ..models import MaskedDiffusionLM, encode_prompts
 from ..sampler import FREE, GIVEN, Rollout, fill_canvas, given_rollout, interleaved
+from ..seeds import python_random
 from ..tasks import Example, Task
 from .base_model import encode_completions
 
@@ -38,8 +38,7 @@ def roll_out_and_give(
         ValueError: if the texts cannot be dealt out evenly, or do not fit the canvas.
     """
     problems = examples[:: numbers.group]
-    seed = torch.randint(2**62, (), generator=generator, device=generator.device)
-    rng = random.Random(int(seed))
+    rng = python_random(generator)
     texts = method.given(problems=problems, task=task, rng=rng, **numbers.given)
     rows, rest = divmod(len(texts), len(problems))
     if rest or not 1 <= rows <= numbers.group:
