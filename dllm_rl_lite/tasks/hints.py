@@ -1,9 +1,9 @@
-"""Hints: part of a solved text stands on the canvas before the first denoising step.
+"""Hints: part of a solved completion stands on the canvas before the first denoising step.
 
 A start is a function (problems, task, tokenizer, generator, memory, step, numbers) -> the canvases
 that rollouts begin with. Their tokens are kept and never scored. All siblings of a problem begin
-with the same canvas. A new start decides which text is shown and how much of it, and leaves the
-rest to `hint_canvas`; a record in methods/ names it as its `start`.
+with the same canvas. A new start decides which completion is shown and how much of it, and leaves
+the rest to `hint_canvas`; a record in methods/ names it as its `start`.
 
 What starts know of a problem, by its prompt, is written by `remember_groups`.
 """
@@ -31,12 +31,12 @@ def remember_groups(
 
     Args:
         memory: by a problem's prompt: the step, mean and largest reward of its last group; its best
-            text so far and that text's reward, if there is one.
+            completion so far and that completion's reward, if there is one.
         examples: one per row, B * G.
         rewards: (B, G) float32.
         completions: one per row.
         step: of the run.
-        enough: the least reward of a text that is kept.
+        enough: the least reward of a completion that is kept.
     """
     memory = dict(memory)
     group = rewards.shape[1]
@@ -79,8 +79,9 @@ def seeded(
         ValueError: for a share outside [0, 1), one that leaves no blank, or a task without
             demonstrations.
     Source: XRPO (arXiv 2510.06672), which puts solved examples into the prompt; on a canvas the
-    text itself can be begun.
-    Error: biased. A seeded group learns to finish a text that the policy would not have begun.
+    completion itself can be begun.
+    Error: biased. A seeded group learns to finish a completion that the policy would not have
+    begun.
     """
     check_share("start.share", share, task.length)
     shares = []
@@ -142,7 +143,7 @@ def resumed(
     decay: float = 0.95,
 ) -> Tensor:
     """ReST-GRPO's partial states: a problem that was once solved starts with a share k / levels of
-    its best text, k = 0 .. levels - 1 with a chance in proportion to decay^k.
+    its best completion, k = 0 .. levels - 1 with a chance in proportion to decay^k.
 
     Args:
         problems, memory, task, tokenizer, generator: as for `seeded`; of the task only its length
@@ -154,8 +155,8 @@ def resumed(
     Raises:
         ValueError: for levels or a decay out of range.
     Source: ReST-GRPO (arXiv 2508.19576) and its release, which cuts a solution after one of its
-    lines; any subset of a text is a state of a canvas.
-    Error: biased as `seeded` is; the text shown is the policy's own, of an earlier step.
+    lines; any subset of a completion is a state of a canvas.
+    Error: biased as `seeded` is; the completion shown is the policy's own, of an earlier step.
     """
     if levels < 1 or not 0 < decay <= 1:
         raise ValueError(
@@ -216,13 +217,14 @@ def hint_canvas(
     length: int,
     generator: torch.Generator,
 ) -> Tensor:
-    """Canvases on which a random share of a solved text stands.
+    """Canvases on which a random share of a solved completion stands.
 
     Args:
         tokenizer: the model's.
-        texts: B solved texts; end-of-sequence tokens fill their canvas, and what is longer is cut.
-        shares: in [0, 1), of the L tokens of each canvas, rounded; of a share of 0 the text is not
-            looked at.
+        texts: B solved completions; end-of-sequence tokens fill their canvas, and what is longer is
+            cut.
+        shares: in [0, 1), of the L tokens of each canvas, rounded; of a share of 0 the completion
+            is not looked at.
         length: L, tokens of the canvas.
         generator: draws the tokens; with shares of 0 nothing is drawn.
     Returns:

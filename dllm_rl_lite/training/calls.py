@@ -60,8 +60,8 @@ def join_calls(calls: list[RolloutCall]) -> RolloutCall:
 
 
 def join_rewards(parts: list[Tensor]) -> Tensor:
-    """(N,) rewards of finished texts, or (N, T) by step, T the longest: a finished text keeps its
-    last reward."""
+    """(N,) rewards of finished completions, or (N, T) by step, T the longest: a finished completion
+    keeps its last reward."""
     if parts[0].ndim == 2:
         steps = max(part.shape[1] for part in parts)
         for i, part in enumerate(parts):
@@ -71,7 +71,7 @@ def join_rewards(parts: list[Tensor]) -> Tensor:
 
 
 def final_rewards(rewards: Tensor) -> Tensor:
-    """(B, G) rewards of the finished texts, from (B, G) or (B, G, T)."""
+    """(B, G) rewards of the finished completions, from (B, G) or (B, G, T)."""
     return rewards[..., -1] if rewards.ndim == 3 else rewards
 
 

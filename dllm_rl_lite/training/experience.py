@@ -42,13 +42,14 @@ def collect(
     cache: str = "",
     progress: Progress | None = None,
 ) -> Batch:
-    """Roll out `numbers.group` texts per problem, have them verified, and compute their advantages.
+    """Roll out `numbers.group` completions per problem, have them verified, and compute their
+    advantages.
 
     Args:
         lm: the policy.
         task: gives the canvas its length, and guided rows their anchors.
         reward: a function of TRL's signature.
-        method: says how texts are rewarded, and how rewards become advantages.
+        method: says how completions are rewarded, and how rewards become advantages.
         numbers: of the method.
         problems: B of them.
         generator: of all noise. Several roll out as many parts of the problems, one after another,

@@ -1,4 +1,5 @@
-"""Rows of a group whose text is given: they stand beside its rollouts and are not rolled out."""
+"""Rows of a group whose completion is given: they stand beside its rollouts and are not rolled
+out."""
 
 from __future__ import annotations
 
@@ -23,19 +24,19 @@ def roll_out_and_give(
     generator: torch.Generator,
     cache: str = "",
 ) -> Rollout:
-    """One row per example; the last of each group are the method's given texts, the others are
-    rolled out.
+    """One row per example; the last of each group are the method's given completions, the others
+    are rolled out.
 
     Args:
         lm: the policy.
         task: of the examples.
-        method: its `given` writes the texts.
+        method: its `given` writes the completions.
         numbers: of the method.
         examples: N, group by group.
         generator: of all chance.
         cache: of the rollouts.
     Raises:
-        ValueError: if the texts cannot be dealt out evenly, or do not fit the canvas.
+        ValueError: if the completions cannot be dealt out evenly, or do not fit the canvas.
     """
     problems = examples[:: numbers.group]
     rng = python_random(generator)
