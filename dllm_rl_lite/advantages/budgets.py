@@ -25,8 +25,8 @@ def rare_format(
     """Ada-GRPO's rewards: a completion whose format is rare among its siblings earns more, less so
     from step to step.
 
-    r (1 + strength (G / F - 1) (1 + cos(pi t / over))), F the siblings of the completion's own format. A
-    format is worked or bare (`is_worked`).
+    r (1 + strength (G / F - 1) (1 + cos(pi t / over))), F the siblings of the completion's own
+    format. A format is worked or bare (`is_worked`).
 
     Args:
         rewards: (B, G) float32.

@@ -42,9 +42,9 @@ def imitation_weights(
     """GRAO's objective as one weight per text: exploration of the rollouts, imitation of a given
     completion y, and an alignment regulariser between them.
 
-    With l the mean log-probability of a completion's tokens, A the z-score among all completions of the
-    group and R rollouts, the objective is mean A_i l_i + beta A_y l_y + lam mean A_i (l_i - l_y),
-    means over the rollouts.
+    With l the mean log-probability of a completion's tokens, A the z-score among all completions of
+    the group and R rollouts, the objective is mean A_i l_i + beta A_y l_y + lam mean A_i (l_i -
+    l_y), means over the rollouts.
 
     Args:
         rewards: (B, G) float32, one given completion in each group.
@@ -111,8 +111,8 @@ def critical_weights(
         rollout: N = B G rows.
         smooth: > 0, as in `critical_share`.
     Returns:
-        (N, L) float32; where the right completion's tokens have s = 1 and the wrong one's s = 0 it is
-        the advantage.
+        (N, L) float32; the advantage where the right completion's tokens have s = 1 and the wrong
+        one's s = 0.
     Raises:
         ValueError: for smooth <= 0.
     Source: reconstructed after cDPO (arXiv 2411.19943), which asks two models, tuned on right and
