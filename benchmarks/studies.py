@@ -164,8 +164,8 @@ GAP = {"one token": 3, "backwards": 5, "3 drafts": 3, "importance": 3}
 BACKWARDS = ("writers 4/60", "writers 4/400", "writers 15/400 alone")
 # Worked Sudoku: six forced cells by name, then the grid, read by the verifier. Measured before any
 # training, 4/60 has h 0.96 and d 0.72. Written down then, from the thresholds that the chains
-# showed: at 4/60 between -5 and 5; at 4/400, if d is above 0.97 there and h above 0.03, a gain of at
-# least 10 points with an interval above 0, else between -5 and 5.
+# showed: at 4/60 between -5 and 5; at 4/400, if d is above 0.97 there and h above 0.03, a gain of
+# at least 10 points with an interval above 0, else between -5 and 5.
 SUDOKU = ("sudoku4_worked 4/60", "sudoku4_worked 4/400")
 AGAINST = ("ag-grpo", "ag-grpo/AF only")
 # Stage "timed": three chains in one completion, each with its answer, so that a canvas earns reward
