@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any
 
 import torch
@@ -18,7 +17,7 @@ from ..sampler import FREE, KINDS, Rollout
 from ..tasks import Example, Task
 from .calls import RolloutCall, final_rewards, join_calls, rows_of
 from .problems import Progress, choose_groups, choose_rows, remembered
-from .rollouts import call_rollout, importance, repeated
+from .rollouts import Source, call_rollout, importance, repeated
 
 
 @dataclass(frozen=True)
@@ -62,26 +61,19 @@ def collect(
             advantages do, or if there are fewer parts than processes.
     """
     progress = progress or Progress()
-    drawn = roll_out_problems(
-        lm, task, reward, method, numbers, problems, generator, cache, progress
-    )
-    return to_batch(lm, method, numbers, drawn, progress)
+    source = Source(lm, task, reward, method, numbers, cache)
+    generators = generator if isinstance(generator, list) else [generator]
+    return to_batch(source, roll_out_problems(source, problems, generators, progress), progress)
 
 
 def roll_out_problems(
-    lm: MaskedDiffusionLM,
-    task: Task,
-    reward: Callable[..., list[float]],
-    method: Method,
-    numbers: Numbers,
+    source: Source,
     problems: list[Example],
-    generator: torch.Generator | list[torch.Generator],
-    cache: str,
+    generators: list[torch.Generator],
     progress: Progress,
 ) -> RolloutCall:
     """Rollouts, importance weights and rewards of all the problems, whichever process made them;
     arguments as in `collect`."""
-    generators = generator if isinstance(generator, list) else [generator]
     if not process_count() <= len(generators) <= len(problems):
         raise ValueError(
             f"{len(problems)} problems in {len(generators)} parts are too few for "
@@ -91,8 +83,8 @@ def roll_out_problems(
     own = []
     for indices, noise in own_part(list(zip(parts, generators, strict=True))):
         part = [problems[i] for i in indices]
-        own.append(collect_part(lm, task, reward, method, numbers, part, noise, cache, progress))
-    done = gather(own, lm.device)
+        own.append(collect_part(source, part, noise, progress))
+    done = gather(own, source.lm.device)
     return replace(
         join_calls(done),
         seconds_rollout=sum(part.seconds_rollout for part in own_part(done)),
@@ -100,14 +92,9 @@ def roll_out_problems(
     )
 
 
-def to_batch(
-    lm: MaskedDiffusionLM,
-    method: Method,
-    numbers: Numbers,
-    drawn: RolloutCall,
-    progress: Progress,
-) -> Batch:
+def to_batch(source: Source, drawn: RolloutCall, progress: Progress) -> Batch:
     """The advantages of what is learnt from, and the memory and the log of all that was drawn."""
+    lm, method, numbers = source.lm, source.method, source.numbers
     memory = remembered(lm, method, numbers, drawn, progress)
     groups = choose_groups(method, numbers, drawn, progress)
     learnt = drawn.select(rows_of(groups, numbers.group))
@@ -154,26 +141,19 @@ def describe_batch(drawn: RolloutCall, group: int, spent: Passes) -> dict[str, f
 
 
 def collect_part(
-    lm: MaskedDiffusionLM,
-    task: Task,
-    reward: Callable[..., list[float]],
-    method: Method,
-    numbers: Numbers,
-    problems: list[Example],
-    generator: torch.Generator,
-    cache: str,
-    progress: Progress,
+    source: Source, problems: list[Example], generator: torch.Generator, progress: Progress
 ) -> RolloutCall:
     """Rollouts, importance weights and rewards of some of the problems; the method may give tokens
     to the canvases that they start from, and replace rows by others that start from a sibling."""
+    method, numbers = source.method, source.numbers
     examples = repeated(problems, numbers)
-    known = {"task": task, "tokenizer": lm.tokenizer, "generator": generator, **vars(progress)}
+    known = {"task": source.task, "tokenizer": source.lm.tokenizer, "generator": generator}
+    known |= vars(progress)
     canvas = None
     if method.start:
         own = method.start(problems=problems, **known, **numbers.start)
         canvas = own.repeat_interleave(numbers.group, 0)
-    write = partial(call_rollout, lm, task, reward, method, numbers, generator, cache)
-    call = write(examples, canvas)
+    call = call_rollout(source, examples, generator, canvas)
     if method.refine is None:
         return call
     known |= {"examples": examples, "rollout": call.rollout}
@@ -181,7 +161,7 @@ def collect_part(
     rows, canvas = method.refine(**known, **numbers.refine)
     if not len(rows):
         return call
-    again = write([examples[i] for i in rows], canvas)
+    again = call_rollout(source, [examples[i] for i in rows], generator, canvas)
     place = torch.arange(len(examples))
     place[rows] = len(examples) + torch.arange(len(rows))
     return join_calls([call, again]).select(place)

@@ -35,11 +35,12 @@ from ..processes import (
     whole_weights,
 )
 from ..seeds import derived_seed, generator
-from ..tasks import Example, Task
+from ..tasks import Task
 from .calls import RolloutCall, final_rewards, join_calls, rows_of
 from .config import TrainConfig, check_canvas
 from .experience import Batch, roll_out_problems, to_batch
 from .problems import Progress, choose_groups, next_problems
+from .rollouts import Source
 from .update import UpdateBatch, accumulate_gradients, mask_seeds, score_views
 
 
@@ -59,6 +60,11 @@ class Run:
     schedule: torch.optim.lr_scheduler.LRScheduler
     # What the method remembers of the steps done, as plain json; `collect_step` changes it.
     memory: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def source(self) -> Source:
+        """What its rollouts come from."""
+        return Source(self.lm, self.task, self.reward, self.method, self.numbers, self.config.cache)
 
 
 def prepare(
@@ -159,7 +165,7 @@ def collect_step(run: Run, step: int) -> Batch:
             if len(choose_groups(method, numbers, drawn, progress)) >= numbers.prompts:
                 break
             drawn = join_calls([drawn, draw_round(run, progress, number)])
-        batch = to_batch(run.lm, method, numbers, drawn, progress)
+        batch = to_batch(run.source, drawn, progress)
     run.memory.clear()
     run.memory.update(batch.memory)
     return batch
@@ -175,7 +181,7 @@ def draw_round(run: Run, progress: Progress, number: int) -> RolloutCall:
         return draw_halves(run, progress, suffix)
     problems = next_problems(run.task, run.method, run.numbers, progress)
     noise = rollout_noise(run, progress.step, f"rollout{suffix}")
-    return rolled_out(run, run.numbers, problems, noise, progress)
+    return roll_out_problems(run.source, problems, noise, progress)
 
 
 def draw_halves(run: Run, progress: Progress, suffix: str) -> RolloutCall:
@@ -186,38 +192,18 @@ def draw_halves(run: Run, progress: Progress, suffix: str) -> RolloutCall:
     twice = replace(half, prompts=2 * numbers.prompts)
     problems = next_problems(run.task, run.method, twice, progress)
     noise = rollout_noise(run, progress.step, f"rollout{suffix}")
-    first = rolled_out(run, half, problems, noise, progress)
+    source = replace(run.source, numbers=half)
+    first = roll_out_problems(source, problems, noise, progress)
     rewards = final_rewards(first.by_group(half.group))
     known = {"rewards": rewards, "prompts": numbers.prompts, **vars(progress)}
     chosen = run.method.allocate(**known).nonzero().flatten()
     first = first.select(rows_of(chosen, half.group))
     problems = first.examples[:: half.group]
     noise = rollout_noise(run, progress.step, f"second half of rollout{suffix}")
-    second = rolled_out(run, half, problems, noise, progress)
+    second = roll_out_problems(source, problems, noise, progress)
     drawn = join_calls([first, second])
     halves = torch.arange(len(drawn.rewards)).view(2, -1, half.group)
     return drawn.select(halves.transpose(0, 1).flatten())
-
-
-def rolled_out(
-    run: Run,
-    numbers: Numbers,
-    problems: list[Example],
-    noise: list[torch.Generator],
-    progress: Progress,
-) -> RolloutCall:
-    """Rollouts of these problems with these numbers, of the run otherwise."""
-    return roll_out_problems(
-        run.lm,
-        run.task,
-        run.reward,
-        run.method,
-        numbers,
-        problems,
-        noise,
-        run.config.cache,
-        progress,
-    )
 
 
 def rollout_noise(run: Run, step: int, purpose: str) -> list[torch.Generator]:
