@@ -23,6 +23,12 @@ SHORTER = {
     "notebooks/14_ag_grpo.ipynb": {"train_steps": 4},
     "notebooks/15_ta_grpo_d.ipynb": {"steps": 4},
     "notebooks/20_train.ipynb": {"steps": 10},
+    "notebooks/33_before_and_beside.ipynb": {
+        "n_countdown": 12,
+        "first_steps": 3,
+        "second_budget": 1500,
+        "n_test": 16,
+    },
 }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dllm_rl_lite.methods import CORE, PATHS
+from dllm_rl_lite.methods import CORE, PATHS, STAGES
 
 # Forward passes of one row: rollouts (guided ones with their second stage), old and reference,
 # views.
@@ -21,10 +21,15 @@ BUDGET = {
     "guards": 16_000,
     "paths tune": 16_000,
     "paths": 24_000,
+    "stages tune": 16_000,
+    "stages": 24_000,
 }
 # Stages whose budget is passes computed, each different row of a pass once. The others were made
 # with passes asked for.
-COMPUTED = ("merged", "family tune", "family", "paths tune", "paths")
+COMPUTED = (
+    *("merged", "family tune", "family", "paths tune", "paths"),
+    *("stages tune", "stages"),
+)
 LEARNING_RATES = (1e-4, 2e-4, 4e-4)
 TUNE_TASK = "chain2"
 TUNE_SEED = 100
@@ -39,6 +44,7 @@ SEEDS = {
     "timed": 5,
     "guards": 5,
     "paths": 5,
+    "stages": 5,
 }
 PROBLEMS = 180  # greedy, of the test split (of the validation split in stage "tune")
 FEWER = {"countdown": 58, "writers": 128}  # splits that do not hold as many
@@ -195,6 +201,27 @@ AGAINST = ("ag-grpo", "ag-grpo/AF only")
 #   tempflow-style: behind by at least 5 points: one step of twelve learns from a batch.
 PATHS_TASK = "chain"
 PATHS_RUN = ("grpo", *PATHS)
+# Stage "stages": what comes before and beside reinforcement, each against `grpo`, on TUNE_TASK;
+# `cpc-style` on STAGES_APART, whose problems can be asked in several orders, against `grpo` there
+# at the rate that it has on TUNE_TASK. Its own learning rates ("stages tune"), two updates a batch
+# where the record does not say one. Written down before the runs; the rule of "family" holds. Of
+# ten comparisons less than one star is expected by chance.
+#   sft: ahead by at least 5 points, star: right demonstrations show what reward must search for,
+#     and an update takes one pass a text where a rollout takes eight.
+#   ton: between sft and grpo, within 10 points of sft: half of its texts have no working.
+#   grao: ahead by at least 5 points, star, behind sft: one right text in each group.
+#   dpo, tgdpo-style: behind by 0 to 10 points: a pair uses two of a group's texts, and the
+#     reference holds.
+#   cdpo-style: within 5 points of dpo.
+#   rspo: within 5 points, no star: on rewards of 0 and 1 its win rate is the group mean rescaled.
+#   rspo-forward, rspo-reverse: within 5 points of rspo; forward is the noisier gradient.
+#   cpc-style: behind by at least 5 points on countdown, star: no verifier is asked, and what the
+#     model is sure of includes its habit.
+STAGES_APART = {"cpc-style": "countdown"}
+STAGES_RUN = [
+    (TUNE_TASK, "grpo"),
+    *((STAGES_APART.get(method, TUNE_TASK), method) for method in STAGES),
+]
 # (task, "method/variant" or "method", seeds) of each run of a seed.
 LISTED = {
     "worlds tune": [("writers 15/60", label, 1) for label in AGAINST],
@@ -222,6 +249,11 @@ LISTED = {
     ],
     "paths tune": [(PATHS_TASK, method, 1) for method in PATHS_RUN],
     "paths": [(PATHS_TASK, method, 5) for method in PATHS_RUN],
+    "stages tune": [(task, method, 1) for task, method in STAGES_RUN],
+    "stages": [
+        *((task, method, 5) for task, method in STAGES_RUN),
+        *((task, "grpo", 5) for task in STAGES_APART.values()),
+    ],
 }
 # Whose learning rates a stage takes; else those of "tune".
 TUNED_IN = {
@@ -229,4 +261,5 @@ TUNED_IN = {
     "worlds": "worlds tune",
     "timed": "timed tune",
     "paths": "paths tune",
+    "stages": "stages tune",
 }

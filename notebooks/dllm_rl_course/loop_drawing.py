@@ -72,6 +72,11 @@ ANSWERS = {
         "seen": "a sibling's dice",
         "advantage": "by step: what a canvas is worth",
     },
+    "before_and_beside": {
+        "blanks": "none: the text is given (SFT)",
+        "advantage": "1; a pair; wins; agreement",
+        "loss": "likelihood, or a preference",
+    },
 }
 # One turn, clockwise: the name of a step, the questions it answers, its column and row.
 STEPS = [

@@ -11,7 +11,7 @@ from compare import Job, jobs
 from dllm_rl_lite import show
 from dllm_rl_lite.evaluation import read_results, records, t_interval
 from dllm_rl_lite.evaluation.records import KEY, summary
-from dllm_rl_lite.methods import CORE, METHODS, PATHS
+from dllm_rl_lite.methods import CORE, METHODS, PATHS, STAGES
 from dllm_rl_lite.tasks import load_task
 
 
@@ -175,6 +175,23 @@ def test_paths_are_tuned_and_run_on_their_own_task(monkeypatch):
     for job in (*tune, *final):
         assert (job.task, job.variant) == ("chain", "plain")
     assert {"paths", "paths tune"} <= set(compare.COMPUTED)
+
+
+def test_stages_are_run_beside_grpo_on_the_same_task(monkeypatch):
+    """Tuned once each, grpo too; cpc-style runs on another task, where grpo runs as well, at the
+    rate that it was tuned to."""
+    methods = {"grpo", *STAGES}
+    tune = jobs("stages tune", [], [], 1)
+    assert len(tune) == 3 * len(methods) and {j.lr for j in tune} == set(compare.LEARNING_RATES)
+    best = dict.fromkeys(methods, 1e-4)
+    monkeypatch.setattr(compare, "tuned", lambda path, stage: best if "stages" in stage else {})
+    final = jobs("stages", [], [], compare.SEEDS["stages"])
+    assert len(final) == 5 * (len(methods) + 1) and {j.lr for j in final} == {1e-4}
+    assert {j.method for j in tune} == {j.method for j in final} == methods
+    on_countdown = [(j.method, j.seed) for j in final if j.task == "countdown"]
+    assert sorted(on_countdown) == [(m, seed) for m in ("cpc-style", "grpo") for seed in range(5)]
+    assert {j.task for j in final} == {"chain2", "countdown"}
+    assert {"stages", "stages tune"} <= set(compare.COMPUTED)
 
 
 def test_jobs_are_balanced_and_equal(table, monkeypatch):
