@@ -85,6 +85,7 @@ SYMBOLS = {
             "a weight; a token's estimate, summed over views with their weights",
         ),
         (r"$\mathcal U$, $\xi$", "", "a uniform distribution; a random number"),
+        (r"$E$, $W$", "(V, ...)", "a token's embedding; the matrix that makes logits"),
         (r"$F$, $Z$", "", "a distribution function; what a distribution is divided by to sum to 1"),
         (r"$\mathbb E$, $e$", "", "a mean over draws; the number 2.718"),
     ],
@@ -95,6 +96,7 @@ SYMBOLS = {
             "number",
             "baseline; advantage, reward minus baseline; what a method makes of the advantage",
         ),
+        (r"$O$", "rows", "the others, which a completion is compared with"),
         (r"$a_s$", "number", "MDPO's advantage of a step before it is compared with the group"),
         (r"$g$, $\hat g$", "(D,)", "a gradient, an estimate of it"),
         (

@@ -4,9 +4,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from updates import gradient_of, numbers, scored_by
+from updates import OTHERS, gradient_of, numbers, scored_by
 
-from dllm_rl_lite.methods import METHODS
 from dllm_rl_lite.models import (
     MaskedDiffusionLM,
     add_adapters,
@@ -115,7 +114,7 @@ def test_a_model_that_is_its_own_reference_is_counted_once(lm):
     assert spent.asked == spent.computed == 4
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", OTHERS)
 def test_gradients_and_logs_are_the_same(policy, reference, apart, name):
     """One group on one prompt, some completions alike; with a penalty and two inner updates."""
     n = numbers(name, kl=0.04, inner_updates=2)
