@@ -72,6 +72,10 @@ ANSWERS = {
         "seen": "a sibling's dice",
         "advantage": "by step: what a canvas is worth",
     },
+    "which_problem_next": {
+        "seen": "part of a solved text",
+        "advantage": "minus what is remembered, or left out",
+    },
 }
 # One turn, clockwise: the name of a step, the questions it answers, its column and row.
 STEPS = [
