@@ -7,13 +7,13 @@ from dataclasses import asdict, replace
 import compare
 import pytest
 from compare import Job, jobs
+from studies import PROBLEM_RUNS
 
 from dllm_rl_lite import show
 from dllm_rl_lite.evaluation import read_results, records, t_interval
 from dllm_rl_lite.evaluation.records import KEY, summary
 from dllm_rl_lite.methods import BUDGETS, CORE, METHODS, PATHS, PROBLEMS
 from dllm_rl_lite.tasks import load_task
-
 
 # What relatives are compared with in stage "problems".
 CONTROLS = ("grpo", "dapo", "grpo-pool", "gated-grpo")
@@ -185,7 +185,7 @@ def test_problems_are_run_on_the_task_of_their_claim(tmp_path, monkeypatch):
     """Each relative beside its parent, at equal passes computed; a control on several tasks has a
     learning rate for each."""
     tune = jobs("problems tune", [], [], 1)
-    listed = [(task, m) for task, methods in compare.PROBLEM_RUNS.items() for m in methods]
+    listed = [(task, m) for task, methods in PROBLEM_RUNS.items() for m in methods]
     assert len(tune) == 3 * len(listed) and {j.lr for j in tune} == set(compare.LEARNING_RATES)
     rows = []
     for job in tune:
