@@ -157,8 +157,10 @@ def exercise_2(widest) -> None:
                 "some lowest and some highest is right; how many of each has to be tried",
             ),
             (
-                lambda: not all(
-                    is_widest(found, r, n) for found, (r, n) in zip(outcome, sets, strict=True)
+                lambda: (
+                    not all(
+                        is_widest(found, r, n) for found, (r, n) in zip(outcome, sets, strict=True)
+                    )
                 ),
                 "wanted: for each k, the n - k lowest and the k highest; then the largest variance",
             ),
