@@ -78,7 +78,10 @@ def exercise_1(answer) -> None:
 
 def _sets() -> list[tuple[Tensor, int]]:
     generator = torch.Generator().manual_seed(0)
-    found = [(torch.tensor([0.0, 0.1, 0.2, 0.7, 1.0]).double(), 3)]
+    # In the first the rows far from the mean are not the widest, in the second not half and half.
+    low_ones = torch.tensor([0.0, 0.05, 0.1, 0.9, 0.93, 0.95, 0.97, 0.99, 1.0])
+    high_ones = torch.tensor([0.0, 0.5, 0.9, 1.0])
+    found = [(low_ones.double(), 4), (high_ones.double(), 3)]
     for size, n in ((5, 2), (6, 3), (7, 4), (8, 3), (8, 8)):
         rewards = torch.rand(size, generator=generator, dtype=torch.float64) ** 2
         found.append((rewards, n))
