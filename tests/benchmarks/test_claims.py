@@ -23,16 +23,16 @@ from dllm_rl_lite.evaluation import read_results
     ],
 )
 def test_a_verdict_is_read_off_the_interval(side, limit, mean, half_width, wanted):
-    claim = Claim("c", "m", "s", "points", side, limit, claims.nothing, "")
+    claim = Claim("c", "m", "s", "points", side, limit, claims.padding_cure, "")
     assert verdict(claim, mean, half_width) == wanted
 
 
 def test_the_ledger_is_what_the_records_say(tmp_path):
     """Written again from the committed records, it is the committed one; each claim has a command
-    that makes its record, or says that nothing was run."""
-    for name in ("compare.csv", "compare_curves.csv", "compare_decoders.csv", "worlds.csv"):
-        shutil.copy(claims.RESULTS / name, tmp_path / name)
+    that makes its record."""
+    for name in ("compare", "compare_curves", "compare_decoders", "worlds", "bodies"):
+        shutil.copy(claims.RESULTS / f"{name}.csv", tmp_path)
     write(tmp_path)
     assert read_results(tmp_path / "claims.csv") == read_results(claims.RESULTS / "claims.csv")
     for claim in CLAIMS:
-        assert claim.command.startswith("python benchmarks/") or claim.effect is claims.nothing
+        assert claim.command.startswith("python benchmarks/")
