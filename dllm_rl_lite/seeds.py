@@ -4,6 +4,7 @@ draws the same."""
 from __future__ import annotations
 
 import hashlib
+import random
 
 import torch
 
@@ -19,3 +20,9 @@ def generator(
 ) -> torch.Generator:
     """A fresh generator for one use in one step."""
     return torch.Generator(device).manual_seed(derived_seed(seed, step, purpose))
+
+
+def python_random(generator: torch.Generator) -> random.Random:
+    """Python's own chance, seeded by the generator."""
+    seed = torch.randint(2**62, (), generator=generator, device=generator.device)
+    return random.Random(int(seed))

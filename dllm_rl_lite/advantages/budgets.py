@@ -1,4 +1,4 @@
-"""Rewards that look at what a text cost, or at how common its form is: what counts changes as
+"""Rewards that look at what a completion cost, or at how common its form is: what counts changes as
 training goes on, or with how well a group does already."""
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ def is_worked(completion: str) -> bool:
 def rare_format(
     rewards: Tensor, completions: list[str], step: int, over: int = 20, strength: float = 0.5
 ) -> Tensor:
-    """Ada-GRPO's rewards: a text whose format is rare among its siblings earns more, less so from
-    step to step.
+    """Ada-GRPO's rewards: a completion whose format is rare among its siblings earns more, less so
+    from step to step.
 
-    r (1 + strength (G / F - 1) (1 + cos(pi t / over))), F the siblings of the text's own format. A
-    format is worked or bare (`is_worked`).
+    r (1 + strength (G / F - 1) (1 + cos(pi t / over))), F the siblings of the completion's own
+    format. A format is worked or bare (`is_worked`).
 
     Args:
         rewards: (B, G) float32.
-        completions: the B * G texts, group by group.
+        completions: the B * G completions, group by group.
         step: t >= 0, of the run.
         over: >= 1, the step from which on rewards are as they are.
         strength: >= 0.
@@ -38,10 +38,11 @@ def rare_format(
         (B, G) float32, to be turned into advantages; `rewards` from step `over` on, and in a group
         of one format.
     Raises:
-        ValueError: as `leave_one_out` does, for another number of texts, or a number out of range.
+        ValueError: as `leave_one_out` does, for another number of completions, or a number out of
+            range.
     Source: Ada-GRPO (ARM, arXiv 2505.20258) and its release; its formats are four lengths of
     reasoning.
-    Error: biased until step `over`: of two texts that are equally right, the one of the rarer
+    Error: biased until step `over`: of two completions that are equally right, the one of the rarer
     format counts more.
     """
     group = siblings(rewards)
@@ -68,24 +69,24 @@ def cheaper_right(
     weight: float = 0.6,
     best: float = 1.0,
 ) -> Tensor:
-    """GRPO-lambda's rewards: in the groups that are right most often, a right text earns less the
-    more forward passes it took; all other rewards are as they are.
+    """GRPO-lambda's rewards: in the groups that are right most often, a right completion earns less
+    the more forward passes it took; all other rewards are as they are.
 
-    A right text earns r (1 - weight sigmoid((n - m) / s)), n its passes, m and s their mean and
-    standard deviation (ddof=0) over the right texts of its group.
+    A right completion earns r (1 - weight sigmoid((n - m) / s)), n its passes, m and s their mean
+    and standard deviation (ddof=0) over the right completions of its group.
 
     Args:
         rewards: (B, G) float32, of the whole batch; meant for right or wrong, 1 or 0.
         rollout: N = B G rows.
         share: in [0, 1], of the groups; at least one, unless it is 0. At 1 passes always cost.
-        weight: in [0, 1], the largest share of its reward that a right text can lose.
-        best: the reward from which on a text is right.
+        weight: in [0, 1], the largest share of its reward that a right completion can lose.
+        best: the reward from which on a completion is right.
     Returns:
         (B, G) float32, to be turned into advantages; `rewards` with share 0 or weight 0.
     Raises:
         ValueError: as `leave_one_out` does, and for a share or a weight outside [0, 1].
     Source: GRPO-lambda (arXiv 2505.18086), from a summary; the weight is that of a port, which also
-    pays wrong texts of the best groups: not so here.
+    pays wrong completions of the best groups: not so here.
     Error: biased for the expected reward, in the groups that it changes.
     """
     siblings(rewards)
@@ -111,7 +112,7 @@ def cheaper_right(
 
 
 def budget_of(step: int, first: float, decay: float, every: int) -> float:
-    """The passes that a text may take at a step: max(1, first decay^(step // every))."""
+    """The passes that a completion may take at a step: max(1, first decay^(step // every))."""
     return max(1.0, first * decay ** (step // every))
 
 
@@ -125,7 +126,7 @@ def within_budget(
     right: float = 1.0,
     cheap: float = 0.3,
 ) -> Tensor:
-    """Train Long, Think Short, in our style: a text earns more while it keeps to a budget of
+    """Train Long, Think Short, in our style: a completion earns more while it keeps to a budget of
     forward passes, which shrinks from step to step.
 
     right * r + cheap * score; the score is 1 up to the budget, and falls to 0 at twice the budget.
@@ -138,7 +139,7 @@ def within_budget(
         decay: in (0, 1], of the budget, `every` so many steps; 1: a fixed budget.
         every: >= 1, steps.
         right: >= 0, weight of the reward.
-        cheap: >= 0, weight of the score, for right and wrong texts alike.
+        cheap: >= 0, weight of the score, for right and wrong completions alike.
     Returns:
         (B, G) float32, to be turned into advantages; `rewards` with right 1 and cheap 0.
     Raises:

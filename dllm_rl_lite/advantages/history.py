@@ -1,4 +1,5 @@
-"""Advantages that compare a text with earlier texts of its problem, and what is remembered of them.
+"""Advantages that compare a completion with earlier completions of its problem, and what is
+remembered of them.
 
 A memory is plain json, one entry per prompt. `examples` has one entry per row; rewards are 0 to 1
 where chances of success are remembered.
@@ -23,7 +24,8 @@ def track(
     decay: float = 0.9,
     mass: float = 8.0,
 ) -> dict:
-    """SPO's memory: for each prompt how often it was solved and not, older texts counting less.
+    """SPO's memory: for each prompt how often it was solved and not, older completions counting
+    less.
 
     right <- decay right + r, wrong <- decay wrong + 1 - r, r the mean reward of the group.
 
@@ -60,7 +62,7 @@ def above_the_past(
     """SPO's advantages: reward minus the chance of success that is remembered of the prompt.
 
     Args:
-        rewards: (B, G) in 0..1; a group may be a single text.
+        rewards: (B, G) in 0..1; a group may be a single completion.
         examples: B * G, group by group.
         memory: of `track`, before these rewards; an unknown prompt has the chance 1/2.
         whiten: then also minus the batch's mean, divided by its standard deviation plus 1e-4.
@@ -113,9 +115,13 @@ def weigh_tasks(
         level: >= 0, weight of the reward beside its change.
     Returns:
         the new memory: task -> {"logit", "reward"}; a task without a group keeps its reward.
+    Raises:
+        ValueError: for a rate or level below 0.
     Source: MT-GRPO (arXiv 2602.05547), whose I is the change of the objective, and whose step is
     AdamW's.
     """
+    if rate < 0 or level < 0:
+        raise ValueError(f"need remember.rate and level of at least 0, got {rate} and {level}")
     group = rewards.shape[1]
     rows = {name: [] for name in examples[0].columns["mixture"].split("+")}
     for example, mean in zip(examples[::group], rewards.double().mean(1).tolist(), strict=True):
@@ -175,8 +181,8 @@ def with_rewards(known: dict, rewards: list[float]) -> dict:
 def smooth_score(
     rewards: Tensor, examples: Sequence[Example], memory: dict, eps: float = 1e-4
 ) -> Tensor:
-    """DCPO's smooth standardisation: a z-score among the siblings mixed with one among all texts of
-    the prompt so far.
+    """DCPO's smooth standardisation: a z-score among the siblings mixed with one among all
+    completions of the prompt so far.
 
     At visit i, with N the z-score of the group and T that of the reward among all rewards of the
     prompt, this group included, it is the smaller in size of (i - 1)/i N + T/i and N/i + (i - 1)/i

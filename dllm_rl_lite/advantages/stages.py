@@ -1,5 +1,5 @@
-"""Advantages of what comes before and beside reinforcement: of given texts, of pairs, and of the
-tokens on which a pair's right and wrong texts differ."""
+"""Advantages of what comes before and beside reinforcement: of given completions, of pairs, and of
+the tokens on which a pair's right and wrong completions differ."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from .group import check_rewards, siblings, z_score
 
 
 def ones(rewards: Tensor) -> Tensor:
-    """(B, G): the same advantage for every text, whatever its reward: fine-tuning on given
-    texts."""
+    """(B, G): the same advantage for every completion, whatever its reward: fine-tuning on given
+    completions."""
     check_rewards(rewards)
     return torch.ones_like(rewards)
 
 
 def extremes(rewards: Tensor) -> Tensor:
-    """A pair of each group: 1 for its best text and -1 for its worst, the first of several.
+    """A pair of each group: 1 for its best completion and -1 for its worst, the first of several.
 
     Args:
         rewards: (B, G) float32.
     Returns:
-        (B, G) float32; 0 for all other texts, and for groups whose rewards are all equal.
+        (B, G) float32; 0 for all other completions, and for groups whose rewards are all equal.
     Raises:
         ValueError: as `leave_one_out` does.
     Source: DPO (arXiv 2305.18290), whose pairs are of human preference; here the verifier's rewards
@@ -40,24 +40,24 @@ def imitation_weights(
     rewards: Tensor, rollout: Rollout, beta: float = 0.5, lam: float = 0.6, eps: float = 1e-4
 ) -> Tensor:
     """GRAO's objective as one weight per text: exploration of the rollouts, imitation of a given
-    text y, and an alignment regulariser between them.
+    completion y, and an alignment regulariser between them.
 
-    With l the mean log-probability of a text's tokens, A the z-score among all texts of the group
-    and R rollouts, the objective is mean A_i l_i + beta A_y l_y + lam mean A_i (l_i - l_y), means
-    over the rollouts.
+    With l the mean log-probability of a completion's tokens, A the z-score among all completions of
+    the group and R rollouts, the objective is mean A_i l_i + beta A_y l_y + lam mean A_i (l_i -
+    l_y), means over the rollouts.
 
     Args:
-        rewards: (B, G) float32, one given text in each group.
+        rewards: (B, G) float32, one given completion in each group.
         rollout: of these B * G rows; says which are given.
         beta: >= 0, of the imitation.
         lam: >= 0, of the regulariser.
         eps: as in `z_score`.
     Returns:
-        (B, G) float32: (1 + lam) A_i for rollouts and (R beta + lam) A_y for the given text; the
-        sum of weight times l is R times the objective.
+        (B, G) float32: (1 + lam) A_i for rollouts and (R beta + lam) A_y for the given completion;
+        the sum of weight times l is R times the objective.
     Raises:
-        ValueError: as `z_score` does, unless one text of each group is given, and for beta or lam
-            below 0.
+        ValueError: as `z_score` does, unless one completion of each group is given, and for beta or
+            lam below 0.
     Source: GRAO (arXiv 2508.07750), equations 2 to 4.
     Error: the regulariser only rescales the other two terms, as the advantages of a group sum to
     zero: `tests/advantages/test_stages.py`.
@@ -82,7 +82,7 @@ def critical_share(rollout: Rollout, rewards: Tensor, smooth: float) -> Tensor:
 
     Args:
         rollout: N = B G rows.
-        rewards: (B, G) float32; a text is right if it has more than its group's mean.
+        rewards: (B, G) float32; a completion is right if it has more than its group's mean.
         smooth: > 0, added to the number of right, and of wrong, siblings that have a token.
     Returns:
         (N, L) float32 in (0, 1]; 1 where all siblings have the same token.
@@ -102,8 +102,8 @@ def critical_share(rollout: Rollout, rewards: Tensor, smooth: float) -> Tensor:
 def critical_weights(
     advantage: Tensor, rewards: Tensor, rollout: Rollout, smooth: float = 0.5
 ) -> Tensor:
-    """cDPO-style weights of a pair's tokens: of the right text a token weighs s, of the wrong one
-    1 - s, with s the `critical_share` of the token.
+    """cDPO-style weights of a pair's tokens: of the right completion a token weighs s, of the wrong
+    one 1 - s, with s the `critical_share` of the token.
 
     Args:
         advantage: (B, G), `extremes`.
@@ -111,13 +111,13 @@ def critical_weights(
         rollout: N = B G rows.
         smooth: > 0, as in `critical_share`.
     Returns:
-        (N, L) float32; where the right text's tokens have s = 1 and the wrong one's s = 0 it is
-        the advantage.
+        (N, L) float32; the advantage where the right completion's tokens have s = 1 and the wrong
+        one's s = 0.
     Raises:
         ValueError: for smooth <= 0.
     Source: reconstructed after cDPO (arXiv 2411.19943), which asks two models, tuned on right and
-    on wrong texts; here the siblings' own counts stand in for them. Its release also never sums
-    over tokens before the sigmoid; here DPO's sum stays.
+    on wrong completions; here the siblings' own counts stand in for them. Its release also never
+    sums over tokens before the sigmoid; here DPO's sum stays.
     """
     if not smooth > 0:
         raise ValueError(f"smooth must be above 0, got {smooth}")

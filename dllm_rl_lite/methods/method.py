@@ -154,6 +154,11 @@ class Method:
             if answer:
                 answer.check(overrides[key], key)
         numbers = replace(base, **overrides)
+        self.check_numbers(numbers)
+        return numbers
+
+    def check_numbers(self, numbers: Numbers) -> None:
+        """Raises ValueError for numbers that the method has no use for."""
         if numbers.kl > 0 and self.objective.penalty is None:
             raise ValueError(f"kl must be 0, for {self.name} has no penalty, got {numbers.kl}")
         if self.given and numbers.order in REMASKING:
@@ -180,4 +185,3 @@ class Method:
                 f"{self.name}'s release cuts a group into so many micro-batches, "
                 f"got {numbers.group}"
             )
-        return numbers

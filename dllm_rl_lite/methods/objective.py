@@ -141,6 +141,6 @@ class Objective:
         if self.ratio is None:
             return torch.zeros_like(logp)[scored]
         values = self.ratio(logp=logp, old=old, scored=scored, rollout=rollout)
-        if self.of_texts:
-            return values.flatten()
-        return values[scored]
+        if values.shape == scored.shape:
+            return values[scored]
+        return values.flatten()

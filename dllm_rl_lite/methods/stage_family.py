@@ -1,8 +1,9 @@
-"""What comes before and beside reinforcement: fine-tuning on given texts, preferences between the
-siblings of a group, imitation among rollouts, and agreement of the model with itself.
+"""What comes before and beside reinforcement: fine-tuning on given completions, preferences between
+the siblings of a group, imitation among rollouts, and agreement of the model with itself.
 
-Pairs and win rates come from the verifier's rewards of the policy's own texts, where the papers ask
-people or a preference model. All but the fine-tuning score every visited step, as `grpo` does.
+Pairs and win rates come from the verifier's rewards of the policy's own completions, where the
+papers ask people or a preference model. All but the fine-tuning score every visited step, as `grpo`
+does.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from .numbers import Numbers
 from .objective import Objective
 from .parts import part
 
-# ---------------------------------------------------------------- given texts
+# ---------------------------------------------------------------- given completions
 
 # The pretraining loss on demonstrations. Two stages are two runs: the second one's `model` is the
 # folder that a checkpoint of the first left.
@@ -54,7 +55,7 @@ SFT = Method(
     tiny=Numbers(prompts=64, group=1, inner_updates=1, clip=0.2, kl=0.0, lr=2e-4),
 )
 
-# The first stage of TON: the model learns that a text may do without working.
+# The first stage of TON: the model learns that a completion may do without working.
 TON = replace(
     SFT,
     name="ton",
@@ -110,7 +111,7 @@ TGDPO_STYLE = replace(
 
 # ---------------------------------------------------------------- win rates
 
-# The mix of forward and reverse penalty, their weight and psi on so short texts are ours.
+# The mix of forward and reverse penalty, their weight and psi on so short completions are ours.
 RSPO = replace(
     GRPO,
     name="rspo",
@@ -153,15 +154,15 @@ RSPO_REVERSE = replace(
 
 
 def consensus(lm: MaskedDiffusionLM, rollout: Rollout, seed: int, orders: int, n: int) -> Tensor:
-    """(N,) nats per token: how likely each text is, on average, under the other prompts of its
-    problem; its own prompt is not asked.
+    """(N,) nats per token: how likely each completion is, on average, under the other prompts of
+    its problem; its own prompt is not asked.
 
     Args:
         lm: the policy.
         rollout: N rows; each `orders` in a row answer one problem, asked in as many ways.
         seed: of the masks, which are the same under every prompt.
         orders: >= 2.
-        n: pairs of masks, so 2 n forward passes for each text and other prompt.
+        n: pairs of masks, so 2 n forward passes for each completion and other prompt.
     """
     block = torch.arange(len(rollout.tokens), device=rollout.tokens.device).view(-1, orders)
     total = torch.zeros_like(rollout.logprob[:, 0])
@@ -185,19 +186,19 @@ def consensus_credit(
     orders: int = 4,
     n: int = 2,
 ) -> Tensor:
-    """CPC-GRPO-style credit: the z-score of `consensus` among the texts of a problem. No verifier
-    is asked.
+    """CPC-GRPO-style credit: the z-score of `consensus` among the completions of a problem. No
+    verifier is asked.
 
     Args:
         lm, rollout, orders, n: as in `consensus`.
         examples: one per row: `in_other_orders` of as many orders.
         seed: of the step.
     Returns:
-        (N, L) float32, the same for all tokens of a text.
+        (N, L) float32, the same for all tokens of a completion.
     Raises:
         ValueError: if the rows are not the orders of single problems.
     Source: reconstructed from the abstract of CPC-GRPO (Findings of ACL 2026, 1486), which also
-    updates each text under the other prompts.
+    updates each completion under the other prompts.
     Error: not an estimate of the reward's gradient: what the model is sure of is reinforced,
     mistakes included.
     """

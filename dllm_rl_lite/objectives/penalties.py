@@ -77,13 +77,20 @@ def mixed_divergence(
         forward: >= 0.
         reverse: >= 0.
         chi2: >= 0.
-        most: a quotient of more than this many nats has no gradient.
+        most: > 0; a quotient of more than this many nats has no gradient.
     Returns:
         (N, 1).
+    Raises:
+        ValueError: for a number out of range.
     Source: RSPO (arXiv 2503.00030) and its release, most 10.
     Error: over texts of the policy the mean gradients of the three are those of KL(reference ||
     policy), twice KL(policy || reference) and half of chi2(policy || reference), but for what
     `most` cuts off.
     """
+    if min(forward, reverse, chi2) < 0 or not most > 0:
+        raise ValueError(
+            "need forward, reverse and chi2 of at least 0, and most above 0, got "
+            f"{forward}, {reverse}, {chi2} and {most}"
+        )
     d = text_log_ratio(logp, ref, scored)
     return forward * (-d).clamp(max=most).exp() + reverse * d**2 + chi2 * d.clamp(max=most).exp()

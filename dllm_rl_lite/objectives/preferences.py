@@ -1,5 +1,5 @@
-"""Losses that prefer: one text of a pair to the other, or each text by the share of its siblings
-that it beats."""
+"""Losses that prefer: one completion of a pair to the other, or each completion by the share of its
+siblings that it beats."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ def preference(
     Args:
         log_ratio: (N, L) of tokens, new minus reference log-probability in nats; rows 2 i and 2 i +
             1 are a pair.
-        advantage: (N, 1) or (N, L), a: above 0 for the right text, below 0 for the wrong one; 1 and
-            -1 are DPO's.
+        advantage: (N, 1) or (N, L), a: above 0 for the right completion, below 0 for the wrong one;
+            1 and -1 are DPO's.
         scored: (N, L) bool, the tokens that count.
         beta: > 0, how strongly the reference holds.
-        alpha: >= 0, TGDPO's guidance: a is multiplied by 1 + alpha q for the right text and 1 -
-            alpha q for the wrong one, q = beta * log-ratio as a constant.
+        alpha: >= 0, TGDPO's guidance: a is multiplied by 1 + alpha q for the right completion, by
+            1 - alpha q for the wrong one, q = beta * log-ratio as a constant.
     Returns:
         (N, 1): half of the pair's loss for each of its rows.
     Raises:
@@ -42,12 +42,12 @@ def preference(
 
 
 def win_rate_regression(log_ratio: Tensor, advantage: Tensor, psi: float = 1.0) -> Tensor:
-    """RSPO's loss without its penalty, which is SPPO's: half the squared gap between a text's
+    """RSPO's loss without its penalty, which is SPPO's: half the squared gap between a completion's
     log-ratio and psi times its win rate above one half.
 
     Args:
-        log_ratio: (N, 1) of whole texts, new minus old log-probability in nats.
-        advantage: (N, 1), the share of the siblings that the text beats, minus 1/2.
+        log_ratio: (N, 1) of whole completions, new minus old log-probability in nats.
+        advantage: (N, 1), the share of the siblings that the completion beats, minus 1/2.
         psi: > 0, in nats.
     Returns:
         (N, 1).

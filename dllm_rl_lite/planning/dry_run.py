@@ -212,6 +212,11 @@ def take_step(run: Run, step: int) -> tuple[Measured, Measured]:
         rollouts, batch = measure(run, lambda: collect_step(run, step))
     # Rows of no advantage may be skipped; here each has some, so the passes are the most.
     dead = (batch.advantage == 0).view(len(batch.advantage), -1).all(1)
+    if method.objective.level == "pair":
+        # A group takes part with two of its rows, or with none: then the first two.
+        of_group = dead.view(-1, run.numbers.group)
+        of_group &= of_group.all(1, keepdim=True)
+        of_group[:, 2:] = False
     batch.advantage[dead] = 1.0
     with memory_advice(run.config, "update"):
         update, _ = measure(run, lambda: update_policy(run, batch, step))

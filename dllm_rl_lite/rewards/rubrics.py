@@ -1,4 +1,4 @@
-"""Rubrics: what a text is asked for, item by item, each with its weight."""
+"""Rubrics: what a completion is asked for, item by item, each with its weight."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Item:
-    """One demand on a text."""
+    """One demand on a completion."""
 
     weight: float  # at least 0
     is_met: bool
-    # The characters of the text to write again if it is not met.
+    # The characters of the completion to write again if it is not met.
     characters: tuple[int, ...] = ()
 
 

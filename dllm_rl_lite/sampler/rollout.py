@@ -150,12 +150,10 @@ def given_rollout(
 def interleaved(first: Rollout, second: Rollout, rows: Tensor) -> Rollout:
     """One rollout of two with equal canvases: row i comes from `second` where rows (N,) bool is
     true; both keep their order. Anchors and kinds are left to the caller."""
-    joined = {}
-    for name in ("prompt", "prompt_mask", "tokens", "unmask_step", "logprob", "entropy"):
+    joined = {"anchor": None, "kind": None}
+    names = ("prompt", "prompt_mask", "tokens", "unmask_step", "logprob", "entropy", "n_forwards")
+    for name in names:
         joined[name] = torch.cat([getattr(first, name), getattr(second, name)])
-    joined["n_forwards"] = torch.cat([first.n_forwards, second.n_forwards])
-    joined["anchor"] = None
-    joined["kind"] = None
     place_of_first = (~rows).cumsum(0) - 1
     place_of_second = len(first.tokens) + rows.cumsum(0) - 1
     both = replace(first, **joined)

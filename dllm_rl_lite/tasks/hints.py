@@ -1,21 +1,21 @@
-"""Hints: part of a solved text stands on the canvas before the first denoising step.
+"""Hints: part of a solved completion stands on the canvas before the first denoising step.
 
 A start is a function (problems, task, tokenizer, generator, memory, step, numbers) -> the canvases
 that rollouts begin with. Their tokens are kept and never scored. All siblings of a problem begin
-with the same canvas. A new start decides which text is shown and how much of it, and leaves the
-rest to `hint_canvas`; a record in methods/ names it as its `start`.
+with the same canvas. A new start decides which completion is shown and how much of it, and leaves
+the rest to `hint_canvas`; a record in methods/ names it as its `start`.
 
 What starts know of a problem, by its prompt, is written by `remember_groups`.
 """
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
+from ..seeds import python_random
 from .task import Example, Task
 
 
@@ -31,12 +31,12 @@ def remember_groups(
 
     Args:
         memory: by a problem's prompt: the step, mean and largest reward of its last group; its best
-            text so far and that text's reward, if there is one.
+            completion so far and that completion's reward, if there is one.
         examples: one per row, B * G.
         rewards: (B, G) float32.
         completions: one per row.
         step: of the run.
-        enough: the least reward of a text that is kept.
+        enough: the least reward of a completion that is kept.
     """
     memory = dict(memory)
     group = rewards.shape[1]
@@ -79,9 +79,11 @@ def seeded(
         ValueError: for a share outside [0, 1), one that leaves no blank, or a task without
             demonstrations.
     Source: XRPO (arXiv 2510.06672), which puts solved examples into the prompt; on a canvas the
-    text itself can be begun.
-    Error: biased. A seeded group learns to finish a text that the policy would not have begun.
+    completion itself can be begun.
+    Error: biased. A seeded group learns to finish a completion that the policy would not have
+    begun.
     """
+    check_share("start.share", share, task.length)
     shares = []
     for problem in problems:
         entry = memory.get(problem.prompt)
@@ -120,6 +122,7 @@ def hinted(
     """
     if window < 1:
         raise ValueError(f"start.window must be at least 1 step, got {window}")
+    check_share("start.most", most, task.length)
     recent = [entry["mean"] for entry in memory.values() if entry["step"] >= step - window]
     shares = []
     for problem in problems:
@@ -140,7 +143,7 @@ def resumed(
     decay: float = 0.95,
 ) -> Tensor:
     """ReST-GRPO's partial states: a problem that was once solved starts with a share k / levels of
-    its best text, k = 0 .. levels - 1 with a chance in proportion to decay^k.
+    its best completion, k = 0 .. levels - 1 with a chance in proportion to decay^k.
 
     Args:
         problems, memory, task, tokenizer, generator: as for `seeded`; of the task only its length
@@ -152,13 +155,14 @@ def resumed(
     Raises:
         ValueError: for levels or a decay out of range.
     Source: ReST-GRPO (arXiv 2508.19576) and its release, which cuts a solution after one of its
-    lines; any subset of a text is a state of a canvas.
-    Error: biased as `seeded` is; the text shown is the policy's own, of an earlier step.
+    lines; any subset of a completion is a state of a canvas.
+    Error: biased as `seeded` is; the completion shown is the policy's own, of an earlier step.
     """
     if levels < 1 or not 0 < decay <= 1:
         raise ValueError(
             f"need start.levels of at least 1 and start.decay in (0, 1], got {levels} and {decay}"
         )
+    check_share("the largest share of start.levels", (levels - 1) / levels, task.length)
     texts = [memory.get(problem.prompt, {}).get("text", "") for problem in problems]
     shares = [0.0] * len(problems)
     known = [i for i, text in enumerate(texts) if text]
@@ -180,21 +184,30 @@ def demonstrated(
     """(B, L) int64: `hint_canvas` of right demonstrations; none is made for a share of 0.
 
     Raises:
-        ValueError: as `hint_canvas` does, or for a task without demonstrations.
+        ValueError: as `hint_canvas` does, or for a task without demonstrations, whether or not one
+            is needed now: a run is to end at its first step, not at the first difficult problem.
     """
-    texts = [""] * len(problems)
-    shown = [i for i, share in enumerate(shares) if share > 0]
-    if shown and not hasattr(task, "demonstrate"):
+    if not hasattr(task, "demonstrate"):
         raise ValueError(
             f"{task.name} has no demonstrations to take a hint from: choose a generated task, or a "
             "start that takes it from the policy's own texts"
         )
+    texts = [""] * len(problems)
+    shown = [i for i, share in enumerate(shares) if share > 0]
     if shown:
-        seed = torch.randint(2**62, (), generator=generator, device=generator.device)
-        rng = random.Random(int(seed))
+        rng = python_random(generator)
     for i in shown:
         texts[i] = task.demonstrate(problems[i], rng, 0.0)
     return hint_canvas(tokenizer, texts, shares, task.length, generator)
+
+
+def check_share(name: str, share: float, length: int) -> None:
+    """Raises ValueError unless so large a share of a canvas can be given."""
+    if not 0 <= share < 1 or round(share * length) == length:
+        raise ValueError(
+            f"{name} of {share:g} of a canvas of {length} tokens is out of range: it must be at "
+            "least 0, and leave a token to write and to score"
+        )
 
 
 def hint_canvas(
@@ -204,13 +217,14 @@ def hint_canvas(
     length: int,
     generator: torch.Generator,
 ) -> Tensor:
-    """Canvases on which a random share of a solved text stands.
+    """Canvases on which a random share of a solved completion stands.
 
     Args:
         tokenizer: the model's.
-        texts: B solved texts; end-of-sequence tokens fill their canvas, and what is longer is cut.
-        shares: in [0, 1), of the L tokens of each canvas, rounded; of a share of 0 the text is not
-            looked at.
+        texts: B solved completions; end-of-sequence tokens fill their canvas, and what is longer is
+            cut.
+        shares: in [0, 1), of the L tokens of each canvas, rounded; of a share of 0 the completion
+            is not looked at.
         length: L, tokens of the canvas.
         generator: draws the tokens; with shares of 0 nothing is drawn.
     Returns:
@@ -220,11 +234,7 @@ def hint_canvas(
     """
     canvas = torch.full((len(texts), length), tokenizer.mask_token_id)
     for row, text, share in zip(canvas, texts, shares, strict=True):
-        if not 0 <= share < 1 or round(share * length) == length:
-            raise ValueError(
-                f"a start with a share of {share:g} of a text of {length} tokens has no token left "
-                "to write, and so none to score: the share must be at least 0, and leave a blank"
-            )
+        check_share("a share", share, length)
         given = round(share * length)
         if given == 0:
             continue

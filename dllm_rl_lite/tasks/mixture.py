@@ -43,7 +43,7 @@ class Mixture(GeneratedTask):
 def mixture_task(name: str, parts: dict[str, GeneratedTask]) -> Mixture:
     """The mixture of several tasks by their names; `name` joins them with "+"."""
 
-    def own(example: Example) -> Example:
+    def unmixed(example: Example) -> Example:
         return replace(example, columns=example.columns["own"])
 
     def part_of(example: Example) -> GeneratedTask:
@@ -69,10 +69,10 @@ def mixture_task(name: str, parts: dict[str, GeneratedTask]) -> Mixture:
         length=max(part.length for part in parts.values()),
         reward=reward,
         habit="; ".join(part.habit for part in parts.values()),
-        shows_habit=lambda example, text: part_of(example).shows_habit(own(example), text),
+        shows_habit=lambda example, text: part_of(example).shows_habit(unmixed(example), text),
         make=make,
-        key=lambda example: part_of(example).key(own(example)),
-        demonstrate=lambda example, *rest: part_of(example).demonstrate(own(example), *rest),
+        key=lambda example: part_of(example).key(unmixed(example)),
+        demonstrate=lambda example, *rest: part_of(example).demonstrate(unmixed(example), *rest),
         size=sum(part.size for part in parts.values()),
         parts=parts,
     )

@@ -30,7 +30,7 @@ def refine_best(
     Raises:
         ValueError: for a task without a rubric.
     Source: reconstructed after RGR-GRPO (arXiv 2511.12344), where the model writes the refinement
-    from the question, the text and the failed items; a canvas can be masked where it fails.
+    from the question, the completion and the failed items; a canvas can be masked where it fails.
     Error: biased; a refined row is drawn under tokens that its loss takes as given.
     """
     if task.rubric is None:
@@ -59,7 +59,7 @@ def refine_best(
 
 
 def tokens_of(tokenizer, tokens: Tensor, characters: set[int]) -> Tensor:
-    """(L,) bool: which of the tokens (L,) write one of these characters of their text."""
+    """(L,) bool: which of the tokens (L,) write one of these characters of their completion."""
     ids = tokens.tolist()
     beginnings = [ids[: i + 1] for i in range(len(ids))]
     writes = []

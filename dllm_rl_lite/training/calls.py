@@ -11,12 +11,14 @@ from torch.nn import functional
 
 from ..models import Passes, add_passes
 from ..sampler import Rollout
+from ..tasks import Example
 
 
 @dataclass(frozen=True)
 class RolloutCall:
     """What one rollout call gave, or several together."""
 
+    examples: list[Example]  # one per row
     rollout: Rollout
     rewards: Tensor  # (n,) or (n, T)
     weight: Tensor  # (n,) importance weights; ones if off
@@ -24,10 +26,15 @@ class RolloutCall:
     seconds_rollout: float  # weights included
     seconds_reward: float
 
+    def by_group(self, group: int) -> Tensor:
+        """(B, G) or (B, G, T) rewards of groups of `group` rows."""
+        return self.rewards.view(-1, group, *self.rewards.shape[1:])
+
     def select(self, rows: Tensor) -> RolloutCall:
         """The call of some rows, given by their indices."""
         return replace(
             self,
+            examples=[self.examples[row] for row in rows.tolist()],
             rollout=self.rollout.select(rows),
             rewards=self.rewards[rows],
             weight=self.weight[rows],
@@ -42,6 +49,7 @@ def rows_of(groups: Tensor, group: int) -> Tensor:
 def join_calls(calls: list[RolloutCall]) -> RolloutCall:
     """Several calls as one, of all their rows."""
     return RolloutCall(
+        examples=[example for call in calls for example in call.examples],
         rollout=join_rollouts([call.rollout for call in calls]),
         rewards=join_rewards([call.rewards for call in calls]),
         weight=torch.cat([call.weight for call in calls]),
@@ -52,8 +60,8 @@ def join_calls(calls: list[RolloutCall]) -> RolloutCall:
 
 
 def join_rewards(parts: list[Tensor]) -> Tensor:
-    """(N,) rewards of finished texts, or (N, T) by step, T the longest: a finished text keeps its
-    last reward."""
+    """(N,) rewards of finished completions, or (N, T) by step, T the longest: a finished completion
+    keeps its last reward."""
     if parts[0].ndim == 2:
         steps = max(part.shape[1] for part in parts)
         for i, part in enumerate(parts):
@@ -62,13 +70,8 @@ def join_rewards(parts: list[Tensor]) -> Tensor:
     return torch.cat(parts).cpu()
 
 
-def by_group(rewards: Tensor, group: int) -> Tensor:
-    """(B, G) or (B, G, T) rewards from those of N = B G rows."""
-    return rewards.view(-1, group, *rewards.shape[1:])
-
-
 def final_rewards(rewards: Tensor) -> Tensor:
-    """(B, G) rewards of the finished texts, from (B, G) or (B, G, T)."""
+    """(B, G) rewards of the finished completions, from (B, G) or (B, G, T)."""
     return rewards[..., -1] if rewards.ndim == 3 else rewards
 
 

@@ -5,20 +5,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..methods import Method, Numbers
-from ..models import MaskedDiffusionLM, add_passes, count_passes, decode
+from ..models import MaskedDiffusionLM, Passes, add_passes, count_passes, decode
 from ..processes import gather, own_part, process_count
 from ..sampler import FREE, KINDS, Rollout
 from ..tasks import Example, Task
-from .calls import RolloutCall, by_group, final_rewards, join_calls, rows_of
+from .calls import RolloutCall, final_rewards, join_calls, rows_of
 from .problems import Progress, choose_groups, choose_rows, remembered
-from .rollouts import call_rollout, importance, repeated
+from .rollouts import Source, call_rollout, importance, repeated
 
 
 @dataclass(frozen=True)
@@ -42,13 +41,14 @@ def collect(
     cache: str = "",
     progress: Progress | None = None,
 ) -> Batch:
-    """Roll out `numbers.group` texts per problem, have them verified, and compute their advantages.
+    """Roll out `numbers.group` completions per problem, have them verified, and compute their
+    advantages.
 
     Args:
         lm: the policy.
         task: gives the canvas its length, and guided rows their anchors.
         reward: a function of TRL's signature.
-        method: says how texts are rewarded, and how rewards become advantages.
+        method: says how completions are rewarded, and how rewards become advantages.
         numbers: of the method.
         problems: B of them.
         generator: of all noise. Several roll out as many parts of the problems, one after another,
@@ -61,26 +61,19 @@ def collect(
             advantages do, or if there are fewer parts than processes.
     """
     progress = progress or Progress()
-    drawn = roll_out_problems(
-        lm, task, reward, method, numbers, problems, generator, cache, progress
-    )
-    return to_batch(lm, method, numbers, problems, drawn, progress)
+    source = Source(lm, task, reward, method, numbers, cache)
+    generators = generator if isinstance(generator, list) else [generator]
+    return to_batch(source, roll_out_problems(source, problems, generators, progress), progress)
 
 
 def roll_out_problems(
-    lm: MaskedDiffusionLM,
-    task: Task,
-    reward: Callable[..., list[float]],
-    method: Method,
-    numbers: Numbers,
+    source: Source,
     problems: list[Example],
-    generator: torch.Generator | list[torch.Generator],
-    cache: str,
+    generators: list[torch.Generator],
     progress: Progress,
 ) -> RolloutCall:
     """Rollouts, importance weights and rewards of all the problems, whichever process made them;
     arguments as in `collect`."""
-    generators = generator if isinstance(generator, list) else [generator]
     if not process_count() <= len(generators) <= len(problems):
         raise ValueError(
             f"{len(problems)} problems in {len(generators)} parts are too few for "
@@ -90,8 +83,8 @@ def roll_out_problems(
     own = []
     for indices, noise in own_part(list(zip(parts, generators, strict=True))):
         part = [problems[i] for i in indices]
-        own.append(collect_part(lm, task, reward, method, numbers, part, noise, cache, progress))
-    done = gather(own, lm.device)
+        own.append(collect_part(source, part, noise, progress))
+    done = gather(own, source.lm.device)
     return replace(
         join_calls(done),
         seconds_rollout=sum(part.seconds_rollout for part in own_part(done)),
@@ -99,47 +92,45 @@ def roll_out_problems(
     )
 
 
-def to_batch(
-    lm: MaskedDiffusionLM,
-    method: Method,
-    numbers: Numbers,
-    problems: list[Example],
-    drawn: RolloutCall,
-    progress: Progress,
-) -> Batch:
-    """The advantages of what is learnt from, and the memory and the log of all that was drawn.
-
-    Args:
-        lm, method, numbers: as in `collect`.
-        problems: one per group.
-        drawn: their rows.
-        progress: of the run.
-    """
-    examples = repeated(problems, numbers)
-    rewards = by_group(drawn.rewards, numbers.group)
-    final = final_rewards(rewards)
-    memory = remembered(lm, method, numbers, final, drawn.rollout, examples, progress)
-    groups = kept_groups(method, numbers, problems, drawn, progress)
-    learnt = drawn
-    if len(groups) < len(problems):
-        rows = rows_of(groups, numbers.group)
-        learnt = drawn.select(rows)
-        examples = [examples[row] for row in rows]
-        rewards = rewards[groups]
+def to_batch(source: Source, drawn: RolloutCall, progress: Progress) -> Batch:
+    """The advantages of what is learnt from, and the memory and the log of all that was drawn."""
+    lm, method, numbers = source.lm, source.method, source.numbers
+    memory = remembered(lm, method, numbers, drawn, progress)
+    groups = choose_groups(method, numbers, drawn, progress)
+    learnt = drawn.select(rows_of(groups, numbers.group))
     with count_passes(lm) as scoring:
         advantage = group_advantage(
-            lm, method, numbers, rewards, learnt.rollout, examples, progress
+            lm,
+            method,
+            numbers,
+            learnt.by_group(numbers.group),
+            learnt.rollout,
+            learnt.examples,
+            progress,
         )
-    rows = choose_rows(method, numbers, advantage, final_rewards(rewards), learnt.rollout, progress)
-    if len(rows) < len(advantage):
-        learnt = learnt.select(rows)
-        advantage = advantage[rows]
-    spent = add_passes([drawn.passes, scoring])
-    log = describe_rewards(final, *other_rows(drawn.rollout, numbers.group))
-    written = ~drawn.rollout.given
+    rows = choose_rows(method, numbers, advantage, learnt, progress)
+    log = describe_batch(drawn, numbers.group, add_passes([drawn.passes, scoring]))
+    if method.groups:
+        log |= {
+            "drawn_groups": len(drawn.examples) // numbers.group,
+            "kept_groups": len(groups),
+        }
+    if method.rows:
+        log["kept_rows"] = len(rows)
+    if method.start or method.refine:
+        log["given_tokens"] = (~drawn.rollout.sampled).float().mean().item()
+    learnt = learnt.select(rows)
+    return Batch(learnt.rollout, weighted(advantage[rows], learnt.weight), log, memory)
+
+
+def describe_batch(drawn: RolloutCall, group: int, spent: Passes) -> dict[str, float]:
+    """Columns of the log: rewards, entropy, passes and time of all that was drawn."""
+    rewards = final_rewards(drawn.by_group(group))
+    log = describe_rewards(rewards, *other_rows(drawn.rollout, group))
+    written = drawn.rollout.sampled & ~drawn.rollout.given[:, None]
     if written.any():
         log["entropy"] = drawn.rollout.entropy[written].mean().item()
-    log |= {
+    return log | {
         "steps_row": drawn.rollout.n_forwards.float().mean().item(),
         "forwards_rollout": spent.asked,
         "computed_rollout": spent.computed,
@@ -147,56 +138,30 @@ def to_batch(
         "seconds_reward": drawn.seconds_reward,
         "tokens_per_second": drawn.rollout.tokens[written].numel() / drawn.seconds_rollout,
     }
-    if method.groups:
-        log |= {"drawn_groups": len(problems), "kept_groups": len(groups)}
-    if method.rows:
-        log["kept_rows"] = len(rows)
-    if method.start or method.refine:
-        log["given_tokens"] = (~drawn.rollout.sampled).float().mean().item()
-    return Batch(learnt.rollout, weighted(advantage, learnt.weight), log, memory)
-
-
-def kept_groups(
-    method: Method,
-    numbers: Numbers,
-    problems: list[Example],
-    drawn: RolloutCall,
-    progress: Progress,
-) -> Tensor:
-    """Which of the groups that were drawn are learnt from, as `choose_groups`."""
-    rewards = final_rewards(by_group(drawn.rewards, numbers.group))
-    return choose_groups(method, numbers, rewards, repeated(problems, numbers), progress)
 
 
 def collect_part(
-    lm: MaskedDiffusionLM,
-    task: Task,
-    reward: Callable[..., list[float]],
-    method: Method,
-    numbers: Numbers,
-    problems: list[Example],
-    generator: torch.Generator,
-    cache: str,
-    progress: Progress,
+    source: Source, problems: list[Example], generator: torch.Generator, progress: Progress
 ) -> RolloutCall:
     """Rollouts, importance weights and rewards of some of the problems; the method may give tokens
     to the canvases that they start from, and replace rows by others that start from a sibling."""
+    method, numbers = source.method, source.numbers
     examples = repeated(problems, numbers)
-    known = {"task": task, "tokenizer": lm.tokenizer, "generator": generator, **vars(progress)}
+    known = {"task": source.task, "tokenizer": source.lm.tokenizer, "generator": generator}
+    known |= vars(progress)
     canvas = None
     if method.start:
         own = method.start(problems=problems, **known, **numbers.start)
         canvas = own.repeat_interleave(numbers.group, 0)
-    write = partial(call_rollout, lm, task, reward, method, numbers, generator, cache)
-    call = write(examples, canvas)
+    call = call_rollout(source, examples, generator, canvas)
     if method.refine is None:
         return call
-    rewards = by_group(call.rewards, numbers.group)
-    known |= {"examples": examples, "rollout": call.rollout, "rewards": rewards}
+    known |= {"examples": examples, "rollout": call.rollout}
+    known["rewards"] = call.by_group(numbers.group)
     rows, canvas = method.refine(**known, **numbers.refine)
     if not len(rows):
         return call
-    again = write([examples[i] for i in rows], canvas)
+    again = call_rollout(source, [examples[i] for i in rows], generator, canvas)
     place = torch.arange(len(examples))
     place[rows] = len(examples) + torch.arange(len(rows))
     return join_calls([call, again]).select(place)

@@ -1,8 +1,8 @@
-"""Rows of a group whose text is given: they stand beside its rollouts and are not rolled out."""
+"""Rows of a group whose completion is given: they stand beside its rollouts and are not rolled
+out."""
 
 from __future__ import annotations
 
-import random
 from dataclasses import replace
 
 import torch
@@ -10,6 +10,7 @@ import torch
 from ..methods import Method, Numbers
 from ..models import MaskedDiffusionLM, encode_prompts
 from ..sampler import FREE, GIVEN, Rollout, fill_canvas, given_rollout, interleaved
+from ..seeds import python_random
 from ..tasks import Example, Task
 from .base_model import encode_completions
 
@@ -23,23 +24,22 @@ def roll_out_and_give(
     generator: torch.Generator,
     cache: str = "",
 ) -> Rollout:
-    """One row per example; the last of each group are the method's given texts, the others are
-    rolled out.
+    """One row per example; the last of each group are the method's given completions, the others
+    are rolled out.
 
     Args:
         lm: the policy.
         task: of the examples.
-        method: its `given` writes the texts.
+        method: its `given` writes the completions.
         numbers: of the method.
         examples: N, group by group.
         generator: of all chance.
         cache: of the rollouts.
     Raises:
-        ValueError: if the texts cannot be dealt out evenly, or do not fit the canvas.
+        ValueError: if the completions cannot be dealt out evenly, or do not fit the canvas.
     """
     problems = examples[:: numbers.group]
-    seed = torch.randint(2**62, (), generator=generator, device=generator.device)
-    rng = random.Random(int(seed))
+    rng = python_random(generator)
     texts = method.given(problems=problems, task=task, rng=rng, **numbers.given)
     rows, rest = divmod(len(texts), len(problems))
     if rest or not 1 <= rows <= numbers.group:

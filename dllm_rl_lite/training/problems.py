@@ -6,7 +6,6 @@ of them and remembers nothing.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,8 +14,8 @@ from torch import Tensor
 
 from ..methods import Method, Numbers
 from ..models import MaskedDiffusionLM, decode
-from ..sampler import Rollout
 from ..tasks import Example, Task
+from .calls import RolloutCall, final_rewards
 
 
 @dataclass(frozen=True)
@@ -40,25 +39,14 @@ def next_problems(
 
 
 def choose_groups(
-    method: Method,
-    numbers: Numbers,
-    rewards: Tensor,
-    examples: Sequence[Example],
-    progress: Progress,
+    method: Method, numbers: Numbers, drawn: RolloutCall, progress: Progress
 ) -> Tensor:
-    """Which groups are learnt from, at most `numbers.prompts` of them.
-
-    Args:
-        method, numbers: of the run.
-        rewards: (B, G) of the finished texts, of all groups that were drawn for the batch.
-        examples: one per row.
-        progress: of the run.
-    Returns:
-        their indices in the order in which they were drawn, int64; all of them without a filter.
-    """
+    """Which of the groups that were drawn are learnt from, at most `numbers.prompts` of them: their
+    indices in the order in which they were drawn, int64; all of them without a filter."""
+    rewards = final_rewards(drawn.by_group(numbers.group))
     if method.groups is None:
         return torch.arange(len(rewards))
-    known = {"rewards": rewards, "examples": examples, "prompts": numbers.prompts}
+    known = {"rewards": rewards, "examples": drawn.examples, "prompts": numbers.prompts}
     kept = method.groups(**known, **vars(progress), **numbers.groups)
     return kept.nonzero().flatten()[: numbers.prompts]
 
@@ -67,22 +55,15 @@ def choose_rows(
     method: Method,
     numbers: Numbers,
     advantage: Tensor,
-    rewards: Tensor,
-    rollout: Rollout,
+    learnt: RolloutCall,
     progress: Progress,
 ) -> Tensor:
-    """Which of the N rows are learnt from: their indices, int64; all of them without a filter.
-
-    Args:
-        method, numbers: of the run.
-        advantage: (N,), (N, T) by step or (N, L) by token.
-        rewards: (B, G) of the finished texts.
-        rollout: N rows.
-        progress: of the run.
-    """
+    """Which rows of whole groups are learnt from: their indices, int64; all of them without a
+    filter. advantage: of these rows, (N,), (N, T) by step or (N, L) by token."""
     if method.rows is None:
         return torch.arange(len(advantage))
-    known = {"advantage": advantage, "rewards": rewards, "rollout": rollout}
+    rewards = final_rewards(learnt.by_group(numbers.group))
+    known = {"advantage": advantage, "rewards": rewards, "rollout": learnt.rollout}
     kept = method.rows(**known, **vars(progress), **numbers.rows)
     return kept.nonzero().flatten()
 
@@ -91,19 +72,15 @@ def remembered(
     lm: MaskedDiffusionLM,
     method: Method,
     numbers: Numbers,
-    rewards: Tensor,
-    rollout: Rollout,
-    examples: Sequence[Example],
+    drawn: RolloutCall,
     progress: Progress,
 ) -> dict[str, Any]:
     """The memory after a batch, as a checkpoint will give it back.
 
     Args:
-        lm: decodes the texts.
+        lm: decodes the completions.
         method, numbers: of the run.
-        rewards: (B, G) of the finished texts, of all groups that were drawn.
-        rollout: their rows.
-        examples: one per row.
+        drawn: all that was drawn for the batch.
         progress: of the run.
     Raises:
         TypeError: if it holds something that json cannot write.
@@ -111,10 +88,10 @@ def remembered(
     if method.remember is None:
         return progress.memory
     known = {
-        "rewards": rewards,
-        "rollout": rollout,
-        "completions": decode(lm.tokenizer, rollout.tokens),
-        "examples": examples,
+        "rewards": final_rewards(drawn.by_group(numbers.group)),
+        "rollout": drawn.rollout,
+        "completions": decode(lm.tokenizer, drawn.rollout.tokens),
+        "examples": drawn.examples,
     }
     memory = method.remember(**known, **vars(progress), **numbers.remember)
     return json.loads(json.dumps(memory))

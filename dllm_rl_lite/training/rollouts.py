@@ -6,6 +6,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -27,30 +28,42 @@ from .given import roll_out_and_give
 from .verifier import verify
 
 
+@dataclass(frozen=True)
+class Source:
+    """What a run's rollouts come from, whatever the problems are."""
+
+    lm: MaskedDiffusionLM
+    task: Task
+    reward: Callable[..., list[float]]
+    method: Method
+    numbers: Numbers
+    cache: str = ""
+
+
 def call_rollout(
-    lm: MaskedDiffusionLM,
-    task: Task,
-    reward: Callable[..., list[float]],
-    method: Method,
-    numbers: Numbers,
-    generator: torch.Generator,
-    cache: str,
-    examples: list[Example],
-    canvas: Tensor | None,
+    source: Source, examples: list[Example], generator: torch.Generator, canvas: Tensor | None
 ) -> RolloutCall:
     """Rollouts of one row per example, their importance weights and rewards. canvas: (N, L) int64,
     what the rows start from; None: blank ones."""
+    lm, task, method, numbers = source.lm, source.task, source.method, source.numbers
     start = time.perf_counter()
     with count_passes(lm) as passes:
-        rollout = roll_out(lm, task, method, numbers, examples, generator, cache, canvas)
+        rollout = roll_out(lm, task, method, numbers, examples, generator, source.cache, canvas)
         weight = importance(lm, numbers, rollout)
     middle = time.perf_counter()
-    if numbers.verify.get("rubric"):
-        reward = task.rubric_reward
+    reward = task.rubric_reward if numbers.verify.get("rubric") else source.reward
     fill = numbers.verify.get("fill", False)
     rewards = verify(reward, examples, rollout, lm.tokenizer, method.rewarded, fill)
     end = time.perf_counter()
-    return RolloutCall(rollout, rewards, weight, passes, middle - start, end - middle)
+    return RolloutCall(
+        examples=examples,
+        rollout=rollout,
+        rewards=rewards,
+        weight=weight,
+        passes=passes,
+        seconds_rollout=middle - start,
+        seconds_reward=end - middle,
+    )
 
 
 def repeated(problems: list[Example], numbers: Numbers) -> list[Example]:

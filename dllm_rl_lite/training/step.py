@@ -35,11 +35,12 @@ from ..processes import (
     whole_weights,
 )
 from ..seeds import derived_seed, generator
-from ..tasks import Example, Task
-from .calls import RolloutCall, by_group, final_rewards, join_calls, rows_of
+from ..tasks import Task
+from .calls import RolloutCall, final_rewards, join_calls, rows_of
 from .config import TrainConfig, check_canvas
-from .experience import Batch, kept_groups, roll_out_problems, to_batch
-from .problems import Progress, next_problems
+from .experience import Batch, roll_out_problems, to_batch
+from .problems import Progress, choose_groups, next_problems
+from .rollouts import Source
 from .update import UpdateBatch, accumulate_gradients, mask_seeds, score_views
 
 
@@ -59,6 +60,11 @@ class Run:
     schedule: torch.optim.lr_scheduler.LRScheduler
     # What the method remembers of the steps done, as plain json; `collect_step` changes it.
     memory: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def source(self) -> Source:
+        """What its rollouts come from."""
+        return Source(self.lm, self.task, self.reward, self.method, self.numbers, self.config.cache)
 
 
 def prepare(
@@ -154,21 +160,19 @@ def collect_step(run: Run, step: int) -> Batch:
     progress = Progress(step, seed, dict(run.memory))
     method, numbers = run.method, run.numbers
     with whole_weights(run.lm):
-        problems, drawn = draw_round(run, progress, 0)
+        drawn = draw_round(run, progress, 0)
         for number in range(1, numbers.rounds):
-            if len(kept_groups(method, numbers, problems, drawn, progress)) >= numbers.prompts:
+            if len(choose_groups(method, numbers, drawn, progress)) >= numbers.prompts:
                 break
-            more, refill = draw_round(run, progress, number)
-            problems = problems + more
-            drawn = join_calls([drawn, refill])
-        batch = to_batch(run.lm, method, numbers, problems, drawn, progress)
+            drawn = join_calls([drawn, draw_round(run, progress, number)])
+        batch = to_batch(run.source, drawn, progress)
     run.memory.clear()
     run.memory.update(batch.memory)
     return batch
 
 
-def draw_round(run: Run, progress: Progress, number: int) -> tuple[list[Example], RolloutCall]:
-    """The problems of one round of a step, and their rollouts; round 0 is the first."""
+def draw_round(run: Run, progress: Progress, number: int) -> RolloutCall:
+    """The rollouts of one round of a step; round 0 is the first."""
     suffix = f" of round {number}" if number > 0 else ""
     if number > 0:
         seed = derived_seed(run.config.seed, progress.step, f"problems {number}")
@@ -177,10 +181,10 @@ def draw_round(run: Run, progress: Progress, number: int) -> tuple[list[Example]
         return draw_halves(run, progress, suffix)
     problems = next_problems(run.task, run.method, run.numbers, progress)
     noise = rollout_noise(run, progress.step, f"rollout{suffix}")
-    return problems, rolled_out(run, run.numbers, problems, noise, progress)
+    return roll_out_problems(run.source, problems, noise, progress)
 
 
-def draw_halves(run: Run, progress: Progress, suffix: str) -> tuple[list[Example], RolloutCall]:
+def draw_halves(run: Run, progress: Progress, suffix: str) -> RolloutCall:
     """Half of a group for twice as many problems, and the other half for those that the method
     chooses; the other problems are dropped, their passes count."""
     numbers = run.numbers
@@ -188,37 +192,18 @@ def draw_halves(run: Run, progress: Progress, suffix: str) -> tuple[list[Example
     twice = replace(half, prompts=2 * numbers.prompts)
     problems = next_problems(run.task, run.method, twice, progress)
     noise = rollout_noise(run, progress.step, f"rollout{suffix}")
-    first = rolled_out(run, half, problems, noise, progress)
-    rewards = final_rewards(by_group(first.rewards, half.group))
+    source = replace(run.source, numbers=half)
+    first = roll_out_problems(source, problems, noise, progress)
+    rewards = final_rewards(first.by_group(half.group))
     known = {"rewards": rewards, "prompts": numbers.prompts, **vars(progress)}
     chosen = run.method.allocate(**known).nonzero().flatten()
-    problems = [problems[i] for i in chosen]
+    first = first.select(rows_of(chosen, half.group))
+    problems = first.examples[:: half.group]
     noise = rollout_noise(run, progress.step, f"second half of rollout{suffix}")
-    second = rolled_out(run, half, problems, noise, progress)
-    drawn = join_calls([first.select(rows_of(chosen, half.group)), second])
+    second = roll_out_problems(source, problems, noise, progress)
+    drawn = join_calls([first, second])
     halves = torch.arange(len(drawn.rewards)).view(2, -1, half.group)
-    return problems, drawn.select(halves.transpose(0, 1).flatten())
-
-
-def rolled_out(
-    run: Run,
-    numbers: Numbers,
-    problems: list[Example],
-    noise: list[torch.Generator],
-    progress: Progress,
-) -> RolloutCall:
-    """Rollouts of these problems with these numbers, of the run otherwise."""
-    return roll_out_problems(
-        run.lm,
-        run.task,
-        run.reward,
-        run.method,
-        numbers,
-        problems,
-        noise,
-        run.config.cache,
-        progress,
-    )
+    return drawn.select(halves.transpose(0, 1).flatten())
 
 
 def rollout_noise(run: Run, step: int, purpose: str) -> list[torch.Generator]:

@@ -296,11 +296,11 @@ def accumulate_gradients(
         micro_batch: rows at a time, 0: all.
     Returns:
         loss, clip_fraction (share of the ratios that left the clip range), ratio_spread (their
-        standard deviation), kl (mean k3 of the scored tokens; 0 without a penalty), and forwards
-        and computed (forward passes of one row, asked for and computed). With guided or given
-        rows also logprob_free, logprob_guided and logprob_given: mean log-probability, in nats, of
-        the scored tokens, by kind of row. With several processes the numbers are those of all of
-        them; the gradient is this process's own.
+        standard deviation), kl (mean k3 of the scored tokens; 0 where the loss does not look at the
+        reference), and forwards and computed (forward passes of one row, asked for and computed).
+        With guided or given rows also logprob_free, logprob_guided and logprob_given: mean
+        log-probability, in nats, of the scored tokens, by kind of row. With several processes the
+        numbers are those of all of them; the gradient is this process's own.
     Raises:
         FloatingPointError: if the loss is not finite. ValueError: if micro-batches would cut
             groups whose siblings the loss compares.

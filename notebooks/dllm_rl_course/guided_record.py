@@ -103,15 +103,16 @@ def before_training(folder: str | Path) -> list[dict]:
     return records.read_results(path) if path.is_file() else []
 
 
-def worlds(folder: str | Path) -> list[dict]:
-    """Each recorded world: h and d before training, mean accuracies in %, and the gain of AG-GRPO
-    over its control."""
+def worlds(folder: str | Path, task: str = "writers") -> list[dict]:
+    """Each recorded world of a task: h and d before training, mean accuracies in %, and the gain of
+    AG-GRPO over its control."""
     runs = labelled(folder, "worlds")
     rows = []
     for measured in before_training(folder):
         name = measured["world"]
         gain = versus(runs, name, "ag-grpo", CONTROL)
-        if measured["variant"] == "plain" and gain is not None:
+        is_asked = name.startswith(f"{task} ") and measured["variant"] == "plain"
+        if is_asked and gain is not None:
             prediction = predicted(measured["h"], measured["dead"])
             result = {
                 "prediction": "none" if prediction is None else prediction.text,

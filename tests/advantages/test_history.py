@@ -153,6 +153,8 @@ def test_the_step_of_the_logits_by_hand():
     assert sum(steps) == pytest.approx(0)
     found = [start[name] - after[name]["logit"] for name in NAMES]
     assert found == pytest.approx(steps)
+    with pytest.raises(ValueError, match="remember.rate and level of at least 0, got -1.0 and 0.2"):
+        weigh_tasks(before, THREE[:2], torch.tensor([[1.0], [0.5]]), rate=-1.0)
     assert after["c"]["reward"] == 0.5
 
 

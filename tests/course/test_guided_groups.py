@@ -123,6 +123,7 @@ def test_gains_are_paired_and_judged_by_what_was_predicted(record):
     assert good["ag-grpo"] == pytest.approx(50.5) and good["base"] == pytest.approx(10)
     assert good["prediction"] == "10 or more, interval above 0" and good["verdict"] == "held"
     assert bad["gain"].mean == pytest.approx(4) and bad["verdict"] == "held"
+    assert guided_record.worlds(record, "sudoku4_worked") == []
     (harmed,) = guided_record.answer_alone(record)
     assert harmed["gain"].mean == pytest.approx(-10) and harmed["verdict"] == "held"
     (variant,) = guided_record.closing_the_gap(record)

@@ -173,10 +173,13 @@ def test_a_problem_that_comes_again_is_seeded(tmp_path):
     assert json.loads(json.dumps(own.memory)) == own.memory and len(own.memory) == 2
     again = collect_step(own, 1)
     assert again.log["given_tokens"] == 0.5
+    # What was given was not drawn, and has no entropy.
+    drawn = again.rollout.entropy[again.rollout.sampled]
+    assert again.log["entropy"] == pytest.approx(drawn.mean().item())
 
 
 def test_a_full_canvas_is_named(policy, memory):
-    with pytest.raises(ValueError, match="share of 1 of a text of 16 tokens has no token left"):
+    with pytest.raises(ValueError, match="start.share of 1 of a canvas of 16 tokens"):
         one_batch(policy, "xrpo-seeding", memory, start={"share": 1.0})
 
 

@@ -377,6 +377,8 @@ def test_what_the_clip_sees():
     logp, old = torch.tensor([[-1.0, -1.0, -9.0]]), torch.tensor([[-1.5, -1.25, 0.0]])
     scored = torch.tensor([[True, True, False]])
     wanted = {"diffu-grpo": [0.5, 0.25], "gdsd": [0.75], "gdpo": [0.375], "wd1": [0.0, 0.0]}
+    # Losses of groups and pairs whose ratios are of tokens.
+    wanted |= {"grpo-guard": [0.5, 0.25], "dpo": [0.5, 0.25]}
     for name, values in wanted.items():
         assert METHODS[name].objective.log_ratios(logp, old, scored).tolist() == values
 

@@ -126,6 +126,13 @@ def test_rspos_penalties_have_the_gradients_of_divergences(mix):
     torch.testing.assert_close(found, wanted, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("numbers", [{"reverse": -1.0}, {"chi2": -0.1}, {"most": 0.0}], ids=str)
+def test_a_divergence_out_of_range_is_named(numbers):
+    logp = torch.zeros(2, 3)
+    with pytest.raises(ValueError, match="need forward, reverse and chi2 of at least 0"):
+        mixed_divergence(logp, logp, logp == 0, **numbers)
+
+
 def test_a_large_quotient_is_cut_off():
     """Beyond `most` nats a penalty has no gradient, and no more than e^most."""
     logp = torch.tensor([[-12.0], [12.0]], dtype=torch.float64, requires_grad=True)

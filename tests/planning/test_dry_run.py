@@ -87,6 +87,18 @@ def test_weights_adapters_and_caches_are_counted_too(tmp_path, changes):
     assert update.passes == log["forwards_update"]
 
 
+def test_a_plan_of_pairs_takes_two_rows_of_each_group(tmp_path):
+    """Of an odd group too; it plans what a step takes in which every group has a pair."""
+    c = config(tmp_path, method="dpo", numbers={"group": 3})
+    run = prepare(c, c.load_task(), uneven)
+    run.lm.shares_rows = False
+    run.reference.shares_rows = False
+    batch = collect_step(run, 1)
+    log = update_policy(run, batch, 1)
+    assert (batch.advantage != 0).view(2, 3).sum(1).tolist() == [2, 2]
+    assert plan(c, say=silent).update.passes == log["forwards_update"]
+
+
 @pytest.fixture(scope="module")
 def fixed():
     """The plan of a run with a fixed schedule, and of which the small step is all."""

@@ -66,7 +66,7 @@ def test_nothing_is_drawn_for_shares_of_zero(lm, rng):
 
 @pytest.mark.parametrize("share", [1.0, 0.99, 1.5, -0.1])
 def test_a_share_that_leaves_nothing_to_score_is_named(lm, rng, share):
-    message = f"share of {share:g} of a text of 16 tokens has no token left to write"
+    message = f"a share of {share:g} of a canvas of 16 tokens is out of range"
     with pytest.raises(ValueError, match=message):
         hint_canvas(lm.tokenizer, [TEXT], [share], LENGTH, rng())
 
@@ -192,15 +192,19 @@ def test_one_level_shows_nothing(lm, rng, task, problems):
 
 
 def test_what_cannot_start_is_named(lm, rng, task, problems):
-    memory = {problems[0].prompt: entry(0.0, largest=0.0)}
     known = {"task": task, "tokenizer": lm.tokenizer, "generator": rng()}
-    with pytest.raises(ValueError, match="share of 1 of a text of 16 tokens"):
-        seeded(problems, memory, share=1.0, **known)
+    # From the first step on, though nothing is remembered that could be shown.
+    with pytest.raises(ValueError, match="start.share of 1 of a canvas of 16 tokens"):
+        seeded(problems, {}, share=1.0, **known)
+    with pytest.raises(ValueError, match="start.most of 1.5 of a canvas of 16 tokens"):
+        hinted(problems, {}, step=1, most=1.5, **known)
+    with pytest.raises(ValueError, match="start.levels of 0.99 of a canvas of 16 tokens"):
+        resumed(problems, {}, levels=100, **known)
     with pytest.raises(ValueError, match="start.window must be at least 1 step, got 0"):
-        hinted(problems, memory, step=1, window=0, **known)
+        hinted(problems, {}, step=1, window=0, **known)
     for levels, decay in ((0, 0.9), (4, 0.0), (4, 1.1)):
         with pytest.raises(ValueError, match=f"got {levels} and {decay}"):
-            resumed(problems, memory, levels=levels, decay=decay, **known)
+            resumed(problems, {}, levels=levels, decay=decay, **known)
     known["task"] = SimpleNamespace(name="gsm8k", length=LENGTH)  # a benchmark has only answers
     with pytest.raises(ValueError, match="gsm8k has no demonstrations to take a hint from"):
-        seeded(problems, memory, **known)
+        seeded(problems, {}, **known)

@@ -114,7 +114,8 @@ def rubric(
     units = [(line, cells) for cells in ROWS_AND_COLUMNS] + [(box, cells) for cells in BOXES]
     text = extract_answer(completion) or ""
     if len(text) != 16 or not set(text) <= set("1234"):
-        return [Item(weight, False, everything) for weight in (grid, *(w for w, _ in units))]
+        weights = [grid] + [weight for weight, _ in units]
+        return [Item(weight, False, everything) for weight in weights]
     start = completion.rindex(text)
     puzzle = example.prompt
     broken = [i for i in range(16) if puzzle[i] not in ("0", text[i])]
