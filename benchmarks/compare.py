@@ -24,6 +24,9 @@ compare_curves.csv. The stages:
   guards  what stops the collapse of ta-agrpo on Sudoku
   paths tune, paths
           relatives of GRPO by path credit and dice, on a longer task, passes computed
+  problems tune, problems
+          relatives of GRPO by problems, rows, memory and hints, each on the task of its claim,
+          passes computed
 Interrupt it whenever you like: finished runs are not run again, a half-finished one goes on from
 its last checkpoint.
 
@@ -186,6 +189,7 @@ def jobs(
     for seed in range(seeds):
         for task, method, variant in runs_of_a_seed(stage, methods, tasks, seed):
             lr = best.get(f"{method}/{variant}", best.get(method))
+            lr = best.get(f"{method} on {task}", lr)
             if lr is None:
                 raise ValueError(f"{method} has no learning rate yet: run the stage tune first")
             found.append(Job(stage, method, variant, task, seed, lr, budget))
@@ -250,12 +254,16 @@ def runs_of_a_seed(
 
 
 def tuned(path: Path = RESULTS, stage: str = "tune") -> dict[str, float]:
-    """method (or "method/variant") -> best learning rate by validation accuracy, the smaller of
-    equals; only of those for which all were tried."""
+    """method (or "method/variant"), with " on task" where LISTED has it on several tasks -> best
+    learning rate by validation accuracy, the smaller of equals; only of those for which all were
+    tried."""
+    listed = [label for _, label, _ in LISTED.get(stage, ())]
     tried = {}
     for row in results(path, stage):
         plain = row["variant"] == "plain"
         label = row["method"] if plain else f"{row['method']}/{row['variant']}"
+        if listed.count(label) > 1:
+            label = f"{label} on {row['task']}"
         tried.setdefault(label, {})[row["lr"]] = row["accuracy"]
     best = {}
     for label, accuracy in tried.items():

@@ -72,6 +72,10 @@ ANSWERS = {
         "seen": "a sibling's dice",
         "advantage": "by step: what a canvas is worth",
     },
+    "which_problem_next": {
+        "seen": "part of a solved text",
+        "advantage": "minus what is remembered, or left out",
+    },
     "before_and_beside": {
         "blanks": "none: the text is given (SFT)",
         "advantage": "1; a pair; wins; agreement",

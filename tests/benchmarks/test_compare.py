@@ -7,12 +7,16 @@ from dataclasses import asdict, replace
 import compare
 import pytest
 from compare import Job, jobs
+from studies import PROBLEM_RUNS
 
 from dllm_rl_lite import show
 from dllm_rl_lite.evaluation import read_results, records, t_interval
 from dllm_rl_lite.evaluation.records import KEY, summary
-from dllm_rl_lite.methods import CORE, METHODS, PATHS, STAGES
+from dllm_rl_lite.methods import BUDGETS, CORE, METHODS, PATHS, PROBLEMS, STAGES
 from dllm_rl_lite.tasks import load_task
+
+# What relatives are compared with in stage "problems".
+CONTROLS = ("grpo", "dapo", "grpo-pool", "gated-grpo")
 
 
 def row(
@@ -175,6 +179,36 @@ def test_paths_are_tuned_and_run_on_their_own_task(monkeypatch):
     for job in (*tune, *final):
         assert (job.task, job.variant) == ("chain", "plain")
     assert {"paths", "paths tune"} <= set(compare.COMPUTED)
+
+
+def test_problems_are_run_on_the_task_of_their_claim(tmp_path, monkeypatch):
+    """Each relative beside its parent, at equal passes computed; a control on several tasks has a
+    learning rate for each."""
+    tune = jobs("problems tune", [], [], 1)
+    listed = [(task, m) for task, methods in PROBLEM_RUNS.items() for m in methods]
+    assert len(tune) == 3 * len(listed) and {j.lr for j in tune} == set(compare.LEARNING_RATES)
+    rows = []
+    for job in tune:
+        best = 4e-4 if job.task == "chain2" else 2e-4
+        accuracy = float(job.lr == best)
+        rows.append(
+            row(job.method, job.stage, task=job.task, seed=job.seed, lr=job.lr, accuracy=accuracy)
+        )
+    compare.append(tmp_path / "compare.csv", compare.COLUMNS, rows)
+    rates = compare.tuned(tmp_path, "problems tune")
+    assert rates["grpo on chain2"] == rates["ada-grpo"] == 4e-4
+    assert rates["grpo on sudoku4"] == rates["hints"] == 2e-4
+    monkeypatch.setattr(compare, "RESULTS", tmp_path)
+    final = jobs("problems", [], [], compare.SEEDS["problems"])
+    assert len(final) == 5 * len(listed)
+    assert {j.lr for j in final if j.task == "chain2"} == {4e-4}
+    assert {j.lr for j in final if j.task != "chain2"} == {2e-4}
+    assert {"problems", "problems tune"} <= set(compare.COMPUTED)
+    # Every record has its parent beside it, and every one is run, the controls among them.
+    for task, method in listed:
+        if method not in CONTROLS:
+            assert (task, METHODS[method].parent) in listed
+    assert {method for _, method in listed} >= set(PROBLEMS) | set(BUDGETS)
 
 
 def test_stages_are_run_beside_grpo_on_the_same_task(monkeypatch):
