@@ -112,6 +112,7 @@ SYMBOLS = {
             "penalties for the distance from the reference, and their weight",
         ),
         (r"$\mu$", "number", "optimiser steps on one batch of rollouts"),
+        (r"$I$, $\lambda$", "number", "change of a task's mean reward; the weight of the reward"),
         (
             r"$\psi$, $\delta$",
             "number",

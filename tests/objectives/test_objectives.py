@@ -378,7 +378,7 @@ def test_what_the_clip_sees():
     scored = torch.tensor([[True, True, False]])
     wanted = {"diffu-grpo": [0.5, 0.25], "gdsd": [0.75], "gdpo": [0.375], "wd1": [0.0, 0.0]}
     # Losses of groups and pairs whose ratios are of tokens.
-    wanted |= {"grpo-guard": [0.5, 0.25], "dpo": [0.5, 0.25]}
+    wanted |= {"guard-style": [0.5, 0.25], "dpo": [0.5, 0.25]}
     for name, values in wanted.items():
         assert METHODS[name].objective.log_ratios(logp, old, scored).tolist() == values
 
