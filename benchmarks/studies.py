@@ -260,6 +260,7 @@ PROBLEMS_LISTED = [(task, method) for task, methods in PROBLEM_RUNS.items() for 
 #   rspo-forward, rspo-reverse: within 5 points of rspo; forward is the noisier gradient.
 #   cpc-style: behind by at least 5 points on countdown, star: no verifier is asked, and what the
 #     model is sure of includes its habit.
+#     (Written after a look at how the consensus of the base model ranks the texts of 60 problems.)
 STAGES_APART = {"cpc-style": "countdown"}
 STAGES_RUN = [
     (TUNE_TASK, "grpo"),
