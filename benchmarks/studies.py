@@ -105,6 +105,9 @@ VARIANTS = {  # stage "flag": method -> name -> what differs from its tiny numbe
         "floor 5": {"tokens": {"floor": 5}},
     },
 }
+# Trees that halve where the texts of PATHS_TASK part: nothing is decided before its tenth step.
+LATE = {"dice": {"sizes": "8 8 8 8 8 8 8 8 8 4 2 1"}}
+VARIANTS |= {method: {"late": LATE} for method in ("spo-tree", "treepo", "branch-grpo")}
 # Variants of other stages than "flag".
 NOT_FLAGGED = {
     "ag-grpo": ("target only", "one token", "backwards", "3 drafts"),
@@ -197,8 +200,8 @@ AGAINST = ("ag-grpo", "ag-grpo/AF only")
 # "family" holds. Of twelve comparisons less than one star is expected by chance.
 #   tempo, spo-tree, treepo, branch-grpo, path-loo, rank-grpo-style: within 5 points, no star; if
 #     any is ahead it is path-loo or tempo, whose credit is of the step that parted the siblings.
-#   spo-tree, treepo, branch-grpo: fewer passes computed a batch than grpo by less than a fifth, for
-#     equal canvases are computed once anyway.
+#   spo-tree, treepo, branch-grpo (variant "late"): fewer passes computed a batch than grpo by less
+#     than a fifth, for equal canvases are computed once anyway.
 #   spo-chain: behind by 0 to 8 points: at the root few siblings are compared.
 #   s-grpo: behind by at least 5 points when tested with all steps; ahead at few steps.
 #   gtpo: behind or equal: conflict tokens are most tokens, so wrong texts hardly count.
@@ -206,7 +209,8 @@ AGAINST = ("ag-grpo", "ag-grpo/AF only")
 #   mix-grpo-style: fewer passes a batch, so more batches; within 5 points.
 #   tempflow-style: behind by at least 5 points: one step of twelve learns from a batch.
 PATHS_TASK = "chain"
-PATHS_RUN = ("grpo", *PATHS)
+PATHS_RUN = [f"{method}/late" if "late" in VARIANTS.get(method, ()) else method for method in PATHS]
+PATHS_RUN.insert(0, "grpo")
 # Stage "problems": which problems, rows and hints, each record on the task of its claim and beside
 # its parent there. Learning rates are chosen apart for each task ("problems tune"). Written down
 # before the runs; the rule of "family" holds. Of fourteen comparisons less than one star is
