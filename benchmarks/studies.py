@@ -107,7 +107,9 @@ VARIANTS = {  # stage "flag": method -> name -> what differs from its tiny numbe
 }
 # Trees that halve where the texts of PATHS_TASK part: nothing is decided before its tenth step.
 LATE = {"dice": {"sizes": "8 8 8 8 8 8 8 8 8 4 2 1"}}
-VARIANTS |= {method: {"late": LATE} for method in ("spo-tree", "treepo", "branch-grpo")}
+VARIANTS |= {
+    method: {"plain": {}, "late": LATE} for method in ("spo-tree", "treepo", "branch-grpo")
+}
 # Variants of other stages than "flag".
 NOT_FLAGGED = {
     "ag-grpo": ("target only", "one token", "backwards", "3 drafts"),
