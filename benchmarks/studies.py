@@ -14,6 +14,7 @@ BUDGET = {
     "merged": 24_000,
     "family tune": 26_000,
     "family": 40_000,
+    "rates": 40_000,
     "worlds tune": 26_000,
     "worlds": 40_000,
     "timed tune": 40_000,
@@ -30,7 +31,7 @@ BUDGET = {
 # with passes asked for.
 COMPUTED = (
     "merged",
-    *("family tune", "family"),
+    *("family tune", "family", "rates"),
     *("paths tune", "paths"),
     *("problems tune", "problems"),
     *("stages tune", "stages"),
@@ -45,6 +46,7 @@ SEEDS = {
     "summit": 5,
     "merged": 5,
     "family": 5,
+    "rates": 5,
     "worlds": 5,
     "timed": 5,
     "guards": 5,
@@ -139,6 +141,10 @@ MERGED = ("agrpo", "merged-path")
 #     learning is.
 #   gspo, sspo-style, guard-style: within 8 points; gspo clips the largest share of tokens.
 #   reg-grpo: behind by at least 5 points: its first step is set by gradient clipping alone.
+# Stage "rates": each record of "family" has the learning rate that won on one seed, so a record
+# may be behind because of its rate alone. Here `grpo`, tuned to 4e-4, runs at 1e-4 and 2e-4.
+# Written down before the runs: it loses at least 10 points at 1e-4, with a star, and 3 to 10 at
+# 2e-4; no record is more than 8 points from grpo at its own rate.
 FAMILY_VARIANT = "4 updates"
 FAMILY_NUMBERS = {"inner_updates": 4}
 SUMMIT = [  # tasks, and "method/variant" or "method"; AF only: diffu-grpo with ag-grpo's numbers

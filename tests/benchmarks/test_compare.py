@@ -163,7 +163,11 @@ def test_the_family_is_tuned_and_run_with_four_updates(monkeypatch):
     assert len(final) == 75 and {j.lr for j in final} == {1e-4}
     assert {j.variant for j in (*tune, *final)} == {compare.FAMILY_VARIANT}
     assert compare.FAMILY_NUMBERS == {"inner_updates": 4}
-    assert {"family", "family tune"} <= set(compare.COMPUTED)
+    assert {"family", "family tune", "rates"} <= set(compare.COMPUTED)
+    rates = jobs("rates", [], [], 5)
+    assert {(j.method, j.seed, j.lr, j.budget) for j in rates} == {
+        ("grpo", seed, lr, compare.BUDGET["family"]) for seed in range(5) for lr in (1e-4, 2e-4)
+    }
 
 
 def test_paths_are_tuned_and_run_on_their_own_task(monkeypatch):
