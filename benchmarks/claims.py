@@ -366,6 +366,16 @@ CLAIMS = [
         f"{COMPARE} summit --tasks sudoku4",
     ),
     Claim(
+        "credit for early rewards learns more than plain credit",
+        "ta-grpo-d",
+        "three_chains, 80 000 passes, against the same method with delta 0",
+        "points",
+        "above",
+        0.0,
+        difference("timed", "ta-grpo-d/plain", "ta-grpo-d/delta 0"),
+        f"{COMPARE} timed",
+    ),
+    Claim(
         "reinforcement learning beats the base model on every task",
         "agrpo",
         "chain2, sudoku4 (60 000 passes), chain, chain_worked (40 000): the least certain of them",
