@@ -55,6 +55,7 @@ from studies import (
     BUDGET,
     COMBINED,
     COMPUTED,
+    EVAL_EVERY,
     FAMILY_NUMBERS,
     FAMILY_VARIANT,
     FEWER,
@@ -352,7 +353,7 @@ def run_job(job: Job, threads: int, folder: Path) -> tuple[dict, list[dict], lis
         steps=1000,
         numbers={**changes, "lr": job.lr},
         **{"computed" if job.stage in COMPUTED else "forwards": job.budget},
-        eval_every=3,
+        eval_every=EVAL_EVERY.get(job.method, 3),
         eval_problems=min(FEWER.get(task, PROBLEMS), 128),
         checkpoint_every=10,
     )
