@@ -6,6 +6,7 @@ rollout visited.
 from .exact import (
     TextDistribution,
     exact_elbo,
+    exact_eubo,
     exact_logprob,
     expected_reward,
     optimal_policy,
@@ -23,6 +24,7 @@ from .masks import (
     quadrature,
     random_masks,
     random_subset,
+    sandwiched,
 )
 from .merging import merge_equal_actions
 from .referee import (
@@ -34,7 +36,14 @@ from .referee import (
     flat_gradient,
     truth,
 )
-from .steps import STEP_DISTRIBUTIONS, all_steps, chosen_steps, last_scored_step, visited_steps
+from .steps import (
+    STEP_DISTRIBUTIONS,
+    all_steps,
+    chosen_steps,
+    last_scored_step,
+    path_segments,
+    visited_steps,
+)
 from .views import View, estimate, masked_view, reweighted, stack, token_logprobs, view_of_step
 
 __all__ = [
@@ -53,6 +62,7 @@ __all__ = [
     "estimate",
     "estimated_gradient",
     "exact_elbo",
+    "exact_eubo",
     "exact_gradient",
     "exact_logprob",
     "expected_reward",
@@ -65,10 +75,12 @@ __all__ = [
     "one_step",
     "one_step_with_answer",
     "optimal_policy",
+    "path_segments",
     "quadrature",
     "random_masks",
     "random_subset",
     "reweighted",
+    "sandwiched",
     "stack",
     "text_distribution",
     "token_logprobs",

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ..sampler import Rollout, top
 from .steps import all_steps, visited_steps
-from .views import View, masked_view
+from .views import View, masked_prompt, masked_view
 
 
 def random_subset(allowed: Tensor, count: Tensor, generator: torch.Generator) -> Tensor:
@@ -64,11 +64,7 @@ def one_step(
     no other), exact for one that reveals all tokens in one step with p_mask_prompt = 0:
     `tests/estimators/test_estimators.py`.
     """
-    if not 0 <= p_mask_prompt <= 1:
-        raise ValueError(f"p_mask_prompt must be in [0, 1], got {p_mask_prompt}")
-    noise = _uniform(rollout.prompt.shape, generator, rollout.prompt.device)
-    hidden = (noise < p_mask_prompt) & rollout.prompt_mask
-    prompt = torch.where(hidden, rollout.mask_id, rollout.prompt)
+    prompt = masked_prompt(rollout, generator, p_mask_prompt)
     canvas = torch.where(rollout.sampled, rollout.mask_id, rollout.tokens)
     scored = rollout.until_eos & rollout.sampled
     return [View(torch.cat([prompt, canvas], 1), scored, scored.float())]
@@ -279,6 +275,97 @@ def left_to_right(rollout: Rollout, generator: torch.Generator | None = None) ->
     for j in scored.any(0).nonzero()[:, 0]:
         hidden = rollout.sampled & (position >= j)
         views.append(masked_view(rollout, hidden, scored & (position == j), 1.0))
+    return views
+
+
+def sandwiched(
+    rollout: Rollout,
+    generator: torch.Generator,
+    credit: Tensor,
+    score: Callable[[Rollout, list[View]], list[Tensor]],
+    n: int = 2,
+    beta: float = 1.5,
+    omega: float = 0.5,
+    block: int = 0,
+    p_mask_prompt: float = 0.15,
+) -> list[View]:
+    """SPG's views: weights of the evidence lower bound (ELBO) for texts with positive credit, and
+    of its mixture with an evidence upper bound (EUBO) for the others.
+
+    The EUBO of a text is the sum over its tokens of 1 / beta log of the mean of p^beta / t, over
+    masks that hide a share t of the text; a mask that leaves the token counts 0. Its slope in a
+    token's log-probability in one view is that view's share of the mean, and this is the weight.
+    A mask hides a random part of one block, from one token to all, every later block, and each
+    token before with chance p_mask_prompt.
+
+    Args:
+        rollout: N rows.
+        generator: draws the masks.
+        credit: (N,) float32; only its sign is used.
+        score: the rows and views -> the log-probabilities (N, L) of each view under the current
+            policy, without gradient; asked of the rows with negative credit if omega > 0.
+        n: >= 1, views; as many different blocks are drawn as there are.
+        beta: > 0, the power; 1 or more in the paper. Towards 0 the EUBO becomes the ELBO.
+        omega: 0..1, the weight of the EUBO in the mixture.
+        block: tokens of a block, which must divide the canvas; 0: the canvas is one block.
+        p_mask_prompt: chance in [0, 1] that a prompt token, or a token before the block, is masked.
+    Returns:
+        n views; of the tokens up to the first end-of-sequence all that are masked are scored; later
+        tokens are masked and not scored.
+    Raises:
+        ValueError: for a number outside its range, or credit of another shape.
+    Source: SPG (arXiv 2510.09541) and its release: t is the share really masked, and where only M
+    of m tokens are masked in any view the EUBO is multiplied by m / M.
+    Error: with one block and no prompt masks unbiased for the ELBO. The mean inside the logarithm
+    has n masks, so the EUBO is too low on average, and with n = 1 its gradient is that of the plain
+    sum of the masked tokens, whatever beta. The shares are those of the policy that draws the
+    views, so they are old in the second update of a batch:
+    `tests/estimators/test_segments_and_bounds.py`.
+    """
+    length = rollout.tokens.shape[1]
+    size = block or length
+    if n < 1 or beta <= 0 or not 0 <= omega <= 1:
+        raise ValueError(f"need n >= 1, beta > 0 and omega in [0, 1], got {n}, {beta} and {omega}")
+    if block < 0 or length % size:
+        raise ValueError(f"block must divide the canvas of {length} tokens, got {block}")
+    if credit.shape != rollout.n_forwards.shape:
+        raise ValueError(f"credit must be one number a text, got {tuple(credit.shape)}")
+    device = rollout.tokens.device
+    position = torch.arange(length, device=device)
+    text = rollout.until_eos & rollout.sampled
+    m = text.sum(1)
+    blocks = rollout.until_eos.sum(1).sub(1).div(size, rounding_mode="floor") + 1  # of the text
+    order = _uniform((len(m), length // size), generator, device).argsort(1)
+    views = []
+    for j in range(n):
+        chosen = order[:, j % order.shape[1]] % blocks
+        begin = (chosen * size)[:, None]
+        inside = text & (position >= begin) & (position < begin + size)
+        count = (_uniform(m.shape, generator, device) * inside.sum(1)).long() + 1
+        hidden = random_subset(inside, count, generator)
+        hidden |= text & (position >= begin + size)
+        noise = _uniform(text.shape, generator, device)
+        hidden |= text & (position < begin) & (noise < p_mask_prompt)
+        weight = m / (n * hidden.sum(1).clamp(min=1))
+        prompt = masked_prompt(rollout, generator, p_mask_prompt)
+        after = rollout.sampled & ~rollout.until_eos
+        canvas = torch.where(hidden | after, rollout.mask_id, rollout.tokens)
+        views.append(View(torch.cat([prompt, canvas], 1), hidden, hidden * weight[:, None]))
+    wrong = credit < 0
+    if omega == 0 or not wrong.any():
+        return views
+    seen = [view.select(wrong) for view in views]
+    scored = torch.stack([view.scored for view in seen])
+    lower = torch.stack([view.weight for view in seen])
+    logp = torch.stack(score(rollout.select(wrong), seen))
+    # The share of each view in the mean of p^beta / t, where any view masks the token.
+    terms = (beta * logp + lower.log()).masked_fill(~scored, float("-inf"))
+    share = terms.softmax(0).where(scored, 0.0)
+    masked = scored.any(0).sum(1).clamp(min=1)
+    upper = share * (m[wrong] / masked)[:, None]
+    mixed = omega * upper + (1 - omega) * lower
+    for view, weight in zip(views, mixed, strict=True):
+        view.weight[wrong] = weight
     return views
 
 
