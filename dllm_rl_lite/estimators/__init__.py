@@ -1,8 +1,9 @@
 """How likely is a text? Recipes for masked copies of it (views), and the exact truth that they are
-held against. A new estimator goes to masks.py, or to steps.py where it scores states that the
-rollout visited.
+held against. A new estimator goes to masks.py, to bounds.py if it weighs texts by the sign of
+their credit, or to steps.py where it scores states that the rollout visited.
 """
 
+from .bounds import block_masks, sandwiched
 from .exact import (
     TextDistribution,
     exact_elbo,
@@ -24,7 +25,6 @@ from .masks import (
     quadrature,
     random_masks,
     random_subset,
-    sandwiched,
 )
 from .merging import merge_equal_actions
 from .referee import (
@@ -53,6 +53,7 @@ __all__ = [
     "NODES",
     "View",
     "all_steps",
+    "block_masks",
     "chosen_steps",
     "complement_pairs",
     "coupled",

@@ -106,9 +106,8 @@ def score_views(
         return UpdateBatch(
             rollout, advantage, views=[], old=[], ref=[], row_sizes=none, normaliser=1
         )
-    score = partial(view_logprobs, lm, method, numbers, micro_batch=micro_batch)
     with count_passes(lm) as drawing:
-        views = draw_views(method, numbers, rollout, advantage, generator, score)
+        views = draw_views(lm, method, numbers, rollout, advantage, generator, micro_batch)
     objective = method.objective
     if objective.level == "view":
         # A token of weight 0 has no loss: end tokens after the text in `all_steps`.
@@ -222,15 +221,17 @@ def batch_divisors(method: Method, numbers: Numbers, losses: Tensor) -> tuple[Te
 
 
 def draw_views(
+    lm: MaskedDiffusionLM,
     method: Method,
     numbers: Numbers,
     rollout: Rollout,
     advantage: Tensor,
     generators: list[torch.Generator],
-    score: Callable[[Rollout, list[View]], list[Tensor]],
+    micro_batch: int,
 ) -> list[View]:
-    """The views of all rows; each generator draws those of one of as many equal chunks. `score`
-    gives a recipe the log-probabilities of views under the current policy."""
+    """The views of all rows; each generator draws those of one of as many equal chunks. A recipe
+    that asks for `score` can have views scored under the current policy."""
+    score = partial(view_logprobs, lm, method, numbers, micro_batch=micro_batch)
     rows = torch.arange(len(advantage), device=advantage.device)
     parts = []
     for chunk, generator in zip(rows.tensor_split(len(generators)), generators, strict=True):
