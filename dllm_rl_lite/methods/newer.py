@@ -18,6 +18,7 @@ D2_STEPMERGE = replace(
     views=part(estimators.path_segments, n=4, p_mask_prompt=0.15),
     # Of the release's script for Countdown.
     paper=replace(D1, inner_updates=8, views={"n": 16}),
+    tiny=TINY,
 )
 
 # Its paper writes the objective as a mean over texts, its release divides by the batch's number of
