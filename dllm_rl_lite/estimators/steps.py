@@ -119,9 +119,10 @@ def path_segments(
         ValueError: if n < 1, or p_mask_prompt is not in [0, 1].
     Source: d2 (arXiv 2509.21474) and its release; TraceRL (arXiv 2509.06949).
     Error: with n = T and no prompt masks exact for the path given its order, with n = 1
-    `one_step`. Between them a token does not see those that its segment wrote before it. More
-    segments need not be nearer for each text; on the shipped model they are on average:
-    `tests/estimators/test_segments_and_bounds.py`.
+    `one_step`. Between them a token does not see those that its segment wrote before it; for
+    tokens that were drawn at temperature 1 in random order the estimate is too low on average. More
+    segments need not be nearer: of a decoder that decides in its last steps, only n = T is
+    (`tests/estimators/test_segments_and_bounds.py`, notebook on visited steps).
     """
     if n < 1:
         raise ValueError(f"n must be at least 1, got {n}")
