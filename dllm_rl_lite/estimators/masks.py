@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ..sampler import Rollout, top
 from .steps import all_steps, visited_steps
-from .views import View, masked_prompt, masked_view
+from .views import View, masked_view
 
 
 def random_subset(allowed: Tensor, count: Tensor, generator: torch.Generator) -> Tensor:
@@ -64,7 +64,11 @@ def one_step(
     no other), exact for one that reveals all tokens in one step with p_mask_prompt = 0:
     `tests/estimators/test_estimators.py`.
     """
-    prompt = masked_prompt(rollout, generator, p_mask_prompt)
+    if not 0 <= p_mask_prompt <= 1:
+        raise ValueError(f"p_mask_prompt must be in [0, 1], got {p_mask_prompt}")
+    noise = _uniform(rollout.prompt.shape, generator, rollout.prompt.device)
+    hidden = (noise < p_mask_prompt) & rollout.prompt_mask
+    prompt = torch.where(hidden, rollout.mask_id, rollout.prompt)
     canvas = torch.where(rollout.sampled, rollout.mask_id, rollout.tokens)
     scored = rollout.until_eos & rollout.sampled
     return [View(torch.cat([prompt, canvas], 1), scored, scored.float())]

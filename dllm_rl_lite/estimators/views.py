@@ -69,7 +69,7 @@ def view_of_step(rollout: Rollout, step: Tensor, weight: Tensor) -> View:
 
 
 def masked_prompt(rollout: Rollout, generator: torch.Generator, p_mask_prompt: float) -> Tensor:
-    """The prompts (N, P) with some tokens masked.
+    """The prompts (N, P) with some tokens masked, as in `one_step`, which chapters show whole.
 
     Args:
         rollout: N rows.
