@@ -29,8 +29,8 @@ PROMPT = torch.zeros(1, dtype=torch.long)
 
 @pytest.fixture(scope="module")
 def table(table_lm):
-    """Three tokens, three letters: no word is said about other canvases' probabilities, so they do
-    not fit together as those of one distribution would."""
+    """Three tokens, three letters; its predictions on different canvases do not fit together as
+    those of one distribution would."""
     return table_lm(length=3, seed=6, scale=2.0)
 
 
