@@ -308,6 +308,7 @@ NEWER_RUN = (
     *("d2-stepmerge/one segment", "d2-stepmerge", "d2-stepmerge/every step"),
     *("spg/elbo", "spg"),
 )
+NEWER_CLAIMS = {"d2-stepmerge": "d2-stepmerge/one segment", "spg": "spg/elbo"}
 # (task, "method/variant" or "method", seeds) of each run of a seed.
 LISTED = {
     "worlds tune": [("writers 15/60", label, 1) for label in AGAINST],
