@@ -24,6 +24,7 @@ from studies import (
     COMPUTED,
     FAMILY_VARIANT,
     MERGED,
+    NEWER_CLAIMS,
     PATHS_RUN,
     PATHS_TASK,
     PROBLEM_RUNS,
@@ -414,8 +415,9 @@ def relative(
     method, _, variant = label.partition("/")
     other, _, other_variant = parent.partition("/")
     counted = "passes computed" if stage in COMPUTED else "passes"
+    against = other_variant if other == method else other
     return Claim(
-        f"learns more than {other}",
+        f"learns more than {against}",
         method,
         f"{task or runs_named}, {BUDGET[stage]:,} {counted}".replace(",0", " 0"),
         "points",
@@ -462,6 +464,8 @@ def relatives() -> list[Claim]:
     for method in STAGES:
         task = STAGES_APART.get(method, TUNE_TASK)
         found.append(relative("given texts and pairs", "stages", method, "grpo", task))
+    for label, control in NEWER_CLAIMS.items():
+        found.append(relative(likelihood, "newer", label, control, TUNE_TASK))
     return found
 
 

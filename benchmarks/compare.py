@@ -28,6 +28,10 @@ compare_curves.csv. The stages:
   problems tune, problems
           relatives of GRPO by problems, rows, memory and hints, each on the task of its claim,
           passes computed
+  stages tune, stages
+          what comes before and beside reinforcement, passes computed
+  newer tune, newer
+          d2-StepMerge and SPG, each against itself with one number changed, passes computed
 Interrupt it whenever you like: finished runs are not run again, a half-finished one goes on from
 its last checkpoint.
 

@@ -1,11 +1,13 @@
 """How likely is a text? Recipes for masked copies of it (views), and the exact truth that they are
-held against. A new estimator goes to masks.py, or to steps.py where it scores states that the
-rollout visited.
+held against. A new estimator goes to masks.py, to bounds.py if it weighs texts by the sign of
+their credit, or to steps.py where it scores states that the rollout visited.
 """
 
+from .bounds import block_masks, sandwiched
 from .exact import (
     TextDistribution,
     exact_elbo,
+    exact_eubo,
     exact_logprob,
     expected_reward,
     optimal_policy,
@@ -34,7 +36,14 @@ from .referee import (
     flat_gradient,
     truth,
 )
-from .steps import STEP_DISTRIBUTIONS, all_steps, chosen_steps, last_scored_step, visited_steps
+from .steps import (
+    STEP_DISTRIBUTIONS,
+    all_steps,
+    chosen_steps,
+    last_scored_step,
+    path_segments,
+    visited_steps,
+)
 from .views import View, estimate, masked_view, reweighted, stack, token_logprobs, view_of_step
 
 __all__ = [
@@ -44,6 +53,7 @@ __all__ = [
     "NODES",
     "View",
     "all_steps",
+    "block_masks",
     "chosen_steps",
     "complement_pairs",
     "coupled",
@@ -53,6 +63,7 @@ __all__ = [
     "estimate",
     "estimated_gradient",
     "exact_elbo",
+    "exact_eubo",
     "exact_gradient",
     "exact_logprob",
     "expected_reward",
@@ -65,10 +76,12 @@ __all__ = [
     "one_step",
     "one_step_with_answer",
     "optimal_policy",
+    "path_segments",
     "quadrature",
     "random_masks",
     "random_subset",
     "reweighted",
+    "sandwiched",
     "stack",
     "text_distribution",
     "token_logprobs",

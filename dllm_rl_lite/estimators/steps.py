@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..sampler import Rollout
-from .views import View, view_of_step
+from .views import View, masked_prompt, view_of_step
 
 
 def last_scored_step(rollout: Rollout) -> Tensor:
@@ -95,6 +95,50 @@ def all_steps(rollout: Rollout) -> list[View]:
         view_of_step(rollout, torch.full_like(last, t), (t < last).float())
         for t in range(int(last.max()))
     ]
+
+
+def path_segments(
+    rollout: Rollout, generator: torch.Generator, n: int = 4, p_mask_prompt: float = 0.15
+) -> list[View]:
+    """d2-StepMerge's likelihood: the steps of each text cut into n segments, the tokens of a
+    segment all scored on the canvas at its beginning.
+
+    Segment i of a text of T steps begins with step floor(i T / n). TraceRL's shrinkage parameter s
+    is the same cut, s steps to a segment.
+
+    Args:
+        rollout: N rows.
+        generator: draws the prompt masks, one draw for all segments.
+        n: >= 1, segments, so views; with more than T some are empty.
+        p_mask_prompt: chance in [0, 1] that a prompt token (template included, padding not) is
+            masked; 0: none.
+    Returns:
+        n views with weight 1; every sampled token up to and including the first end-of-sequence
+        token is scored once.
+    Raises:
+        ValueError: if n < 1, or p_mask_prompt is not in [0, 1].
+    Source: d2 (arXiv 2509.21474) and its release; TraceRL (arXiv 2509.06949).
+    Error: with n = T and no prompt masks exact for the path given its order, with n = 1
+    `one_step`. Between them a token does not see those that its segment wrote before it; for
+    tokens that were drawn at temperature 1 in random order the estimate is too low on average. More
+    segments need not be nearer: of a decoder that decides in its last steps, only n = T is
+    (`tests/estimators/test_segments_and_bounds.py`, notebook on visited steps).
+    """
+    if n < 1:
+        raise ValueError(f"n must be at least 1, got {n}")
+    prompt = masked_prompt(rollout, generator, p_mask_prompt)
+    text = rollout.until_eos & rollout.sampled & rollout.rolled
+    steps = rollout.unmask_step.max(1).values + 1
+    views = []
+    for i in range(n):
+        start = i * steps // n
+        end = (i + 1) * steps // n
+        inside = (rollout.unmask_step >= start[:, None]) & (rollout.unmask_step < end[:, None])
+        scored = text & inside
+        # Only a rule that re-masks can have written there before.
+        canvas = torch.where(scored, rollout.mask_id, rollout.canvas_at(start))
+        views.append(View(torch.cat([prompt, canvas], 1), scored, scored.float()))
+    return views
 
 
 def chosen_steps(

@@ -68,6 +68,24 @@ def view_of_step(rollout: Rollout, step: Tensor, weight: Tensor) -> View:
     return View(tokens, scored, weight[:, None] * scored)
 
 
+def masked_prompt(rollout: Rollout, generator: torch.Generator, p_mask_prompt: float) -> Tensor:
+    """The prompts (N, P) with some tokens masked, as in `one_step`, which chapters show whole.
+
+    Args:
+        rollout: N rows.
+        generator: draws the masks.
+        p_mask_prompt: chance in [0, 1] that a prompt token (template included, padding not) is
+            masked; 0: none.
+    Raises:
+        ValueError: if p_mask_prompt is not in [0, 1].
+    """
+    if not 0 <= p_mask_prompt <= 1:
+        raise ValueError(f"p_mask_prompt must be in [0, 1], got {p_mask_prompt}")
+    noise = torch.rand(rollout.prompt.shape, generator=generator, device=generator.device)
+    hidden = (noise.to(rollout.prompt.device) < p_mask_prompt) & rollout.prompt_mask
+    return torch.where(hidden, rollout.mask_id, rollout.prompt)
+
+
 def estimate(
     lm: MaskedDiffusionLM, rollout: Rollout, views: list[View], temperature: float = 1.0
 ) -> Tensor:

@@ -6,6 +6,7 @@ nearest relative.
 from .budget_family import BUDGETS
 from .grpo_family import FAMILY
 from .method import REWARDED, Method
+from .newer import NEWER
 from .numbers import REMASKING, Numbers
 from .objective import Objective
 from .parts import Part, part
@@ -20,6 +21,7 @@ __all__ = [
     "FAMILY",
     "METHODS",
     "Method",
+    "NEWER",
     "Numbers",
     "Objective",
     "PATHS",

@@ -31,7 +31,7 @@ SLOTS = {
     "given": ("problems", "task", "rng"),
     "dice": ("steps", "group", "generator"),
     "refine": ("task", "tokenizer", "generator", "examples", "rollout", "rewards", *PROGRESS),
-    "views": ("rollout", "generator", "credit"),
+    "views": ("rollout", "generator", "credit", "score"),
     "shape": GROUPS,
     "advantage": GROUPS,
     "token_credit": ("advantage", "lm", *GROUPS),

@@ -6,6 +6,7 @@ from .budget_family import BUDGETS
 from .grpo_family import FAMILY
 from .guided_and_timed import AG_AGRPO, AG_GRPO, AG_TA_GRPO, TA_AGRPO, TA_GRPO_D
 from .masked_views import COUPLED_GRPO, DIFFU_GRPO, GDPO
+from .newer import NEWER
 from .path_family import PATHS
 from .problem_family import PROBLEMS
 from .stage_family import STAGES
@@ -30,4 +31,13 @@ CORE = {
         AG_TA_GRPO,
     )
 }
-METHODS = CORE | {MERGED_PATH.name: MERGED_PATH} | FAMILY | PATHS | PROBLEMS | BUDGETS | STAGES
+METHODS = {
+    **CORE,
+    MERGED_PATH.name: MERGED_PATH,
+    **FAMILY,
+    **PATHS,
+    **PROBLEMS,
+    **BUDGETS,
+    **STAGES,
+    **NEWER,
+}

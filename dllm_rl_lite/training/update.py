@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -105,7 +106,8 @@ def score_views(
         return UpdateBatch(
             rollout, advantage, views=[], old=[], ref=[], row_sizes=none, normaliser=1
         )
-    views = draw_views(method, numbers, rollout, advantage, generator)
+    with count_passes(lm) as drawing:
+        views = draw_views(lm, method, numbers, rollout, advantage, generator, micro_batch)
     objective = method.objective
     if objective.level == "view":
         # A token of weight 0 has no loss: end tokens after the text in `all_steps`.
@@ -152,7 +154,7 @@ def score_views(
         ref=ref,
         row_sizes=row_sizes[rows],
         normaliser=normaliser,
-        passes=passes,
+        passes=add_passes([drawing, passes]),
         fresh=fresh,
     )
 
@@ -219,18 +221,27 @@ def batch_divisors(method: Method, numbers: Numbers, losses: Tensor) -> tuple[Te
 
 
 def draw_views(
+    lm: MaskedDiffusionLM,
     method: Method,
     numbers: Numbers,
     rollout: Rollout,
     advantage: Tensor,
     generators: list[torch.Generator],
+    micro_batch: int,
 ) -> list[View]:
-    """The views of all rows; each generator draws those of one of as many equal chunks."""
+    """The views of all rows; each generator draws those of one of as many equal chunks. A recipe
+    that asks for `score` can have views scored under the current policy."""
+    score = partial(view_logprobs, lm, method, numbers, micro_batch=micro_batch)
     rows = torch.arange(len(advantage), device=advantage.device)
     parts = []
     for chunk, generator in zip(rows.tensor_split(len(generators)), generators, strict=True):
-        known = {"rollout": rollout.select(chunk), "generator": generator}
-        parts.append(method.views(**known, credit=advantage[chunk], **numbers.views))
+        known = {
+            "rollout": rollout.select(chunk),
+            "generator": generator,
+            "credit": advantage[chunk],
+            "score": score,
+        }
+        parts.append(method.views(**known, **numbers.views))
     return [stack(list(same)) for same in zip(*parts, strict=True)]
 
 

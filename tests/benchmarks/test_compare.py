@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 import compare
 import pytest
 from compare import Job, jobs
-from studies import PROBLEM_RUNS
+from studies import NEWER_RUN, PROBLEM_RUNS
 
 from dllm_rl_lite import show
 from dllm_rl_lite.evaluation import read_results, records, t_interval
@@ -232,6 +232,28 @@ def test_stages_are_run_beside_grpo_on_the_same_task(monkeypatch):
     assert sorted(on_countdown) == [(m, seed) for m in ("cpc-style", "grpo") for seed in range(5)]
     assert {j.task for j in final} == {"chain2", "countdown"}
     assert {"stages", "stages tune"} <= set(compare.COMPUTED)
+
+
+def test_newer_likelihoods_are_run_against_themselves(monkeypatch):
+    """Five labels, each at the rate that it was tuned to itself; one segment is diffu-GRPO's view
+    and the most are the steps of a text."""
+    tune = jobs("newer tune", [], [], 1)
+    labels = {(j.method, j.variant) for j in tune}
+    assert len(labels) == 5 and len(tune) == 15 and {j.task for j in tune} == {"chain2"}
+    rates = {"d2-stepmerge": 1e-4, "d2-stepmerge/every step": 2e-4, "spg": 4e-4}
+    rates |= {"d2-stepmerge/one segment": 2e-4, "spg/elbo": 1e-4}
+    monkeypatch.setattr(compare, "tuned", lambda path, stage: rates if "newer" in stage else {})
+    final = jobs("newer", [], [], compare.SEEDS["newer"])
+    assert len(final) == 25 and {(j.method, j.variant) for j in final} == labels
+    assert {j.lr for j in final if j.variant == "elbo"} == {1e-4}
+    assert {"newer", "newer tune"} <= set(compare.COMPUTED)
+    variants = compare.VARIANTS["d2-stepmerge"]
+    steps = METHODS["d2-stepmerge"].tiny.rule(load_task("chain2").length).steps
+    assert variants["every step"] == {"views": {"n": steps}}
+    for label in NEWER_RUN:
+        method, variant = compare.label_of(label)
+        numbers = METHODS[method].numbers("tiny", **compare.VARIANTS[method][variant])
+        assert numbers.kl == 0 and numbers.inner_updates == 2
 
 
 def test_jobs_are_balanced_and_equal(table, monkeypatch):
