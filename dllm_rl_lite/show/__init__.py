@@ -10,25 +10,3 @@ from .method_diffs import method_table, source_diff
 from .players import player
 from .styles import header, style
 from .tables import before_after, shorten, table
-
-__all__ = [
-    "CYCLE",
-    "END",
-    "METHOD_COLOURS",
-    "before_after",
-    "cell_text",
-    "comparison",
-    "curves",
-    "estimator_map",
-    "filmstrip",
-    "frames",
-    "header",
-    "intervals",
-    "method_table",
-    "panels",
-    "player",
-    "shorten",
-    "source_diff",
-    "style",
-    "table",
-]
