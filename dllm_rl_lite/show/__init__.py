@@ -1,10 +1,8 @@
 """Pictures and tables for notebooks: filmstrip, player, learning curves, panels, a method beside
-its parent. Nothing here computes a result; a new picture goes to charts.py, or to figures.py where
-it has several panels.
+its parent. Nothing here computes a result.
 """
 
-from .charts import CYCLE, METHOD_COLOURS, curves, intervals
-from .figures import comparison, estimator_map, panels
+from .charts import CYCLE, METHOD_COLOURS, curves, intervals, panels
 from .filmstrips import END, cell_text, filmstrip, frames
 from .method_diffs import method_table, source_diff
 from .players import player
