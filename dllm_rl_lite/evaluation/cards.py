@@ -40,16 +40,8 @@ def make_card(
     seed: int,
     settings: dict,
 ) -> dict:
-    """The card of one evaluation, as plain json.
-
-    Args:
-        lm: the model that is evaluated.
-        task: what it solves.
-        examples: the problems.
-        split: the split that they are from.
-        seed: the seed that chose them.
-        settings: whatever else decides the number (length, rule, ...).
-    """
+    """The card of one evaluation, as plain json. settings: whatever else decides the number
+    (length, rule, ...)."""
     return {
         **task.card_entry(),
         "split": split,

@@ -158,10 +158,8 @@ def _cells(rollout: Rollout, tokenizer, row: int) -> list[dict]:
     letters = kinds(rollout, row)
     cells = []
     for i, colour in enumerate(backgrounds(rollout, row)):
-        changes = []
-        for k, letter in enumerate(kind[i] for kind in letters):
-            if k == 0 or (ids[k][i], letter) != (ids[k - 1][i], letters[k - 1][i]):
-                changes.append([k, letter, cell_text(rollout, tokenizer, ids[k][i])])
+        shown = [(letters[k][i], ids[k][i]) for k in range(len(ids))]
+        changes = _changes(rollout, tokenizer, shown)
         cells.append({"colour": colour, "about": _about(rollout, row, i), "changes": changes})
     return cells
 
@@ -183,12 +181,18 @@ def _drafted_cells(drafted: DraftedRollout, tokenizer, row: int) -> list[dict]:
                 shown.append(("a", token))
             else:
                 shown.append(("e" if token == rollout.eos_id else "k", token))
-        changes = []
-        for k, (letter, content) in enumerate(shown):
-            if k == 0 or shown[k - 1] != (letter, content):
-                changes.append([k, letter, cell_text(rollout, tokenizer, content)])
+        changes = _changes(rollout, tokenizer, shown)
         cells.append({"colour": colour, "about": _about(rollout, row, i), "changes": changes})
     return cells
+
+
+def _changes(rollout: Rollout, tokenizer, shown: list[tuple[str, int]]) -> list[list]:
+    """Where the (letter, token) of a cell's frames changes: [frame, letter, text]."""
+    changes = []
+    for k, (letter, token) in enumerate(shown):
+        if k == 0 or shown[k - 1] != (letter, token):
+            changes.append([k, letter, cell_text(rollout, tokenizer, token)])
+    return changes
 
 
 def _finished(cell: dict, last: int) -> str:

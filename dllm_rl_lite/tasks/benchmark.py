@@ -26,12 +26,8 @@ class Benchmark(Task):
     place: Callable[[], dict] = dict
 
     def sample(self, n: int = 0, split: str = "test", seed: int = 0) -> list[Example]:
-        """n problems of a split, drawn without replacement.
+        """n problems of a split, drawn without replacement; 0: all of them, in file order.
 
-        Args:
-            n: how many; 0: all of them, in file order.
-            split: "train", "validation" or "test".
-            seed: equal (n, split, seed) give the same problems on every machine.
         Raises:
             ValueError: for a split that the source does not have, or that holds fewer than n
                 problems.
@@ -53,7 +49,6 @@ class Benchmark(Task):
         return rewards_of(self.correct, examples, completions)
 
     def card_entry(self) -> dict:
-        """What has to be known to make a number of this benchmark again."""
         return {
             "task": self.name,
             "source": self.source,

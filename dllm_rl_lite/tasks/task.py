@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..names import lookup
 from ..rewards import Item, Reward, call_reward, met_share
 
 # Tenths of the key space.
@@ -94,20 +95,14 @@ class GeneratedTask(Task):
     size: float = math.inf  # the family has no more different problems than this
 
     def sample(self, n: int, split: str = "train", seed: int = 0) -> list[Example]:
-        """n problems of a split, no two with the same key.
+        """n problems of a split, no two with the same key. Splits are disjoint by construction: the
+        hash of a problem's key names its split.
 
-        Splits are disjoint by construction: the hash of a problem's key names its split.
-
-        Args:
-            n: how many, at least 1.
-            split: "train", "validation" or "test".
-            seed: equal (n, split, seed) give the same problems on every machine.
         Raises:
             ValueError: for an unknown split, n < 1, or a split that does not hold n different
                 problems; before any is drawn if the whole family is too small.
         """
-        if split not in SPLITS:
-            raise ValueError(f"unknown split {split!r}: one of {sorted(SPLITS)}")
+        lookup("split", split, SPLITS)
         if n < 1:
             raise ValueError(f"n must be at least 1, got {n}")
         most = self.most_in(split)
@@ -137,7 +132,6 @@ class GeneratedTask(Task):
         return share * self.size + 6 * math.sqrt(share * (1 - share) * self.size)
 
     def card_entry(self) -> dict:
-        """What has to be known to make a number of this task again."""
         return {
             "task": self.name,
             "source": "generated",

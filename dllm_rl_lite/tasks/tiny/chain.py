@@ -133,15 +133,7 @@ def chain_task(
     length: int,
     worked: bool = False,
 ) -> GeneratedTask:
-    """Chain arithmetic.
-
-    Args:
-        name: of the task.
-        steps: operations per chain.
-        fewest_minus: of them at least so many subtractions.
-        length: completion canvas, tokens.
-        worked: the verifier reads the working too.
-    """
+    """Chains as `make_chain` draws them. worked: the verifier reads the working too."""
     return GeneratedTask(
         name=name,
         length=length,
@@ -164,12 +156,8 @@ def make_minus_first(rng: random.Random) -> Example:
 
 
 def writers_task(name: str, worked: bool) -> GeneratedTask:
-    """Chains of two whose demonstrations are careless or careful as a whole.
-
-    Args:
-        name: of the task.
-        worked: the verifier reads the working too.
-    """
+    """Chains of two whose demonstrations are careless or careful as a whole. worked: the verifier
+    reads the working too."""
     return replace(
         chain_task(name, steps=2, fewest_minus=1, length=16, worked=worked),
         make=make_minus_first,

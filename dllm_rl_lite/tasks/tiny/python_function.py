@@ -104,10 +104,10 @@ def shows_habit(example: Example, completion: str) -> bool:
     return all(run_expressions([extract_answer(completion) or ""], [checks])[0])
 
 
-def python_task(name: str = "python") -> GeneratedTask:
+def python_task() -> GeneratedTask:
     """Functions a*x+b and x*x+b."""
     return GeneratedTask(
-        name=name,
+        name="python",
         length=12,
         size=(len(SLOPES) + 1) * len(OFFSETS) * math.comb(len(INPUTS), 3),
         make=make,

@@ -57,13 +57,7 @@ def shows_habit(example: Example, completion: str) -> bool:
 
 
 def several_chains_task(name: str, steps: int, length: int) -> GeneratedTask:
-    """Three chains in one completion.
-
-    Args:
-        name: of the task.
-        steps: operations per chain.
-        length: completion canvas, tokens.
-    """
+    """Three chains of `steps` operations in one completion."""
     return GeneratedTask(
         name=name,
         length=length,
