@@ -42,7 +42,7 @@ PLAIN_STARTS = (True, "gaussian", "eva", "orthogonal")
 
 
 def lora_targets(lm: MaskedDiffusionLM, targets: str) -> tuple[str, ...]:
-    """The modules of a model, or of anything that has its `family`, that a choice of targets adapts.
+    """The modules that a choice of targets adapts in a model, or in anything that has its `family`.
 
     "all": the seven linear maps of a layer. "published": those that the released configurations
     really adapt; on LLaDA q, k, v and up_proj, on every other family the names are right and all

@@ -35,12 +35,7 @@ SHIPPED = {
 # Weights, configuration and tokenizer: never *.py, *.bin.
 PATTERNS = ("*.safetensors", "*.json", "*.txt", "*.jinja", "*.model")
 INDEX = "model.safetensors.index.json"
-DTYPES = {
-    "float32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-    "float64": torch.float64,
-}
+DTYPES = {name: getattr(torch, name) for name in ("float32", "bfloat16", "float16", "float64")}
 
 
 def load_lm(

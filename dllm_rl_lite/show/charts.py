@@ -66,8 +66,6 @@ def curves(
         ylabel: None: the name of the column.
         percent: show 100 times the value.
         title: stands above the axes.
-    Returns:
-        The axes.
     Raises:
         ValueError: for no runs, a run without values, or seeds that share no step.
     """
@@ -176,8 +174,6 @@ def panels(runs: dict[str, list[list[dict]]], columns: list[str] | None = None) 
     Args:
         runs: label -> one list of log rows (`TrainResult.rows`, `records.curves`) per seed.
         columns: others in place of those. Columns that no run has are left out.
-    Returns:
-        The figure.
     Raises:
         ValueError: for no runs, or no known column.
     """
@@ -216,8 +212,6 @@ def intervals(
         points: label -> (value, low, high), all in the unit of the axis.
         ax: where to draw; None: a new figure.
         xlabel: stands below the axis.
-    Returns:
-        The axes.
     Raises:
         ValueError: for no points, or one whose value is not within its interval.
     """

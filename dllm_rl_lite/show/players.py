@@ -106,15 +106,7 @@ def player(rollout: Rollout | DraftedRollout, tokenizer, row: int = 0) -> HTML:
 
     Where scripts do not run (a notebook that is not trusted yet, a page that shows notebooks), the
     finished completion is seen, with a note that says to run the cells. Many players fit on a page.
-    The same rollout gives the same bytes.
-
-    Args:
-        rollout: one or more completions, as `denoise` or `denoise_with_drafts` returns them.
-        tokenizer: the model's.
-        row: which completion.
-    Raises:
-        ValueError: for a row that does not exist.
-        ModuleNotFoundError: outside IPython's reach.
+    The same rollout gives the same bytes. Raises ValueError for a row that does not exist.
     """
     # It comes with every notebook kernel; a plain training machine need not have it.
     from IPython.display import HTML

@@ -596,8 +596,8 @@ def test_files_that_are_no_generations(tmp_path):
     for text, message in [
         ("{", "is not JSON"),
         ('{"metrics": 1}', "should hold a list"),
-        ("[]", "should hold a list"),
-        ("[1]", "should hold a list"),
+        ("[]", "has no rows"),
+        ("[1]", "item 1 should be an object"),
     ]:
         (tmp_path / "a.json").write_text(text)
         with pytest.raises(ValueError, match=message):
