@@ -16,13 +16,13 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from .evaluation import Report, differences, paired_comparison, read_run, rescored
-from .evaluation.cards import format_card, make_card
+from .evaluation.cards import card_settings, format_card, make_card
 from .evaluation.report import make_report, saved_lines
 from .files import locked, write_atomically
 from .models import MaskedDiffusionLM, decode, encode_prompts, load_lm, prompt_lengths
@@ -158,27 +158,6 @@ def keep_fitting(
         f"{length} leaves {max(room, 0)} of the model's {lm.max_length} tokens, and the longest "
         f"prompt has {max(lengths)}; set a shorter length, or skip_long=true to leave them out"
     )
-
-
-def card_settings(decoding: Decoding, samples: int, batch: int, checkpoint_rule: str) -> dict:
-    """How texts were written, for the card. What the first cards did not have is only named if it
-    is used, so that they can still be compared with new ones."""
-    settings = {
-        "rule": repr(decoding.rule),
-        "length": decoding.length,
-        "block_length": decoding.block_length or None,
-        "temperature": decoding.temperature,
-        "top_p": decoding.top_p,
-        "eos": decoding.eos,
-        "samples": samples,
-    }
-    for field in fields(decoding):
-        value = getattr(decoding, field.name)
-        if field.name not in settings and value != field.default:
-            settings[field.name] = value
-    settings["batch"] = batch if decoding.random else "any"
-    settings["checkpoint_rule"] = checkpoint_rule or "not stated"
-    return settings
 
 
 def solve(
