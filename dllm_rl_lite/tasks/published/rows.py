@@ -184,7 +184,7 @@ def _json_lines(file: TextIO, path: Path) -> Iterator[Row]:
 def _json_list(file: TextIO, path: Path) -> Iterator[Row]:
     values = _parsed(file.read(), str(path))
     if isinstance(values, dict):  # as d1's evaluator writes it
-        values = values.get("generations")
+        values = values.get("generations", values)
     if not isinstance(values, list):
         raise ValueError(f"{path} should hold a list of objects, found {type(values).__name__}")
     for number, value in enumerate(values, 1):
