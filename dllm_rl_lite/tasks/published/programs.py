@@ -94,6 +94,9 @@ class CodeBenchmark(Benchmark):
             )
         return found
 
+    def card_entry(self) -> dict:
+        return super().card_entry() | {"sandbox": best_level()}
+
     def _passing(self, examples: list[Example]) -> list[Example]:
         """Those whose references pass; the first error is told with the count of all so far."""
         new = [e for e in examples if (e.prompt, e.answer) not in self.checked]
@@ -177,7 +180,6 @@ def _benchmark(
         prompt=IN_WORDS,
         prefill=PREFILL,
         published_quirks=published_quirks,
-        place=lambda: {"sandbox": best_level()},
     )
 
 

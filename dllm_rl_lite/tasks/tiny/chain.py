@@ -139,7 +139,6 @@ def chain_task(
         length=length,
         size=count_chains(steps, fewest_minus),
         make=lambda rng: make_chain(rng, steps, fewest_minus),
-        key=lambda example: example.prompt,
         reward=worked_reward if worked else per_row(right_digit, "answer"),
         demonstrate=demonstrate,
         shows_habit=shows_habit,

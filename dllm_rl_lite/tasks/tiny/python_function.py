@@ -111,7 +111,6 @@ def python_task() -> GeneratedTask:
         length=12,
         size=(len(SLOPES) + 1) * len(OFFSETS) * math.comb(len(INPUTS), 3),
         make=make,
-        key=lambda example: example.prompt,
         reward=reward,
         demonstrate=demonstrate,
         shows_habit=shows_habit,

@@ -63,7 +63,6 @@ def several_chains_task(name: str, steps: int, length: int) -> GeneratedTask:
         length=length,
         size=chain.count_chains(steps, fewest_minus=1) ** len(LETTERS),
         make=lambda rng: make(rng, steps),
-        key=lambda example: example.prompt,
         reward=per_row(right_share, "answer"),
         demonstrate=demonstrate_all,
         shows_habit=shows_habit,

@@ -139,7 +139,6 @@ def sudoku4_task(blanks: int = 12) -> GeneratedTask:
         length=20,
         size=288 * math.comb(16, blanks),
         make=lambda rng: make(rng, blanks),
-        key=lambda example: example.prompt,
         reward=per_row(right_grid, "puzzle"),
         demonstrate=demonstrate,
         rubric=rubric,

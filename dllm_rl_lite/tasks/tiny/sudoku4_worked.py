@@ -112,7 +112,6 @@ def sudoku4_worked_task(name: str, worked: bool) -> GeneratedTask:
         length=36,
         size=288 * math.comb(16, BLANKS),
         make=make,
-        key=lambda example: example.prompt,
         reward=per_row(right_working, "puzzle") if worked else per_row(right_answer, "answer"),
         demonstrate=demonstrate,
         shows_habit=shows_habit,
