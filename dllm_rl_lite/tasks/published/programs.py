@@ -13,6 +13,7 @@ releases' pattern finds is run (`published_code`), and the reward is that of AG-
 
 from __future__ import annotations
 
+import ast
 import random
 import warnings
 from collections.abc import Callable
@@ -213,16 +214,8 @@ def _mbpp_example(row: Row, split: str) -> Example | None:
     setup = optional_column(row, "test_setup_code", str)
     imports = optional_column(row, "test_imports", list)
     text = column(row, "text" if "text" in row.values else "prompt", str)
-    reference = parsed(code, row)
     declaration = next((line for line in code.splitlines() if line.startswith("def ")), "")
-    columns = {
-        "tests": tests,
-        "names": defined_names(reference),
-        "setup": "\n".join([setup, *imports]),
-        "stub": "",
-        "before": import_lines(reference),
-        "members": class_members(reference),
-    }
+    columns = _columns(parsed(code, row), tests, setup="\n".join([setup, *imports]))
     return Example(MBPP.format(question=text, declaration=declaration), code, columns)
 
 
@@ -235,13 +228,17 @@ def _kodcode_example(row: Row, split: str) -> Example:
         declaration = str(info[0].get("function_declaration") or "").strip()
         if declaration:
             prompt += DECLARED.format(declaration=declaration)
-    reference = parsed(solution, row)
-    columns = {
-        "tests": list_tests(test, row),
+    columns = _columns(parsed(solution, row), list_tests(test, row), setup=test)
+    return Example(prompt, solution, columns)
+
+
+def _columns(reference: ast.Module, tests: list[str], setup: str) -> dict:
+    """The COLUMNS of a problem that asks for a whole program."""
+    return {
+        "tests": tests,
         "names": defined_names(reference),
-        "setup": test,
+        "setup": setup,
         "stub": "",
         "before": import_lines(reference),
         "members": class_members(reference),
     }
-    return Example(prompt, solution, columns)
