@@ -55,6 +55,7 @@ from pathlib import Path
 
 import pandas as pd
 import torch
+from dllm_rl_course.recorded_figures import comparison
 from studies import (
     BUDGET,
     COMBINED,
@@ -434,14 +435,14 @@ def finish(
 
 
 def draw(folder: Path = ROOT / "notebooks" / "figures", path: Path = RESULTS) -> Path | None:
-    """Write compare.png: the finished runs of stage "final" as `show.comparison` draws them; None
+    """Write compare.png: the finished runs of stage "final" as `comparison` draws them; None
     where there are none."""
     rows = summary(results(path, "final"))
     if not rows:
         return None
     show.style()
     logs = {r["task"]: curves(path, task=r["task"]) for r in rows}
-    show.comparison(rows, logs).savefig(folder / "compare.png", dpi=100)
+    comparison(rows, logs).savefig(folder / "compare.png", dpi=100)
     return folder / "compare.png"
 
 

@@ -14,6 +14,7 @@ import zlib
 from pathlib import Path
 
 import torch
+from dllm_rl_course.recorded_figures import estimator_map
 from result_tables import record
 
 from dllm_rl_lite import show
@@ -147,7 +148,7 @@ def main() -> None:
     print(f"{len(rows)} rows in {options.out}")
     if options.out == OUT:
         show.style()
-        figure = show.estimator_map(rows, ["untrained", "base"], series=PICTURED)
+        figure = estimator_map(rows, ["untrained", "base"], series=PICTURED)
         figure.savefig(ROOT / "notebooks" / "figures" / "estimators.png")
 
 

@@ -16,13 +16,13 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from .evaluation import Report, differences, paired_comparison, read_run, rescored
-from .evaluation.cards import format_card, make_card
+from .evaluation.cards import card_settings, format_card, make_card
 from .evaluation.report import make_report, saved_lines
 from .files import locked, write_atomically
 from .models import MaskedDiffusionLM, decode, encode_prompts, load_lm, prompt_lengths
@@ -33,7 +33,7 @@ from .sampler import ORDERS, Decoding, Rule, Schedule, Threshold, fill_canvas
 from .sampler.decoding import EOS_POLICIES
 from .seeds import generator
 from .tasks import SPLITS, Example, Task, load_task
-from .values import describe_options, option, read_values, read_words, split_arguments
+from .values import check_value, describe_options, option, read_values, read_words, split_arguments
 
 
 def evaluate(
@@ -56,13 +56,13 @@ def evaluate(
 
     Args:
         lm: the model.
-        task: a task, a benchmark, or the name of one.
+        task: also by its name.
         decoding: how texts are written; a rule alone is greedy decoding by it. What is left open:
             the task's own length, two tokens per forward pass, the surest first.
         n: problems (the same for equal n, seed and split; a benchmark takes 0 for all of them, in
             file order).
         seed: chooses the problems, and all noise; 0 or more.
-        split: "train", "validation" or "test".
+        split: of the task.
         samples: texts per problem.
         batch: texts at a time; results do not depend on it if decoding is greedy. Otherwise each
             batch has its own generator, derived from `seed` and its first item, so a resumed
@@ -86,9 +86,7 @@ def evaluate(
         decoding = Decoding(rule=decoding)
     decoding = (decoding or Decoding()).for_canvas(task.length)
     check_numbers(n=n, seed=seed, samples=samples, batch=batch)
-    check_decoding(decoding, samples)
-    if save is not None:
-        check_saving(save)
+    check_settings(decoding, samples, save)
     prefill = "" if split == "train" else task.prefill  # d1 trains without
     asked = task.sample(n, split, seed)
     examples = keep_fitting(lm, asked, prefill, decoding.length, skip_long)
@@ -97,10 +95,12 @@ def evaluate(
         settings["left_out"] = len(asked) - len(examples)
     made = make_card(lm, task, examples, split, seed, settings)
     jobs = list(itertools.product(range(len(examples)), range(samples)))
-    with contextlib.ExitStack() as stack:
-        rows = []
+    rows = []
+    lock = contextlib.nullcontext()
+    if save is not None:
+        lock = locked(Path(f"{save}.lock"), str(save))
+    with lock:
         if save is not None:
-            stack.enter_context(locked(Path(f"{save}.lock"), str(save)))
             rows = finished_rows(Path(save), made, jobs, batch)
         for start in own_part(range(len(rows), len(jobs), batch)):
             picked = jobs[start : start + batch]
@@ -120,22 +120,11 @@ def check_numbers(**numbers: int) -> None:
     """Raise ValueError for a number of an evaluation that is not whole or too small."""
     for name, value in numbers.items():
         least = 1 if name in ("samples", "batch") else 0
-        if type(value) is not int or value < least:
-            raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
+        check_value(name, value, int, option(least=least).metadata)
 
 
-def check_saving(save: str | os.PathLike) -> None:
-    """Raise ValueError if this names no file, or if several processes would write it."""
-    if not str(save) or Path(save).is_dir():
-        raise ValueError(f"save must name a file, or be None, got {str(save)!r}")
-    if process_count() > 1:
-        raise ValueError(
-            "several processes cannot save one evaluation: evaluate the checkpoint with one"
-        )
-
-
-def check_decoding(decoding: Decoding, samples: int) -> None:
-    """Raise ValueError for settings that would have no effect."""
+def check_settings(decoding: Decoding, samples: int, save: str | os.PathLike | None) -> None:
+    """Raise ValueError for settings that would have no effect, or no file of its own to save to."""
     if decoding.temperature == 0 and (decoding.top_p < 1 or decoding.top_k):
         raise ValueError(
             f"top_p {decoding.top_p} and top_k {decoding.top_k} have no effect at temperature 0: "
@@ -145,6 +134,12 @@ def check_decoding(decoding: Decoding, samples: int) -> None:
         raise ValueError(
             f"{samples} samples at temperature 0 are {samples} times the same text: raise the "
             "temperature or ask for one sample"
+        )
+    if save is not None and (not str(save) or Path(save).is_dir()):
+        raise ValueError(f"save must name a file, or be None, got {str(save)!r}")
+    if save is not None and process_count() > 1:
+        raise ValueError(
+            "several processes cannot save one evaluation: evaluate the checkpoint with one"
         )
 
 
@@ -163,27 +158,6 @@ def keep_fitting(
         f"{length} leaves {max(room, 0)} of the model's {lm.max_length} tokens, and the longest "
         f"prompt has {max(lengths)}; set a shorter length, or skip_long=true to leave them out"
     )
-
-
-def card_settings(decoding: Decoding, samples: int, batch: int, checkpoint_rule: str) -> dict:
-    """How texts were written, for the card. What the first cards did not have is only named if it
-    is used, so that they can still be compared with new ones."""
-    settings = {
-        "rule": repr(decoding.rule),
-        "length": decoding.length,
-        "block_length": decoding.block_length or None,
-        "temperature": decoding.temperature,
-        "top_p": decoding.top_p,
-        "eos": decoding.eos,
-        "samples": samples,
-    }
-    for field in fields(decoding):
-        value = getattr(decoding, field.name)
-        if field.name not in settings and value != field.default:
-            settings[field.name] = value
-    settings["batch"] = batch if decoding.random else "any"
-    settings["checkpoint_rule"] = checkpoint_rule or "not stated"
-    return settings
 
 
 def solve(

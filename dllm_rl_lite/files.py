@@ -24,13 +24,9 @@ MIB = 2**20
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Replace a file's text so that a killed process leaves the old text or the new one.
+    """Replace a file's text, in UTF-8, so that a killed process leaves the old text or the new one.
 
-    Args:
-        path: the file; its folder must exist.
-        text: the whole new text, written as UTF-8.
-    Raises:
-        RuntimeError: as `writing` does; the old text stays.
+    Raises RuntimeError as `writing` does; the old text stays.
     """
     data = text.encode()
     new = path.with_name(path.name + ".new")
@@ -110,11 +106,8 @@ def _hold(file: TextIO) -> bool:
 
 
 def read_object(path: Path) -> dict:
-    """The object in a JSON file.
-
-    Raises:
-        ValueError: naming the file, if it cannot be read or holds anything else.
-    """
+    """The object in a JSON file. Raises ValueError, naming the file, if it cannot be read or holds
+    anything else."""
     try:
         found = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:

@@ -74,11 +74,9 @@ def check_options(settings: Any) -> None:
 
 
 def check_values(schema: type, given: Mapping, prefix: str = "", kind: str = "parameter") -> None:
-    """Hold values to what the options of a dataclass say.
+    """Hold values, by name, to what the options of a dataclass say.
 
     Args:
-        schema: the dataclass.
-        given: values by name.
         prefix: what an error puts before the name.
         kind: what an error calls a value.
     Raises:
@@ -200,11 +198,8 @@ def read_yaml(text: str, source: str) -> Any:
 
 
 def read_file(path: str | Path | None) -> dict:
-    """The values of a YAML file, if there is a path.
-
-    Raises:
-        ValueError: in one line that names the file, if there is none or it cannot be read.
-    """
+    """The values of a YAML file, if there is a path. Raises ValueError, in one line that names the
+    file, if there is none or it cannot be read."""
     if path is None:
         return {}
     if not Path(path).is_file():
@@ -222,11 +217,8 @@ def read_file(path: str | Path | None) -> dict:
 
 
 def read_words(schema: type, words: Sequence[str]) -> dict:
-    """The values of name=value words; text stays as it is for a field whose default is text.
-
-    Raises:
-        ValueError: for a word of another form.
-    """
+    """The values of name=value words; text stays as it is for a field whose default is text. Raises
+    ValueError for a word of another form."""
     found: dict = {}
     for word in words:
         name, equals, text = word.partition("=")
@@ -259,9 +251,7 @@ def read_values(schema: type, *sources: Mapping, kind: str = "parameter") -> dic
     Args:
         schema: a dataclass.
         sources: values by name; the last one wins, dictionaries are merged key by key.
-        kind: what an error calls a value.
-    Raises:
-        ValueError: as `check_values`.
+        kind: what an error calls a value, as in `check_values`.
     """
     given: dict = {}
     for source in sources:

@@ -15,20 +15,3 @@ from .intervals import (
 from .records import read_log, read_results
 from .report import Report
 from .rescoring import read_run, rescore, rescored
-
-__all__ = [
-    "Comparison",
-    "Report",
-    "accuracy_interval",
-    "differences",
-    "paired_comparison",
-    "pass_at",
-    "pass_at_k",
-    "read_log",
-    "read_results",
-    "read_run",
-    "rescore",
-    "rescored",
-    "t_interval",
-    "wilson",
-]

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import hashlib
 import platform
+from dataclasses import fields
 from importlib.metadata import PackageNotFoundError, version
 
 from ..models import MaskedDiffusionLM, fingerprint
+from ..sampler import Decoding
 from ..tasks import Example, Task
 
 LIBRARIES = ("dllm_rl_lite", "torch", "transformers", "peft", "math-verify")
@@ -40,16 +42,8 @@ def make_card(
     seed: int,
     settings: dict,
 ) -> dict:
-    """The card of one evaluation, as plain json.
-
-    Args:
-        lm: the model that is evaluated.
-        task: what it solves.
-        examples: the problems.
-        split: the split that they are from.
-        seed: the seed that chose them.
-        settings: whatever else decides the number (length, rule, ...).
-    """
+    """The card of one evaluation, as plain json. settings: whatever else decides the number
+    (length, rule, ...)."""
     return {
         **task.card_entry(),
         "split": split,
@@ -64,6 +58,27 @@ def make_card(
         "python": platform.python_version(),
         "libraries": libraries(),
     }
+
+
+def card_settings(decoding: Decoding, samples: int, batch: int, checkpoint_rule: str) -> dict:
+    """How texts were written, for the card. What the first cards did not have is only named if it
+    is used, so that they can still be compared with new ones."""
+    settings = {
+        "rule": repr(decoding.rule),
+        "length": decoding.length,
+        "block_length": decoding.block_length or None,
+        "temperature": decoding.temperature,
+        "top_p": decoding.top_p,
+        "eos": decoding.eos,
+        "samples": samples,
+    }
+    for field in fields(decoding):
+        value = getattr(decoding, field.name)
+        if field.name not in settings and value != field.default:
+            settings[field.name] = value
+    settings["batch"] = batch if decoding.random else "any"
+    settings["checkpoint_rule"] = checkpoint_rule or "not stated"
+    return settings
 
 
 def format_card(card: dict) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Callable
@@ -26,39 +25,20 @@ def read_generations(path: str | os.PathLike, task: str) -> list[dict]:
     Args:
         path: rows (question, generations, ground_truth) as jsonl, or as d1's evaluator's json with
             a list "generations".
-        task: gsm8k, math500, countdown or sudoku4.
+        task: a key of D1.
     Raises:
         FileNotFoundError: for a missing file.
         ValueError: for a malformed row, with file and line, or a task whose rows of d1 are not
             known.
     """
-    rows = _rows(Path(path))
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no saved generations at {path}")
     read = lookup("task of d1's generations", task, D1)
     texts = []
-    for item, row in enumerate(rows):
+    for item, row in enumerate(read_rows(str(path), "test")):
         text = {"task": task, "item": item, "completion": column(row, "generations", str)}
         texts.append(text | asdict(read(row)))
     return texts
-
-
-def _rows(path: Path) -> list[Row]:
-    if not path.is_file():
-        raise FileNotFoundError(f"no saved generations at {path}: write them with Report.save")
-    if path.suffix != ".json":
-        return read_rows(str(path), "test")
-    try:
-        values = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is not JSON: {error}") from error
-    items = values
-    if isinstance(values, dict):
-        items = values.get("generations")
-    if not isinstance(items, list) or {type(item) for item in items} != {dict}:
-        raise ValueError(
-            f'{path} should hold a list of objects, bare or under "generations" '
-            "as d1's evaluator writes it"
-        )
-    return [Row(item, f"{path} item {number}") for number, item in enumerate(items, 1)]
 
 
 def _gsm8k(row: Row) -> Example:

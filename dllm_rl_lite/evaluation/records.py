@@ -24,11 +24,8 @@ def read_table(path: Path, missing: str) -> pd.DataFrame:
 
     pandas fills up short lines and shifts long ones, so the shape is checked first.
 
-    Args:
-        path: the file.
-        missing: what to say if there is no such file.
     Raises:
-        FileNotFoundError: for a missing file.
+        FileNotFoundError: for a missing file, with the text of `missing`.
         ValueError: for a line with too many or too few cells, or bad column names, naming file and
             line.
     """

@@ -84,14 +84,8 @@ def saved_lines(card: dict, generations: list[dict]) -> str:
 
 
 def make_report(task: Task, examples: list[Example], rows: list[dict], card: dict) -> Report:
-    """A `Report` of saved or fresh texts.
-
-    Args:
-        task: what was solved.
-        examples: the problems.
-        rows: one per text, as saved; `examples[row["item"]]` is the problem of a text.
-        card: the protocol card.
-    """
+    """A `Report` of saved or fresh texts. rows: one per text, as saved; `examples[row["item"]]` is
+    its problem."""
     samples = card.get("samples", 1)
     right = [0] * len(examples)
     habits = []  # of each wrong text: does it show the habit?

@@ -34,14 +34,6 @@ def _problem(row: dict) -> str:
     return f"{row['prompt']}\0{row['answer']}"
 
 
-def shares_by_problem(rows: list[dict]) -> list[float]:
-    """The share of right texts of each problem; a problem is an item of its evaluation."""
-    right = defaultdict(list)
-    for row in rows:
-        right[row.get("item", _problem(row))].append(row["reward"] == 1)
-    return [statistics.fmean(values) for values in right.values()]
-
-
 def left_out(card: dict) -> str:
     """What to say of the problems that an evaluation left out; nothing if there are none."""
     number = card.get("left_out", 0)
@@ -68,7 +60,6 @@ def read_run(path: str | os.PathLike, cut_off: bool = False) -> tuple[dict, list
         path: the file.
         cut_off: drop a last line that is not whole (the run was killed) instead of refusing it.
     Raises:
-        FileNotFoundError: for a missing file.
         ValueError: for anything that is not a saved text, naming the line.
     """
     card = {}
@@ -109,13 +100,6 @@ def _lines(path: str | os.PathLike) -> list[tuple[int, bytes]]:
     return [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
 
 
-def is_own(path: str | os.PathLike) -> bool:
-    """Is it a file of this project's (a card or a completion in its first line)? Raises
-    FileNotFoundError if missing."""
-    first = b"".join(line for _, line in _lines(path)[:1])
-    return b'"protocol"' in first or b'"completion"' in first
-
-
 @dataclass(frozen=True)
 class Rescored:
     """Saved texts and what a rule says of them now."""
@@ -131,7 +115,10 @@ class Rescored:
 
     def __str__(self) -> str:
         n = len(self.rows)
-        shares = shares_by_problem(self.rows)
+        right = defaultdict(list)  # by problem, an item of its evaluation
+        for row in self.rows:
+            right[row.get("item", _problem(row))].append(row["reward"] == 1)
+        shares = [statistics.fmean(values) for values in right.values()]
         percent = [100 * value for value in accuracy_interval(shares)]
         problems = f" over {len(shares)} problems" if len(shares) < n else ""
         return (
@@ -160,7 +147,8 @@ def rescored(
         FileNotFoundError: for a missing file.
         ValueError: for a malformed row, naming the line, or if no task is named.
     """
-    own = is_own(path)
+    first = b"".join(line for _, line in _lines(path)[:1])
+    own = b'"protocol"' in first or b'"completion"' in first  # else a file of d1's
     if not own and not task:
         raise ValueError(
             f"{path} does not say which task it is of: pass task= (also on the command line)"

@@ -17,28 +17,3 @@ from .lm import MaskedDiffusionLM, fingerprint, new_tiny_lm
 from .shallow import ShallowLM
 from .sharing import Passes, add_passes, count_passes, distinct_rows
 from .tokenizer import build_tokenizer, decode, encode_prompts, prompt_lengths
-
-__all__ = [
-    "MaskedDiffusionLM",
-    "Passes",
-    "ReferencePolicy",
-    "SHIPPED",
-    "ShallowLM",
-    "adapters_off",
-    "add_adapters",
-    "add_passes",
-    "build_tokenizer",
-    "count_passes",
-    "distinct_rows",
-    "decode",
-    "encode_prompts",
-    "fingerprint",
-    "load_adapters",
-    "load_lm",
-    "merge_adapters",
-    "new_tiny_lm",
-    "prompt_lengths",
-    "reference_policy",
-    "save_adapters",
-    "trainable_parameters",
-]

@@ -33,34 +33,20 @@ PREFIX = "base_model.model."  # of the keys in peft's files
 # Settings of peft's files that a plain adapter may have: its numbers, where it stands (its tensors
 # tell that too), notes, and numbers of variants that are off.
 FREE_LORA = (
-    "r",
-    "lora_alpha",
-    "lora_dropout",
-    "target_modules",
-    "exclude_modules",
-    "layers_to_transform",
-    "layers_pattern",
-    "auto_mapping",
-    "base_model_name_or_path",
-    "inference_mode",
-    "megatron_core",
-    "peft_version",
-    "qalora_group_size",
-    "revision",
-    "task_type",
-)
+    "r lora_alpha lora_dropout target_modules exclude_modules layers_to_transform layers_pattern "
+    "auto_mapping base_model_name_or_path inference_mode megatron_core peft_version "
+    "qalora_group_size revision task_type"
+).split()
 # Other starts (PiSSA, OLoRA, LoftQ, CorDA, ...) take out of the base what the adapter starts with.
 PLAIN_STARTS = (True, "gaussian", "eva", "orthogonal")
 
 
 def lora_targets(lm: MaskedDiffusionLM, targets: str) -> tuple[str, ...]:
-    """The modules that a choice of targets adapts.
+    """The modules that a choice of targets adapts in a model, or in anything that has its `family`.
 
-    Args:
-        lm: the model, or anything that has its `family`.
-        targets: "all": the seven linear maps of a layer. "published": those that the released
-            configurations really adapt; on LLaDA q, k, v and up_proj, on every other family the
-            names are right and all seven.
+    "all": the seven linear maps of a layer. "published": those that the released configurations
+    really adapt; on LLaDA q, k, v and up_proj, on every other family the names are right and all
+    seven.
     """
     return lookup("lora_targets", targets, {"all": ALL, "published": PUBLISHED.get(lm.family, ALL)})
 
@@ -77,14 +63,12 @@ def add_adapters(
     nothing changes yet.
 
     Args:
-        lm: changed in place.
+        lm: changed in place, and returned.
         targets: as for `lora_targets`.
         r: rank.
         alpha: the update is scaled by alpha / r.
         dropout: of the adapters' input in training mode, 0..1.
         seed: of the A matrices; B starts at zero.
-    Returns:
-        the same lm.
     Raises:
         ValueError: for an unknown choice, bad numbers, or a model that has adapters.
     Source: r 128, alpha 64, dropout 0.05 in the releases of d1's family; r 64, alpha 64, dropout 0
@@ -130,11 +114,9 @@ def adapted_layers(lm: MaskedDiffusionLM) -> dict[str, LoraLayer]:
 
 
 def adapter_parameters(lm: MaskedDiffusionLM) -> dict[str, nn.Parameter]:
-    """The adapters' weights under the keys of peft's files.
-
-    (`get_peft_model_state_dict` would ask for the state of the whole model, which splits gathered
-    weights again.)
-    """
+    """The adapters' weights under the keys of peft's files."""
+    # get_peft_model_state_dict would ask for the state of the whole model, which splits gathered
+    # weights again.
     return {
         PREFIX + name.replace(".default.", "."): parameter
         for name, parameter in lm.backbone.named_parameters()
@@ -215,11 +197,8 @@ def training_mode(lm: MaskedDiffusionLM, seed: int) -> Iterator[None]:
 
 
 def checkpoint_gradients(lm: MaskedDiffusionLM) -> None:
-    """Keep only each layer's input for the backward pass, and compute the rest again: less memory,
-    one forward pass more.
-
-    It works in `training_mode`; gradients are the same.
-    """
+    """Keep only each layer's input for the backward pass in `training_mode`, and compute the rest
+    again: less memory, one forward pass more, the same gradients."""
     enable = getattr(  # transformers 5.17 has only the other name
         lm.backbone, "activation_checkpointing_enable", lm.backbone.gradient_checkpointing_enable
     )

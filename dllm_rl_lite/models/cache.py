@@ -33,8 +33,6 @@ CACHES = ("", "prefix", "dual")
 class BlockCache(Cache):
     """Keys and values of every layer, (n, heads, S, head size), for the rows still being denoised.
 
-    Args:
-        kind: "prefix" or "dual".
     Memory: 2 * layers * key-value heads * head size numbers per token of prompt and canvas: half a
         megabyte in LLaDA-8B (bfloat16), 0.27 GB for a text of 512 tokens.
     Source: Fast-dLLM and its release, where the rows of a batch share one block. Here each has its

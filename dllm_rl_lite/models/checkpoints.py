@@ -17,11 +17,7 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from transformers import (
-    BitsAndBytesConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from transformers import BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from ..files import read_object
 from ..names import lookup, unknown
@@ -39,12 +35,7 @@ SHIPPED = {
 # Weights, configuration and tokenizer: never *.py, *.bin.
 PATTERNS = ("*.safetensors", "*.json", "*.txt", "*.jinja", "*.model")
 INDEX = "model.safetensors.index.json"
-DTYPES = {
-    "float32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-    "float64": torch.float64,
-}
+DTYPES = {name: getattr(torch, name) for name in ("float32", "bfloat16", "float16", "float64")}
 
 
 def load_lm(
@@ -55,8 +46,7 @@ def load_lm(
     quantize: str | None = None,
     revision: str | None = None,
 ) -> MaskedDiffusionLM:
-    """Load a masked diffusion LM: ours or a published checkpoint, from safetensors alone, without
-    remote code.
+    """Load a masked diffusion LM, ours or a published checkpoint, in evaluation mode (no dropout).
 
     Weights are streamed: the host holds a few tensors besides the model (and none of it, if
     `device` is a GPU).
@@ -74,8 +64,6 @@ def load_lm(
         quantize: "4bit": nf4 with double quantisation, the head left as it is (needs the
             `quantized` extra).
         revision: a branch, tag or commit of a hub id.
-    Returns:
-        the model in evaluation mode (no dropout).
     Raises:
         ValueError: for an unknown name (with the nearest match), a checkpoint that the stock
             modules do not compute, weights that are truncated, missing, unexpected or of another
@@ -126,12 +114,8 @@ def resolve_model(name: str, revision: str | None = None) -> Path:
     """The folder of a model: the shipped one, a local one as it stands, or a hub id's files,
     downloaded once into the Hugging Face cache.
 
-    Args:
-        name: as `load_lm` takes it.
-        revision: a branch, tag or commit of a hub id.
-    Raises:
-        ValueError: if `name` is neither, or the hub cannot give it; the message names both readings
-            and the nearest known model.
+    Raises ValueError if `name` is neither, or the hub cannot give it; the message names both
+    readings and the nearest known model.
     """
     folder = Path(name)
     if name in SHIPPED:
@@ -249,12 +233,8 @@ def map_weights(folder: Path, kind: str, expected: nn.Module) -> dict[str, Tenso
     beside the checkpoint's own, puts on adapters that lie in the folder, and says what is missing
     only after all is read.
 
-    Args:
-        folder: holds the safetensors files.
-        kind: a key of FAMILIES.
-        expected: the stock module, with or without memory.
-    Raises:
-        ValueError: with the keys (and files) that are missing, unexpected or of another shape.
+    Raises ValueError with the keys (and files) that are missing, unexpected or of another shape
+    than those of `expected`, the stock module with or without memory.
     """
     wanted = expected.state_dict()
     stock_names = {original_name(kind, name): name for name in wanted}

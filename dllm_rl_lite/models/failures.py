@@ -18,11 +18,8 @@ def lacks_memory(error: BaseException) -> bool:
 def named_failures(what: str) -> Iterator[None]:
     """Read something with the libraries' own loaders; whatever they raise becomes one line.
 
-    Args:
-        what: is read, with its path.
-    Raises:
-        RuntimeError: if memory has run out; nothing is wrong with the files then.
-        ValueError: in place of any other error.
+    Raises RuntimeError if memory has run out, for nothing is wrong with the files then, and
+    ValueError in place of any other error.
     """
     try:
         yield

@@ -161,15 +161,11 @@ def original_name(kind: str, name: str) -> str:
 
 
 def stock_config(kind: str, values: dict, where: str = "config.json") -> PreTrainedConfig:
-    """The stock configuration that computes what a published config.json describes.
+    """The stock configuration that computes what the values of a published config.json describe;
+    `where` is what errors call that file.
 
-    Args:
-        kind: a key of FAMILIES.
-        values: the contents of config.json.
-        where: what errors call it.
-    Raises:
-        ValueError: naming a field that is missing, or whose value the stock module does not
-            compute.
+    Raises ValueError naming a field that is missing, or whose value the stock module does not
+    compute.
     """
     family = FAMILIES[kind]
     for name, allowed in family.only.items():

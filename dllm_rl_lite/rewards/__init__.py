@@ -4,56 +4,20 @@ A reward function has TRL's signature, `reward(prompts, completions, **columns)`
 
 from .answers import (
     blank_share,
-    boxed_format,
     countdown_correct,
     countdown_reward,
     extract_answer,
     final_answer,
     gsm8k_correct,
     gsm8k_reward,
-    integer_reward,
     keeps_givens,
     last_boxed,
     math_correct,
     math_reward,
-    number_reward,
     per_row,
-    soft_format,
-    strict_format,
     sudoku_correct,
-    tag_count,
 )
 from .calling import Reward, call_reward
-from .expressions import evaluate_expression, read_expression
+from .expressions import evaluate_expression
 from .numerals import number, rational
 from .rubrics import Item, met_share
-
-__all__ = [
-    "Item",
-    "Reward",
-    "blank_share",
-    "boxed_format",
-    "call_reward",
-    "countdown_correct",
-    "countdown_reward",
-    "evaluate_expression",
-    "extract_answer",
-    "final_answer",
-    "gsm8k_correct",
-    "gsm8k_reward",
-    "integer_reward",
-    "keeps_givens",
-    "last_boxed",
-    "math_correct",
-    "math_reward",
-    "met_share",
-    "number",
-    "number_reward",
-    "per_row",
-    "rational",
-    "read_expression",
-    "soft_format",
-    "strict_format",
-    "sudoku_correct",
-    "tag_count",
-]

@@ -22,10 +22,9 @@ OPERATORS: dict[type, Callable] = {
 
 
 def arithmetic(text: str, operators: dict[type, Callable], number: Callable):
-    """The value of an expression, its syntax tree walked by hand: nothing is ever executed.
+    """The value of an expression in Python's syntax, its tree walked by hand: nothing is executed.
 
     Args:
-        text: in Python's syntax.
         operators: what each node of an operator does; others are refused.
         number: the value of a constant.
     Raises:

@@ -3,14 +3,3 @@ runs behind the walls. `run_programs` is the way in, `gaps` says what a level do
 """
 
 from .runner import LEVELS, Limits, Outcome, Program, best_level, gaps, run_programs, walls
-
-__all__ = [
-    "LEVELS",
-    "Limits",
-    "Outcome",
-    "Program",
-    "best_level",
-    "gaps",
-    "run_programs",
-    "walls",
-]

@@ -116,8 +116,7 @@ def run_programs(
     Returns:
         one Outcome per program, in order. No process is left when it returns.
     Raises:
-        ValueError: for an unknown level.
-        RuntimeError: for a level that does not work here.
+        ValueError, RuntimeError: as `walls`.
     """
     if level == "auto":
         level = best_level()
@@ -222,10 +221,7 @@ def gaps(level: str) -> tuple[str, ...]:
 def _run(program: Program, level: str, limits: Limits) -> tuple[Outcome, dict | None]:
     """One program; also which walls stood, or None if the judge did not say so."""
     start = time.monotonic()
-    common = {
-        "limits": asdict(limits),
-        "imports": imports(program),
-    }
+    common = {"limits": asdict(limits), "imports": imports(program)}
     with ExitStack() as stack:
         pipes = stack.enter_context(ExitStack())
         calls_out, calls_in = pipe(pipes)  # judge to candidate

@@ -1,34 +1,10 @@
 """Pictures and tables for notebooks: filmstrip, player, learning curves, panels, a method beside
-its parent. Nothing here computes a result; a new picture goes to charts.py, or to figures.py where
-it has several panels.
+its parent. Nothing here computes a result.
 """
 
-from .charts import CYCLE, METHOD_COLOURS, curves, intervals
-from .figures import comparison, estimator_map, panels
+from .charts import CYCLE, METHOD_COLOURS, curves, intervals, panels
 from .filmstrips import END, cell_text, filmstrip, frames
 from .method_diffs import method_table, source_diff
 from .players import player
 from .styles import header, style
 from .tables import before_after, shorten, table
-
-__all__ = [
-    "CYCLE",
-    "END",
-    "METHOD_COLOURS",
-    "before_after",
-    "cell_text",
-    "comparison",
-    "curves",
-    "estimator_map",
-    "filmstrip",
-    "frames",
-    "header",
-    "intervals",
-    "method_table",
-    "panels",
-    "player",
-    "shorten",
-    "source_diff",
-    "style",
-    "table",
-]

@@ -1,4 +1,4 @@
-"""Learning curves with intervals, and dots with error bars."""
+"""Learning curves with intervals, a training run in panels, dots with error bars."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
 from ..evaluation import t_interval
+from ..evaluation.records import with_forwards
 from ..names import unknown
 
 # Okabe and Ito's, colour-blind safe
@@ -65,8 +66,6 @@ def curves(
         ylabel: None: the name of the column.
         percent: show 100 times the value.
         title: stands above the axes.
-    Returns:
-        The axes.
     Raises:
         ValueError: for no runs, a run without values, or seeds that share no step.
     """
@@ -148,6 +147,60 @@ def _limit_view(ax: plt.Axes, percent: bool) -> None:
         ax.set_ylim(-0.05, 1)
 
 
+PANELS = {
+    "eval_accuracy": "validation accuracy (%)",
+    "reward": "reward of the rollouts",
+    "dead_groups": "dead groups",
+    "clip_fraction": "ratios outside the clip range",
+    "ratio_spread": "spread of the ratio",
+    "forwards": "forward passes (thousands)",
+}
+TITLES = PANELS | {
+    "reward_free": "reward, answer-free rows",
+    "reward_guided": "reward, answer-guided rows",
+    "dead_free_wrong": "answer-free groups all wrong",
+    "logprob_free": "log-prob. a token, answer-free",
+    "logprob_guided": "log-prob. a token, answer-guided",
+    "steps_row": "forward passes a rollout",
+    "entropy": "entropy when unmasked (nats)",
+    "grad_norm": "gradient norm",
+}
+
+
+def panels(runs: dict[str, list[list[dict]]], columns: list[str] | None = None) -> plt.Figure:
+    """One small chart per log column: accuracy, reward, dead groups, clip fraction, spread of the
+    ratio, forward passes.
+
+    Args:
+        runs: label -> one list of log rows (`TrainResult.rows`, `records.curves`) per seed.
+        columns: others in place of those. Columns that no run has are left out.
+    Raises:
+        ValueError: for no runs, or no known column.
+    """
+    runs = {label: [with_forwards(rows) for rows in seeds] for label, seeds in runs.items()}
+    every_row = [row for seeds in runs.values() for rows in seeds for row in rows]
+    found = {name for row in every_row for name in row if row[name] not in (None, "")}
+    columns = [name for name in columns or PANELS if name in found]
+    if not columns:
+        raise ValueError("nothing to draw: no run has any of the columns")
+    across = min(3, len(columns))
+    down = -(-len(columns) // across)
+    # Ten inches are as wide as a notebook shows without scaling down.
+    size = (3.3 * across, 2.5 * down + 0.3)
+    fig, axes = plt.subplots(down, across, figsize=size, squeeze=False, layout="constrained")
+    for ax, column in zip(axes.flat, columns, strict=False):
+        percent = column == "eval_accuracy"
+        title = TITLES.get(column, column)
+        curves(runs, column, ax=ax, percent=percent, ylabel="", title=title)
+        ax.get_legend().remove()
+    for ax in axes.flat[len(columns) :]:
+        ax.set_visible(False)
+    if len(runs) > 1 or any(len(seeds) > 1 for seeds in runs.values()):
+        fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    plt.close(fig)
+    return fig
+
+
 def intervals(
     points: dict[str, tuple[float, float, float]],
     ax: plt.Axes | None = None,
@@ -159,8 +212,6 @@ def intervals(
         points: label -> (value, low, high), all in the unit of the axis.
         ax: where to draw; None: a new figure.
         xlabel: stands below the axis.
-    Returns:
-        The axes.
     Raises:
         ValueError: for no points, or one whose value is not within its interval.
     """

@@ -85,13 +85,11 @@ def filmstrip(
     The text of cell i in frame k has gid "cell k i".
 
     Args:
-        rollout: one or more texts.
+        rollout: one or more texts, of which `row` is drawn.
         tokenizer: the model's.
-        row: which text.
         steps: frames to show, increasing, in 0..T: k is what step k saw, T the finished text. None:
-            at most `max_frames`, evenly spread, first and last among them.
+            at most `max_frames` >= 2, evenly spread, first and last among them.
         title: a line above the prompt.
-        max_frames: at least 2.
     Returns:
         A closed figure: as a cell's last expression it is displayed once.
     Raises:

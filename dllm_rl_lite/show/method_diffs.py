@@ -12,6 +12,7 @@ from pathlib import Path
 
 from .. import methods
 from ..methods import METHODS, Method, Part
+from ..methods.parts import SLOTS
 from ..names import lookup
 from .tables import table as plain_table
 
@@ -32,18 +33,7 @@ QUESTIONS = {
     "average": "averaged by",
     "tempered": "scored at the rollouts' temperature",
 }
-# the questions whose answers are functions
-FUNCTIONS = (
-    "given",
-    "dice",
-    "views",
-    "shape",
-    "advantage",
-    "token_credit",
-    "ratio",
-    "surrogate",
-    "penalty",
-)
+FUNCTIONS = [name for name in QUESTIONS if name in SLOTS]  # answered by a function
 STYLE = {"+": "background:#dff3e4;color:#0b5d2a", "-": "background:#fbe3e1;color:#8c1d13"}
 
 
@@ -112,11 +102,10 @@ def record_source(name: str) -> str:
 
 
 def _name_of(node: ast.Assign) -> str | None:
-    keywords = node.value.keywords if isinstance(node.value, ast.Call) else []
-    return next(
-        (k.value.value for k in keywords if k.arg == "name" and isinstance(k.value, ast.Constant)),
-        None,
-    )
+    for keyword in getattr(node.value, "keywords", ()):
+        if keyword.arg == "name" and isinstance(keyword.value, ast.Constant):
+            return keyword.value.value
+    return None
 
 
 def code(part: Part) -> str:
@@ -132,10 +121,7 @@ def code(part: Part) -> str:
 
 def diff(name: str, parent: str | None = None) -> list[str]:
     """Lines "+ new", "- gone" and "  kept": the record, then each answer that is another function
-    than the parent's.
-
-    A method without a parent is all new. Docstrings and annotations are left out.
-    """
+    than the parent's. A method without a parent is all new."""
     method = lookup("method", name, METHODS)
     parent = method.parent if parent is None else parent
     theirs = answers(lookup("method", parent, METHODS)) if parent else {}
@@ -151,9 +137,7 @@ def diff(name: str, parent: str | None = None) -> list[str]:
 def _compare(old: str, new: str) -> list[str]:
     a, b = old.splitlines(), new.splitlines()
     matcher = difflib.SequenceMatcher(None, a, b, autojunk=False)
-    if (
-        matcher.ratio() < 0.5
-    ):  # two different functions: one after the other reads better than line by line
+    if matcher.ratio() < 0.5:  # two different functions: one after the other reads better
         return ["- " + line for line in a] + ["+ " + line for line in b]
     lines = []
     for kind, a0, a1, b0, b1 in matcher.get_opcodes():

@@ -106,15 +106,7 @@ def player(rollout: Rollout | DraftedRollout, tokenizer, row: int = 0) -> HTML:
 
     Where scripts do not run (a notebook that is not trusted yet, a page that shows notebooks), the
     finished completion is seen, with a note that says to run the cells. Many players fit on a page.
-    The same rollout gives the same bytes.
-
-    Args:
-        rollout: one or more completions, as `denoise` or `denoise_with_drafts` returns them.
-        tokenizer: the model's.
-        row: which completion.
-    Raises:
-        ValueError: for a row that does not exist.
-        ModuleNotFoundError: outside IPython's reach.
+    The same rollout gives the same bytes. Raises ValueError for a row that does not exist.
     """
     # It comes with every notebook kernel; a plain training machine need not have it.
     from IPython.display import HTML
@@ -158,10 +150,8 @@ def _cells(rollout: Rollout, tokenizer, row: int) -> list[dict]:
     letters = kinds(rollout, row)
     cells = []
     for i, colour in enumerate(backgrounds(rollout, row)):
-        changes = []
-        for k, letter in enumerate(kind[i] for kind in letters):
-            if k == 0 or (ids[k][i], letter) != (ids[k - 1][i], letters[k - 1][i]):
-                changes.append([k, letter, cell_text(rollout, tokenizer, ids[k][i])])
+        shown = [(letters[k][i], ids[k][i]) for k in range(len(ids))]
+        changes = _changes(rollout, tokenizer, shown)
         cells.append({"colour": colour, "about": _about(rollout, row, i), "changes": changes})
     return cells
 
@@ -183,12 +173,18 @@ def _drafted_cells(drafted: DraftedRollout, tokenizer, row: int) -> list[dict]:
                 shown.append(("a", token))
             else:
                 shown.append(("e" if token == rollout.eos_id else "k", token))
-        changes = []
-        for k, (letter, content) in enumerate(shown):
-            if k == 0 or shown[k - 1] != (letter, content):
-                changes.append([k, letter, cell_text(rollout, tokenizer, content)])
+        changes = _changes(rollout, tokenizer, shown)
         cells.append({"colour": colour, "about": _about(rollout, row, i), "changes": changes})
     return cells
+
+
+def _changes(rollout: Rollout, tokenizer, shown: list[tuple[str, int]]) -> list[list]:
+    """Where the (letter, token) of a cell's frames changes: [frame, letter, text]."""
+    changes = []
+    for k, (letter, token) in enumerate(shown):
+        if k == 0 or shown[k - 1] != (letter, token):
+            changes.append([k, letter, cell_text(rollout, tokenizer, token)])
+    return changes
 
 
 def _finished(cell: dict, last: int) -> str:

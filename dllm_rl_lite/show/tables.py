@@ -63,18 +63,10 @@ def before_after(
     rewards_after: Sequence[float],
     n: int = 6,
 ) -> str:
-    """The first n problems as plain text: prompt, a right answer, texts before and after, ✓ if the
-    reward is 1.
+    """The first n >= 1 problems as plain text: prompt, a right answer, texts before and after, ✓ if
+    the reward is 1.
 
-    Args:
-        examples: the problems.
-        before: one text per problem.
-        after: one text per problem.
-        rewards_before: one per text of `before`.
-        rewards_after: one per text of `after`.
-        n: problems shown, at least 1.
-    Raises:
-        ValueError: for lists of another length than `examples`, no examples, or n < 1.
+    Raises ValueError for lists of another length than `examples`, no examples, or n < 1.
     """
     lists = {
         "before": before,

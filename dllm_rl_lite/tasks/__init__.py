@@ -5,36 +5,7 @@
 from .benchmark import Benchmark
 from .draws import chance_remembered, in_other_orders, pooled, uncertain
 from .hints import hint_canvas, hinted, remember_groups, resumed, seeded
-from .mixture import Mixture, by_task, mixture_task, task_counts, task_shares
+from .mixture import by_task, task_counts, task_shares
 from .refine import refine_best
 from .table import BENCHMARKS, TASKS, load_task
 from .task import SPLITS, Example, GeneratedTask, Task, demonstration, rewards_of, split_of
-
-__all__ = [
-    "BENCHMARKS",
-    "Benchmark",
-    "Example",
-    "GeneratedTask",
-    "Mixture",
-    "SPLITS",
-    "TASKS",
-    "Task",
-    "by_task",
-    "chance_remembered",
-    "demonstration",
-    "hint_canvas",
-    "hinted",
-    "in_other_orders",
-    "load_task",
-    "mixture_task",
-    "pooled",
-    "refine_best",
-    "remember_groups",
-    "resumed",
-    "rewards_of",
-    "seeded",
-    "split_of",
-    "task_counts",
-    "task_shares",
-    "uncertain",
-]

@@ -15,23 +15,12 @@ class Benchmark(Task):
     """A family of problems that somebody else wrote down; its reward is graded, format included."""
 
     length: int = 256  # completion canvas, tokens, unless an evaluation says otherwise
-    source: str  # a file, a folder or a hub id
     read: Callable[[str], list[Example]]  # the examples of a split, in file order
     correct: Callable[..., list[float]]  # to count by: signature of `reward`, 0..1, 1 is solved
-    prompt: str  # what the user message looks like, in words, for the protocol card
-    shots: int = 0  # worked examples in the prompt
-    # Reward and rule as the releases have them, mistakes included (a name: see `load_task`).
-    published_quirks: bool | str = False
-    # What of this machine decides a number, for the card: the level of the sandbox.
-    place: Callable[[], dict] = dict
 
     def sample(self, n: int = 0, split: str = "test", seed: int = 0) -> list[Example]:
-        """n problems of a split, drawn without replacement.
+        """n problems of a split, drawn without replacement; 0: all of them, in file order.
 
-        Args:
-            n: how many; 0: all of them, in file order.
-            split: "train", "validation" or "test".
-            seed: equal (n, split, seed) give the same problems on every machine.
         Raises:
             ValueError: for a split that the source does not have, or that holds fewer than n
                 problems.
@@ -51,15 +40,3 @@ class Benchmark(Task):
     def solved(self, examples: list[Example], completions: list[str]) -> list[float]:
         """What an evaluation counts, per example, in 0..1."""
         return rewards_of(self.correct, examples, completions)
-
-    def card_entry(self) -> dict:
-        """What has to be known to make a number of this benchmark again."""
-        return {
-            "task": self.name,
-            "source": self.source,
-            "prompt": self.prompt,
-            "prefill": self.prefill,
-            "shots": self.shots,
-            "published_quirks": self.published_quirks,
-            **self.place(),
-        }

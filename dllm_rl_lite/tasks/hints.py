@@ -76,8 +76,7 @@ def seeded(
     Returns:
         (B, L) int64, the mask token where free.
     Raises:
-        ValueError: for a share outside [0, 1), one that leaves no blank, or a task without
-            demonstrations.
+        ValueError: for a share out of range, or a task without demonstrations.
     Source: XRPO (arXiv 2510.06672), which puts solved examples into the prompt; on a canvas the
     completion itself can be begun.
     Error: biased. A seeded group learns to finish a completion that the policy would not have
@@ -108,12 +107,10 @@ def hinted(
     the mean of the problem's own last group.
 
     Args:
-        problems, memory, task, tokenizer, generator: as for `seeded`.
+        problems, memory, task, tokenizer, generator: as for `seeded`, as is what it returns.
         step: of the run.
         window: >= 1, steps.
         most: in [0, 1), the share of the canvas at difficulty 1 (or more).
-    Returns:
-        (B, L) int64, the mask token where free.
     Raises:
         ValueError: as `seeded` does, or for a window below 1.
     Source: Reg-GRPO (DeepVideo-R1, arXiv 2506.07464), which puts parts of a trace into the prompt.
@@ -146,12 +143,10 @@ def resumed(
     its best completion, k = 0 .. levels - 1 with a chance in proportion to decay^k.
 
     Args:
-        problems, memory, task, tokenizer, generator: as for `seeded`; of the task only its length
-            counts.
+        problems, memory, task, tokenizer, generator: as for `seeded`, as is what it returns; of the
+            task only its length counts.
         levels: K >= 1; at 1 all canvases are blank.
         decay: in (0, 1]; below 1, smaller shares are likelier.
-    Returns:
-        (B, L) int64, the mask token where free.
     Raises:
         ValueError: for levels or a decay out of range.
     Source: ReST-GRPO (arXiv 2508.19576) and its release, which cuts a solution after one of its
@@ -181,12 +176,8 @@ def demonstrated(
     shares: list[float],
     generator: torch.Generator,
 ) -> Tensor:
-    """(B, L) int64: `hint_canvas` of right demonstrations; none is made for a share of 0.
-
-    Raises:
-        ValueError: as `hint_canvas` does, or for a task without demonstrations, whether or not one
-            is needed now: a run is to end at its first step, not at the first difficult problem.
-    """
+    """`hint_canvas` of right demonstrations; none is made for a share of 0."""
+    # Whether or not one is needed now: a run ends at its first step, not at a difficult problem.
     if not hasattr(task, "demonstrate"):
         raise ValueError(
             f"{task.name} has no demonstrations to take a hint from: choose a generated task, or a "

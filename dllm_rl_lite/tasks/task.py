@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..names import lookup
 from ..rewards import Item, Reward, call_reward, met_share
 
 # Tenths of the key space.
@@ -48,14 +49,20 @@ class Task(ABC):
     rubric: Callable[[Example, str], list[Item]] | None = None
     # A problem's weight in the mean score.
     weigh: Callable[[Example], float] = lambda example: 1.0
+    source: str = "generated"  # else a file, a folder or a hub id
+    prompt: str = "the bare problem"  # what the user message looks like, in words
+    shots: int = 0  # worked examples in the prompt
+    # Reward and rule as the releases have them, mistakes included (a name: see `load_task`).
+    published_quirks: bool | str = False
 
     @abstractmethod
     def sample(self, n: int, split: str, seed: int = 0) -> list[Example]:
         """n problems of a split, the same for equal (n, split, seed) on every machine."""
 
-    @abstractmethod
     def card_entry(self) -> dict:
         """What has to be known to make a number of this task again."""
+        names = ("source", "prompt", "prefill", "shots", "published_quirks")
+        return {"task": self.name} | {name: getattr(self, name) for name in names}
 
     def rewards_of(self, examples: list[Example], completions: list[str]) -> list[float]:
         """The training reward of one completion per example."""
@@ -88,26 +95,21 @@ class GeneratedTask(Task):
     """A family of problems that a seed generates; its reward is 1.0 if right, else 0.0."""
 
     make: Callable[[random.Random], Example]  # one problem, drawn from the whole family
-    key: Callable[[Example], str]  # what makes two problems the same; its hash decides the split
+    # What makes two problems the same; its hash decides the split.
+    key: Callable[[Example], str] = lambda example: example.prompt
     # A text to learn from: demonstrate(example, rng, share of the habit).
     demonstrate: Callable[[Example, random.Random, float], str]
     size: float = math.inf  # the family has no more different problems than this
 
     def sample(self, n: int, split: str = "train", seed: int = 0) -> list[Example]:
-        """n problems of a split, no two with the same key.
+        """n problems of a split, no two with the same key. Splits are disjoint by construction: the
+        hash of a problem's key names its split.
 
-        Splits are disjoint by construction: the hash of a problem's key names its split.
-
-        Args:
-            n: how many, at least 1.
-            split: "train", "validation" or "test".
-            seed: equal (n, split, seed) give the same problems on every machine.
         Raises:
             ValueError: for an unknown split, n < 1, or a split that does not hold n different
                 problems; before any is drawn if the whole family is too small.
         """
-        if split not in SPLITS:
-            raise ValueError(f"unknown split {split!r}: one of {sorted(SPLITS)}")
+        lookup("split", split, SPLITS)
         if n < 1:
             raise ValueError(f"n must be at least 1, got {n}")
         most = self.most_in(split)
@@ -135,17 +137,6 @@ class GeneratedTask(Task):
         standard deviations."""
         share = len(SPLITS[split]) / 10
         return share * self.size + 6 * math.sqrt(share * (1 - share) * self.size)
-
-    def card_entry(self) -> dict:
-        """What has to be known to make a number of this task again."""
-        return {
-            "task": self.name,
-            "source": "generated",
-            "prompt": "the bare problem",
-            "prefill": self.prefill,
-            "shots": 0,
-            "published_quirks": False,
-        }
 
 
 def demonstration(

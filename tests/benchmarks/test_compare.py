@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 import compare
 import pytest
 from compare import Job, jobs
+from dllm_rl_course.recorded_figures import comparison
 from studies import NEWER_RUN, PROBLEM_RUNS
 
 from dllm_rl_lite import show
@@ -403,13 +404,13 @@ def test_figures_of_the_comparison_draw_what_they_are_given():
     rows = summary(
         [row(seed=s, accuracy=a) for s, a in enumerate((0.5, 0.6))] + [row("wd1", accuracy=0.3)]
     )
-    fig = show.comparison(rows, {"chain2": {"agrpo": [records.with_forwards(log)] * 2}})
+    fig = comparison(rows, {"chain2": {"agrpo": [records.with_forwards(log)] * 2}})
     dots, spent, steps = fig.axes
     assert [t.get_text() for t in dots.get_yticklabels()] == ["agrpo", "wd1"]
     assert spent.lines[0].get_xdata().tolist() == pytest.approx([0.15, 0.3, 0.45, 0.6])
     assert steps.lines[0].get_ydata().tolist() == pytest.approx([20, 30, 40, 50])
     with pytest.raises(ValueError, match="no finished runs"):
-        show.comparison([], {})
+        comparison([], {})
 
 
 def test_the_figure_is_drawn_from_the_table(tmp_path):

@@ -4,6 +4,7 @@ and the figure."""
 import matplotlib.pyplot as plt
 import pytest
 import torch
+from dllm_rl_course.recorded_figures import estimator_map
 
 from dllm_rl_lite.estimators import (
     ESTIMATORS,
@@ -22,7 +23,6 @@ from dllm_rl_lite.estimators import (
 from dllm_rl_lite.estimators.referee import row_by_row
 from dllm_rl_lite.evaluation import read_results
 from dllm_rl_lite.sampler import Schedule, denoise
-from dllm_rl_lite.show import estimator_map
 
 LTR = Schedule(4, "left_to_right")
 

@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dllm_rl_lite import rewards
+from dllm_rl_lite.rewards import answers, published
 from dllm_rl_lite.rewards import latex as equivalence
-from dllm_rl_lite.rewards import published
+from dllm_rl_lite.rewards.expressions import read_expression
 
 # two lines of reasoning, no line break at the end
 GOOD = "<reasoning>\n9 * 2\n= 18\n</reasoning>\n<answer>\n18\n</answer>"
@@ -100,14 +101,14 @@ def test_where_the_answer_is(text, boxed, tagged, final):
 )
 def test_read_expression_by_hand(text, value):
     """LaTeX signs, brackets of all kinds and a true tail are read; nothing else is."""
-    got = rewards.read_expression(text)
+    got = read_expression(text)
     assert (got if got is None else got[0]) == (None if value is None else Fraction(value))
 
 
 def test_read_expression_counts_the_numbers():
     """A sign belongs to no number."""
-    assert rewards.read_expression(r"\frac{6 \times 2}{4} = 3")[1] == Counter([6, 2, 4])
-    assert rewards.read_expression("-3 + 5") == (2, Counter([3, 5]))
+    assert read_expression(r"\frac{6 \times 2}{4} = 3")[1] == Counter([6, 2, 4])
+    assert read_expression("-3 + 5") == (2, Counter([3, 5]))
     assert rewards.countdown_reward("<answer>-3+5</answer>", [3, 5], 2) == 1.0
     assert rewards.countdown_correct(r"\boxed{-(3-5)}", [3, 5], 2) == 1.0
 
@@ -535,11 +536,11 @@ def test_published_math_reads_the_whole_text_where_there_is_no_box():
 def test_gsm8k_ingredients_by_hand(text, number, integer, strict, soft, tags):
     """Each ingredient alone, and their sum."""
     got = (
-        rewards.number_reward(text, "18"),
-        rewards.integer_reward(text),
-        rewards.strict_format(text),
-        rewards.soft_format(text),
-        rewards.tag_count(text),
+        answers.number_reward(text, "18"),
+        answers.integer_reward(text),
+        answers.strict_format(text),
+        answers.soft_format(text),
+        answers.tag_count(text),
     )
     assert got == pytest.approx((number, integer, strict, soft, tags))
     assert rewards.gsm8k_reward(text, "18") == pytest.approx(
@@ -591,7 +592,7 @@ def test_gsm8k_quirks_are_where_they_are_said_to_be(text, default, quirks):
 def test_math_format_by_hand(text, correct, quirk):
     """1.0 / 0.75 / 0.5 / 0.25 as the papers have it; the release looks for a backspace and pays
     0.75 or 0.25."""
-    assert rewards.boxed_format(text) == correct
+    assert answers.boxed_format(text) == correct
     assert published.math_reward(text, "19") == quirk
 
 
@@ -723,10 +724,10 @@ PIECES = [
 texts = st.one_of(st.text(max_size=60), st.lists(st.sampled_from(PIECES), max_size=14).map("".join))
 ONE_TEXT = {
     "gsm8k reward": (lambda t: rewards.gsm8k_reward(t, "18"), 0, 4),
-    "number": (lambda t: rewards.number_reward(t, "18"), 0, 2),
+    "number": (lambda t: answers.number_reward(t, "18"), 0, 2),
     "gsm8k": (lambda t: rewards.gsm8k_correct(t, "18"), 0, 1),
-    "tags": (rewards.tag_count, 0, 0.5),
-    "box": (rewards.boxed_format, 0.25, 1),
+    "tags": (answers.tag_count, 0, 0.5),
+    "box": (answers.boxed_format, 0.25, 1),
     "countdown": (lambda t: rewards.countdown_correct(t, NUMBERS, TARGET), 0, 1),
     "countdown reward": (lambda t: rewards.countdown_reward(t, NUMBERS, TARGET), 0, 1),
     "sudoku": (lambda t: rewards.sudoku_correct(t, PUZZLE, SOLUTION), 0, 1),

@@ -153,7 +153,7 @@ def test_unknown_names_are_answered_with_the_nearest():
     """Tasks and splits."""
     with pytest.raises(ValueError, match="unknown task 'sudoko4'; did you mean 'sudoku4'"):
         load_task("sudoko4")
-    with pytest.raises(ValueError, match="unknown split 'valid': one of"):
+    with pytest.raises(ValueError, match="unknown split 'valid'; did you mean 'validation'"):
         load_task("chain").sample(1, "valid")
     with pytest.raises(ValueError, match="n must be at least 1, got 0"):
         load_task("chain").sample(0)

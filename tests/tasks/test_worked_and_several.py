@@ -39,15 +39,15 @@ def test_worked_sudokus_are_forced_from_the_first_cell_to_the_last():
     """The forced order fills every blank, to the only solution; the habit has a grid to write."""
     rng = random.Random(1)
     for _ in range(20):
-        example = sudoku4_worked.make(rng, blanks=8)
+        example = sudoku4_worked.make(rng)
         grids, valid = completions_of(example.prompt)
         assert valid.sum() == 1 and not valid.all()
-        order = sudoku4_worked.forced_order(example.prompt)
+        forced = sudoku4_worked.forced_cells(example.prompt)
         grid = example.prompt
-        for cell in order:
-            (digit,) = sudoku4_worked.candidates(grid, cell)
+        for cell, digit in forced.items():
+            assert sudoku4_worked.candidates(grid, cell) == {digit}
             grid = sudoku4_worked.fill_cell(grid, cell, digit)
-        assert sorted(order) == [i for i, digit in enumerate(example.prompt) if digit == "0"]
+        assert sorted(forced) == [i for i, digit in enumerate(example.prompt) if digit == "0"]
         assert grid == example.answer and right_grid(f"<answer>{grid}</answer>", example.prompt)
 
 

@@ -92,10 +92,8 @@ def enter() -> tuple[dict, dict[str, bool]]:
 
 
 def receive() -> dict:
-    """The job, from standard input; afterwards standard input, output and error lead to /dev/null.
-
-    Returns the job with "report", a descriptor of what was the standard output.
-    """
+    """The job, from standard input, with "report", a descriptor of what was the standard output;
+    afterwards standard input, output and error lead to /dev/null."""
     with os.fdopen(os.dup(0)) as stdin:
         job = json.load(stdin)
     job["report"] = os.dup(1)
@@ -116,13 +114,8 @@ def import_modules(names: list[str]) -> None:
 
 
 def lock(limits: dict) -> dict[str, bool]:
-    """Build the walls.
-
-    Args:
-        limits: "seconds" of processor time, bytes of "memory".
-    Returns:
-        {"filtered": system calls are filtered, "dropped": root became nobody}.
-    """
+    """Build the walls, and say which stand: system calls are "filtered", root was "dropped" for
+    nobody. limits: "seconds" of processor time, bytes of "memory"."""
     libc = _libc()
     dropped = os.geteuid() == 0  # under bubblewrap it is nobody already
     if dropped:

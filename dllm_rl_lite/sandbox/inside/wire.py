@@ -80,14 +80,8 @@ def name_of(value: object) -> str:
 
 
 def encode(value: object, keep: Callable[[object], list]) -> object:
-    """A value as JSON has it.
-
-    Args:
-        value: anything.
-        keep: what stands for a value that does not travel; a list whose first item is no type's
-            name.
-    Raises ValueError for a value nested too deeply.
-    """
+    """A value as JSON has it; `keep` gives what stands for one that does not travel, a list whose
+    first item is no type's name. Raises ValueError for a value nested too deeply."""
     try:
         return _encode(value, keep)
     except RecursionError:

@@ -27,10 +27,6 @@ def extract_code(completion: str, names: Sequence[str] = ()) -> str:
 
     The fence names Python or nothing. Of several blocks it is the last that defines one of `names`:
     a usage example or the expected output may follow the solution.
-
-    Args:
-        completion: the text.
-        names: what the program should define.
     """
     answer = rewards.extract_answer(completion)
     text = completion if answer is None else answer
@@ -65,13 +61,8 @@ def published_code(completion: str, names: Sequence[str] = ()) -> str:
 
 
 def program(code: str, columns: dict) -> Program:
-    """A program with a problem's tests.
-
-    Args:
-        code: the program; if the problem is a function to be completed, all of it or its body
-            alone.
-        columns: the problem's COLUMNS.
-    """
+    """A program with the tests of a problem, whose COLUMNS are given; of a function that is to be
+    completed the code is all of it or its body alone."""
     stub = columns["stub"]
     prelude = ""
     if stub and defines(code, columns["names"]):

@@ -4,10 +4,16 @@ sandbox.
 Prompts as in TA-GRPO-d's evaluation and, for KodCode, as in the training data of AG-GRPO and
 TA-GRPO-d. What the releases send as a system message opens the user message here. A problem is
 solved if all of its tests pass.
+
+Each benchmark is read from a file, a folder or a hub id with the columns that it names; a row that
+is no such problem is an error that says where it stands. With `published_quirks` only what the
+releases' pattern finds is run (`published_code`), and the reward is that of AG-GRPO's release
+(`published_ag_grpo_code_reward`).
 """
 
 from __future__ import annotations
 
+import ast
 import random
 import warnings
 from collections.abc import Callable
@@ -89,6 +95,9 @@ class CodeBenchmark(Benchmark):
             )
         return found
 
+    def card_entry(self) -> dict:
+        return super().card_entry() | {"sandbox": best_level()}
+
     def _passing(self, examples: list[Example]) -> list[Example]:
         """Those whose references pass; the first error is told with the count of all so far."""
         new = [e for e in examples if (e.prompt, e.answer) not in self.checked]
@@ -112,14 +121,7 @@ def humaneval_task(
     """164 functions to complete from signature and docstring (Chen et al., 2021); a test split
     only.
 
-    Args:
-        source: file, folder or hub id with the columns prompt, canonical_solution, test and
-            entry_point; default openai/openai_humaneval.
-        shots: 0, as in the papers.
-        published_quirks: only what the releases' pattern finds is run (`published_code`).
-    Raises:
-        ValueError: on reading, for a row that is no such problem, naming its place, and for a split
-            that is not there.
+    Columns: prompt, canonical_solution, test and entry_point.
     """
     source = source or "openai/openai_humaneval"
     read = split_reader("humaneval", {"test": (source, "test")}, _humaneval_example)
@@ -132,15 +134,9 @@ def mbpp_task(
     """Basic Python problems (Austin et al., 2021), split by task_id: 11 to 510 test, 511 to 600
     validation, 601 to 974 train.
 
-    Args:
-        source: file, folder or hub id with the columns task_id, text (or prompt), code and
-            test_list, and perhaps test_setup_code, test_imports; default
-            google-research-datasets/mbpp. The release of TA-GRPO-d tests on its sanitized half:
-            "google-research-datasets/mbpp:sanitized".
-        shots: 0, as in the papers.
-        published_quirks: only what the releases' pattern finds is run (`published_code`).
-    Raises:
-        ValueError: on reading, for a row that is no such problem, naming its place.
+    Columns: task_id, text (or prompt), code and test_list, and perhaps test_setup_code,
+    test_imports. The release of TA-GRPO-d tests on its sanitized half:
+    "google-research-datasets/mbpp:sanitized".
     """
     source = source or "google-research-datasets/mbpp"
     read = split_reader("mbpp", {split: (source, split) for split in MBPP_IDS}, _mbpp_example)
@@ -155,17 +151,9 @@ def kodcode_task(
 
     Test files may use pytest's raises, approx, param and parametrize, and unittest. Problems whose
     tests need more (fixtures, other packages, files, coroutines, arithmetic of a class with plain
-    numbers) are left out of training, for their references fail.
+    numbers) are left out of training, for their references fail. There is no split "test".
 
-    Args:
-        source: file, folder or hub id with the columns question, solution, test and perhaps
-            test_info; default KodCode/KodCode-Light-RL-10K.
-        shots: 0, as in the papers.
-        published_quirks: the reward as AG-GRPO's release gives it
-            (`published_ag_grpo_code_reward`).
-    Raises:
-        ValueError: on reading, for a row that is no such problem, naming its place, and for the
-            split "test".
+    Columns: question, solution, test and perhaps test_info.
     """
     source = source or "KodCode/KodCode-Light-RL-10K"
     places = {"train": (source, "train"), "validation": (source, "train")}
@@ -193,7 +181,6 @@ def _benchmark(
         prompt=IN_WORDS,
         prefill=PREFILL,
         published_quirks=published_quirks,
-        place=lambda: {"sandbox": best_level()},
     )
 
 
@@ -227,16 +214,8 @@ def _mbpp_example(row: Row, split: str) -> Example | None:
     setup = optional_column(row, "test_setup_code", str)
     imports = optional_column(row, "test_imports", list)
     text = column(row, "text" if "text" in row.values else "prompt", str)
-    reference = parsed(code, row)
     declaration = next((line for line in code.splitlines() if line.startswith("def ")), "")
-    columns = {
-        "tests": tests,
-        "names": defined_names(reference),
-        "setup": "\n".join([setup, *imports]),
-        "stub": "",
-        "before": import_lines(reference),
-        "members": class_members(reference),
-    }
+    columns = _columns(parsed(code, row), tests, setup="\n".join([setup, *imports]))
     return Example(MBPP.format(question=text, declaration=declaration), code, columns)
 
 
@@ -249,13 +228,17 @@ def _kodcode_example(row: Row, split: str) -> Example:
         declaration = str(info[0].get("function_declaration") or "").strip()
         if declaration:
             prompt += DECLARED.format(declaration=declaration)
-    reference = parsed(solution, row)
-    columns = {
-        "tests": list_tests(test, row),
+    columns = _columns(parsed(solution, row), list_tests(test, row), setup=test)
+    return Example(prompt, solution, columns)
+
+
+def _columns(reference: ast.Module, tests: list[str], setup: str) -> dict:
+    """The COLUMNS of a problem that asks for a whole program."""
+    return {
+        "tests": tests,
         "names": defined_names(reference),
-        "setup": test,
+        "setup": setup,
         "stub": "",
         "before": import_lines(reference),
         "members": class_members(reference),
     }
-    return Example(prompt, solution, columns)

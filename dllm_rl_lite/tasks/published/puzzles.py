@@ -1,5 +1,5 @@
 """The published Countdown and 4x4 Sudoku of d1; `tiny/countdown.py` and `tiny/sudoku4.py` generate
-tiny ones."""
+tiny ones. Both cut train and validation as `leave_out` says."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from ...rewards import published
 from ..benchmark import Benchmark
 from ..task import Example
 from ..tiny.sudoku4 import BOXES, ROWS_AND_COLUMNS, right_cells, units_hold
+from ..tiny.sudoku4_worked import fill_cell, forced_cells
 from .rows import Row, column
 from .splits import leave_out, split_reader, train_and_test
 from .word_problems import FORMAT, IN_WORDS, PREFILL
@@ -70,16 +71,14 @@ def countdown_benchmark(
 ) -> Benchmark:
     """Countdown with three numbers: an expression with all of them that has the target's value.
 
-    The answer is one right expression, the first found, or "" if there is none. Train and
-    validation: see `leave_out`.
+    The answer is one right expression, the first found, or "" if there is none.
 
     Args:
         source: d1's test file (columns input "30,100,93" and output), or the columns nums and
             target, as in the hub's Jiayi-Pan/Countdown-Tasks-3to4, of which rows with other than
             three numbers are left out, as in d1.
         shots: 0; no published working exists to show.
-        published_quirks: score as d1's release does; "ta-grpo-d": evaluate as that one does, with
-            its prompt.
+        published_quirks: "ta-grpo-d": evaluate as that release does, with its prompt.
     """
     if shots:
         raise ValueError(
@@ -129,7 +128,6 @@ def sudoku_benchmark(
     Args:
         source: csv with the columns Puzzle and Solution, 16 digits each, 0 = blank.
         shots: 0 to 3 worked puzzles before each one, a fixed choice.
-        published_quirks: score as d1's release does.
     """
     if not 0 <= shots <= len(SUDOKU_SHOTS):
         raise ValueError(
@@ -197,48 +195,18 @@ def _sudoku_row(row: Row) -> tuple[str, str]:
 
 
 def _worked(puzzle: str) -> str:
-    """A puzzle solved cell by cell, in the format that the prompt asks for."""
-    solution, reasons = deduce(puzzle)
+    """A puzzle solved cell by cell, each forced, in the format that the prompt asks for."""
+    solution = puzzle
+    reasons = []
+    for cell, digit in forced_cells(puzzle).items():
+        solution = fill_cell(solution, cell, digit)
+        place = f"Row {cell // 4 + 1}, column {cell % 4 + 1}"
+        reasons.append(f"{place}: its row, column and box leave only {digit}.")
     return (
         f"Question:\nSolve the following Sudoku puzzle: {puzzle}\nAnswer:\n<reasoning>\n"
         + "\n".join(reasons)
         + f"\n</reasoning>\n<answer>\n{solution}\n</answer>"
     )
-
-
-def deduce(puzzle: str) -> tuple[str, list[str]]:
-    """(solution, reasons) of a puzzle by its blanks with one digit left, the first of them first.
-
-    Raises ValueError if no blank has only one digit left.
-    """
-    cells = list(puzzle)
-    reasons = []
-    while "0" in cells:
-        forced = _forced_cell(cells)
-        if forced is None:
-            raise ValueError(
-                f"the puzzle {puzzle!r} has no blank with only one digit left: {''.join(cells)}"
-            )
-        i, digit = forced
-        cells[i] = digit
-        reasons.append(
-            f"Row {i // 4 + 1}, column {i % 4 + 1}: its row, column and box leave only {digit}."
-        )
-    return "".join(cells), reasons
-
-
-def _forced_cell(cells: list[str]) -> tuple[int, str] | None:
-    """The first blank whose row, column and box leave one digit, with that digit, or None."""
-    for i, cell in enumerate(cells):
-        if cell != "0":
-            continue
-        left = set("1234")
-        for unit in ROWS_AND_COLUMNS + BOXES:
-            if i in unit:
-                left -= {cells[j] for j in unit}
-        if len(left) == 1:
-            return i, left.pop()
-    return None
 
 
 class Term(NamedTuple):

@@ -72,13 +72,9 @@ def read_rows(source: str, split: str) -> list[Row]:
 def column(row: Row, name: str, kind: type) -> Any:
     """The value of a column if it is a `kind`.
 
-    A text that is the JSON of a `kind` is taken as one ("23" for int), for csv files hold nothing
-    but text; a whole number is also a float.
+    A text that is the JSON of a `kind` (str, int, float, list or dict) is taken as one ("23" for
+    int), for csv files hold nothing but text; a whole number is also a float.
 
-    Args:
-        row: one record.
-        name: of the column.
-        kind: str, int, float, list or dict.
     Raises:
         ValueError: that names the place, the column, what was found and which columns there are.
     """
@@ -187,6 +183,8 @@ def _json_lines(file: TextIO, path: Path) -> Iterator[Row]:
 
 def _json_list(file: TextIO, path: Path) -> Iterator[Row]:
     values = _parsed(file.read(), str(path))
+    if isinstance(values, dict):  # as d1's evaluator writes it
+        values = values.get("generations", values)
     if not isinstance(values, list):
         raise ValueError(f"{path} should hold a list of objects, found {type(values).__name__}")
     for number, value in enumerate(values, 1):

@@ -50,14 +50,8 @@ def gsm8k_task(
 ) -> Benchmark:
     """Grade-school word problems (Cobbe et al., 2021); answers are numbers.
 
-    Args:
-        source: file, folder or hub id with the columns question and answer ("... #### 18"); default
-            openai/gsm8k.
-        shots: worked examples before each question.
-        published_quirks: score as d1's release does; the gold answer then keeps its thousands
-            separators.
-    Raises:
-        ValueError: on reading, for a row without "####", naming its place.
+    Columns: question and answer ("... #### 18"). With `published_quirks` the gold answer keeps its
+    thousands separators.
     """
     rules = published if published_quirks else rewards
 
@@ -97,14 +91,8 @@ def math500_task(
     """Competition problems (Hendrycks et al., 2021): the 500 test problems of Lightman et al.
     (2023), 12 000 to train on.
 
-    Args:
-        source: file, folder or hub id with the columns problem and answer, or solution, whose last
-            box is the answer; default ankner/math-500 to train on, as in d1, and
-            HuggingFaceH4/MATH-500 to test on.
-        shots: worked examples before each question; they need the column solution.
-        published_quirks: score as d1's release does; "ta-grpo-d": with that one's training reward.
-    Raises:
-        ValueError: on reading, for a row with no answer, naming its place.
+    Columns: problem and answer, or solution, whose last box is the answer; worked examples need
+    the solution. The hub's are those that d1 trains on and tests on.
     """
     if published_quirks:
         timed = published_quirks == published.TIMED

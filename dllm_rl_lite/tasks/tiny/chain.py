@@ -133,21 +133,12 @@ def chain_task(
     length: int,
     worked: bool = False,
 ) -> GeneratedTask:
-    """Chain arithmetic.
-
-    Args:
-        name: of the task.
-        steps: operations per chain.
-        fewest_minus: of them at least so many subtractions.
-        length: completion canvas, tokens.
-        worked: the verifier reads the working too.
-    """
+    """Chains as `make_chain` draws them. worked: the verifier reads the working too."""
     return GeneratedTask(
         name=name,
         length=length,
         size=count_chains(steps, fewest_minus),
         make=lambda rng: make_chain(rng, steps, fewest_minus),
-        key=lambda example: example.prompt,
         reward=worked_reward if worked else per_row(right_digit, "answer"),
         demonstrate=demonstrate,
         shows_habit=shows_habit,
@@ -164,12 +155,8 @@ def make_minus_first(rng: random.Random) -> Example:
 
 
 def writers_task(name: str, worked: bool) -> GeneratedTask:
-    """Chains of two whose demonstrations are careless or careful as a whole.
-
-    Args:
-        name: of the task.
-        worked: the verifier reads the working too.
-    """
+    """Chains of two whose demonstrations are careless or careful as a whole. worked: the verifier
+    reads the working too."""
     return replace(
         chain_task(name, steps=2, fewest_minus=1, length=16, worked=worked),
         make=make_minus_first,

@@ -93,19 +93,16 @@ def right_expression(completion: str, numbers: list[int], target: int) -> float:
     return float(found == (target, Counter(numbers)))
 
 
-def rubric(
-    example: Example, completion: str, syntax: float = 1.0, once: float = 1.0, value: float = 1.0
-) -> list[Item]:
+def rubric(example: Example, completion: str) -> list[Item]:
     """What is asked of a completion: an expression between the answer tags, each number in it once,
-    and the target as its value; with their weights. What fails is to be written again from the
-    start."""
+    and the target as its value. What fails is to be written again from the start."""
     found = evaluate_expression(extract_answer(completion) or "")
     reached, used = found or (None, None)
     everything = tuple(range(len(completion)))
     return [
-        Item(syntax, found is not None, everything),
-        Item(once, used == Counter(example.columns["numbers"]), everything),
-        Item(value, reached == example.columns["target"], everything),
+        Item(1.0, found is not None, everything),
+        Item(1.0, used == Counter(example.columns["numbers"]), everything),
+        Item(1.0, reached == example.columns["target"], everything),
     ]
 
 
@@ -119,10 +116,10 @@ def shows_habit(example: Example, completion: str) -> bool:
     return value == example.columns["target"] and set(used) <= set(wanted) and not wanted <= used
 
 
-def countdown_task(name: str = "countdown") -> GeneratedTask:
+def countdown_task() -> GeneratedTask:
     """Countdown with three numbers up to HIGHEST."""
     return GeneratedTask(
-        name=name,
+        name="countdown",
         length=28,
         size=len(problems()),
         make=make,

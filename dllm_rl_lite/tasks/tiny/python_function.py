@@ -104,14 +104,13 @@ def shows_habit(example: Example, completion: str) -> bool:
     return all(run_expressions([extract_answer(completion) or ""], [checks])[0])
 
 
-def python_task(name: str = "python") -> GeneratedTask:
+def python_task() -> GeneratedTask:
     """Functions a*x+b and x*x+b."""
     return GeneratedTask(
-        name=name,
+        name="python",
         length=12,
         size=(len(SLOPES) + 1) * len(OFFSETS) * math.comb(len(INPUTS), 3),
         make=make,
-        key=lambda example: example.prompt,
         reward=reward,
         demonstrate=demonstrate,
         shows_habit=shows_habit,

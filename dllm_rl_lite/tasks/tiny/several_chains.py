@@ -57,19 +57,12 @@ def shows_habit(example: Example, completion: str) -> bool:
 
 
 def several_chains_task(name: str, steps: int, length: int) -> GeneratedTask:
-    """Three chains in one completion.
-
-    Args:
-        name: of the task.
-        steps: operations per chain.
-        length: completion canvas, tokens.
-    """
+    """Three chains of `steps` operations in one completion."""
     return GeneratedTask(
         name=name,
         length=length,
         size=chain.count_chains(steps, fewest_minus=1) ** len(LETTERS),
         make=lambda rng: make(rng, steps),
-        key=lambda example: example.prompt,
         reward=per_row(right_share, "answer"),
         demonstrate=demonstrate_all,
         shows_habit=shows_habit,

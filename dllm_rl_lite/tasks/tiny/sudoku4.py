@@ -132,14 +132,13 @@ def shows_habit(example: Example, completion: str) -> bool:
     return grid is not None and units_hold(grid, ROWS_AND_COLUMNS) and not units_hold(grid, BOXES)
 
 
-def sudoku4_task(name: str = "sudoku4", blanks: int = 12) -> GeneratedTask:
+def sudoku4_task(blanks: int = 12) -> GeneratedTask:
     """4x4 Sudoku with `blanks` empty cells."""
     return GeneratedTask(
-        name=name,
+        name="sudoku4",
         length=20,
         size=288 * math.comb(16, blanks),
         make=lambda rng: make(rng, blanks),
-        key=lambda example: example.prompt,
         reward=per_row(right_grid, "puzzle"),
         demonstrate=demonstrate,
         rubric=rubric,

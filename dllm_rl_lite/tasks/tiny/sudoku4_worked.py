@@ -16,14 +16,15 @@ from .sudoku4 import BOXES, ROWS_AND_COLUMNS, completions_of
 from .sudoku4 import make as make_puzzle
 
 CELL_NAMES = "abcdefghijklmnop"
+BLANKS = 6  # of a puzzle
 
 
 def candidates(grid: str, cell: int) -> set[str]:
-    """The digits that no other cell of the row, column and box of `cell` holds (0 = blank)."""
+    """The digits that the row, column and box of a blank cell (0) lack."""
     taken = set()
     for unit in ROWS_AND_COLUMNS + BOXES:
         if cell in unit:
-            taken |= {grid[other] for other in unit if other != cell}
+            taken |= {grid[other] for other in unit}
     return set("1234") - taken
 
 
@@ -32,29 +33,29 @@ def fill_cell(grid: str, cell: int, digit: str) -> str:
     return grid[:cell] + digit + grid[cell + 1 :]
 
 
-def forced_order(puzzle: str) -> list[int]:
-    """The blank cells in the order in which they are forced, the first by name among several; it
-    ends where none is."""
-    order = []
+def forced_cells(puzzle: str) -> dict[int, str]:
+    """The blank cells in the order in which they are forced, the first by name among several, and
+    the digit of each; it ends where none is."""
+    forced = {}
     grid = puzzle
     while "0" in grid:
         for cell in range(16):
             possible = candidates(grid, cell)
             if grid[cell] == "0" and len(possible) == 1:
-                grid = fill_cell(grid, cell, possible.pop())
-                order.append(cell)
+                forced[cell] = possible.pop()
+                grid = fill_cell(grid, cell, forced[cell])
                 break
         else:
-            return order
-    return order
+            return forced
+    return forced
 
 
-def make(rng: random.Random, blanks: int) -> Example:
+def make(rng: random.Random) -> Example:
     """A puzzle whose blanks are all forced in turn, and which the habit can get wrong."""
     while True:
-        example = make_puzzle(rng, blanks)
+        example = make_puzzle(rng, BLANKS)
         _, valid = completions_of(example.prompt)
-        if not valid.all() and len(forced_order(example.prompt)) == blanks:
+        if not valid.all() and len(forced_cells(example.prompt)) == BLANKS:
             return example
 
 
@@ -65,12 +66,12 @@ def demonstrate(example: Example, rng: random.Random, habit_share: float) -> str
     if rng.random() < habit_share:
         grids, valid = completions_of(example.prompt)
         worked = "".join(map(str, rng.choice(grids[~valid].tolist())))
-    return written(forced_order(example.prompt), worked)
+    return written(example.prompt, worked)
 
 
-def written(order: list[int], grid: str) -> str:
-    """The text of a working and its answer."""
-    working = ",".join(CELL_NAMES[cell] + grid[cell] for cell in order)
+def written(puzzle: str, grid: str) -> str:
+    """The text of a working and its answer, as if the grid were the solution."""
+    working = ",".join(CELL_NAMES[cell] + grid[cell] for cell in forced_cells(puzzle))
     return f"{working}<answer>{grid}</answer>"
 
 
@@ -101,26 +102,16 @@ def shows_habit(example: Example, completion: str) -> bool:
     answer = extract_answer(completion) or ""
     if answer not in {"".join(map(str, grid)) for grid in grids[~valid].tolist()}:
         return False
-    return completion == written(forced_order(example.prompt), answer)
+    return completion == written(example.prompt, answer)
 
 
-def sudoku4_worked_task(
-    name: str, worked: bool, blanks: int = 6, length: int = 36
-) -> GeneratedTask:
-    """4x4 Sudoku with working.
-
-    Args:
-        name: of the task.
-        worked: the verifier reads the working too.
-        blanks: empty cells.
-        length: completion canvas, tokens.
-    """
+def sudoku4_worked_task(name: str, worked: bool) -> GeneratedTask:
+    """4x4 Sudoku with working. worked: the verifier reads it too."""
     return GeneratedTask(
         name=name,
-        length=length,
-        size=288 * math.comb(16, blanks),
-        make=lambda rng: make(rng, blanks),
-        key=lambda example: example.prompt,
+        length=36,
+        size=288 * math.comb(16, BLANKS),
+        make=make,
         reward=per_row(right_working, "puzzle") if worked else per_row(right_answer, "answer"),
         demonstrate=demonstrate,
         shows_habit=shows_habit,

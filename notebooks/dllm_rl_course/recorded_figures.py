@@ -1,4 +1,5 @@
-"""Larger figures: a training run in panels, methods side by side, estimators against the truth."""
+"""The two figures of recorded results that benchmarks write too: methods side by side, likelihood
+estimators against the truth."""
 
 from __future__ import annotations
 
@@ -7,64 +8,22 @@ import itertools
 import matplotlib.pyplot as plt
 import pandas as pd
 
-from ..evaluation.records import with_forwards
-from ..names import unknown
-from .charts import CYCLE, METHOD_COLOURS, colours, curves, dot, list_rows
+from dllm_rl_lite.names import unknown
+from dllm_rl_lite.show import CYCLE, METHOD_COLOURS
+from dllm_rl_lite.show.charts import colours, dot, list_rows
 
-PANELS = {
-    "eval_accuracy": "validation accuracy (%)",
-    "reward": "reward of the rollouts",
-    "dead_groups": "dead groups",
-    "clip_fraction": "ratios outside the clip range",
-    "ratio_spread": "spread of the ratio",
-    "forwards": "forward passes (thousands)",
+FAMILIES = {
+    "one_step": "#D55E00",
+    "random_masks": "#56B4E9",
+    "coupled": "#CC79A7",
+    "quadrature": "#E69F00",
+    "complement_pairs": "#6B6B6B",
+    "visited_steps": "#0072B2",
+    "all_steps": "#000000",
+    "left_to_right": "#009E73",
 }
-TITLES = PANELS | {
-    "reward_free": "reward, answer-free rows",
-    "reward_guided": "reward, answer-guided rows",
-    "dead_free_wrong": "answer-free groups all wrong",
-    "logprob_free": "log-prob. a token, answer-free",
-    "logprob_guided": "log-prob. a token, answer-guided",
-    "steps_row": "forward passes a rollout",
-    "entropy": "entropy when unmasked (nats)",
-    "grad_norm": "gradient norm",
-}
-
-
-def panels(runs: dict[str, list[list[dict]]], columns: list[str] | None = None) -> plt.Figure:
-    """One small chart per log column: accuracy, reward, dead groups, clip fraction, spread of the
-    ratio, forward passes.
-
-    Args:
-        runs: label -> one list of log rows (`TrainResult.rows`, `records.curves`) per seed.
-        columns: others in place of those. Columns that no run has are left out.
-    Returns:
-        The figure.
-    Raises:
-        ValueError: for no runs, or no known column.
-    """
-    runs = {label: [with_forwards(rows) for rows in seeds] for label, seeds in runs.items()}
-    every_row = [row for seeds in runs.values() for rows in seeds for row in rows]
-    found = {name for row in every_row for name in row if row[name] not in (None, "")}
-    columns = [name for name in columns or PANELS if name in found]
-    if not columns:
-        raise ValueError("nothing to draw: no run has any of the columns")
-    across = min(3, len(columns))
-    down = -(-len(columns) // across)
-    # Ten inches are as wide as a notebook shows without scaling down.
-    size = (3.3 * across, 2.5 * down + 0.3)
-    fig, axes = plt.subplots(down, across, figsize=size, squeeze=False, layout="constrained")
-    for ax, column in zip(axes.flat, columns, strict=False):
-        percent = column == "eval_accuracy"
-        title = TITLES.get(column, column)
-        curves(runs, column, ax=ax, percent=percent, ylabel="", title=title)
-        ax.get_legend().remove()
-    for ax in axes.flat[len(columns) :]:
-        ax.set_visible(False)
-    if len(runs) > 1 or any(len(seeds) > 1 for seeds in runs.values()):
-        fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
-    plt.close(fig)
-    return fig
+MARKERS = "osD^v<>P"
+LINES = ["-", "--", ":"]
 
 
 def comparison(rows: list[dict], log: dict[str, dict[str, list[list[dict]]]]) -> plt.Figure:
@@ -130,20 +89,6 @@ def _mean_curve(seeds: list[list[dict]]) -> pd.DataFrame:
     return by_step.mean()[by_step.size()["size"] == len(seeds)]
 
 
-FAMILIES = {
-    "one_step": "#D55E00",
-    "random_masks": "#56B4E9",
-    "coupled": "#CC79A7",
-    "quadrature": "#E69F00",
-    "complement_pairs": "#6B6B6B",
-    "visited_steps": "#0072B2",
-    "all_steps": "#000000",
-    "left_to_right": "#009E73",
-}
-MARKERS = "osD^v<>P"
-LINES = ["-", "--", ":"]
-
-
 def estimator_map(
     rows: list[dict],
     states: list[str],
@@ -170,19 +115,7 @@ def estimator_map(
     Raises:
         ValueError: for a state, decoder or series without rows.
     """
-    for name, wanted in [("decoder", [decoder]), ("state", states)]:
-        known = {row[name] for row in rows}
-        for value in wanted:
-            if value not in known:
-                raise ValueError(unknown(name, value, known))
-    table = pd.DataFrame(rows)
-    table = table[table["decoder"] == decoder]
-    table["series"] = table["estimator"].str.replace(r" \d+$", "", regex=True)
-    for name in series or []:
-        if name not in set(table["series"]):
-            raise ValueError(unknown("series", name, set(table["series"])))
-    if series is not None:
-        table = table[table["series"].isin(series)]
+    table = _chosen(rows, states, decoder, series)
     fig, axes = plt.subplots(
         2,
         len(states),
@@ -230,3 +163,23 @@ def estimator_map(
     fig.legend(*bias.get_legend_handles_labels(), loc="outside right center")
     plt.close(fig)
     return fig
+
+
+def _chosen(
+    rows: list[dict], states: list[str], decoder: str, series: list[str] | None
+) -> pd.DataFrame:
+    """The rows of a decoder and of some series, with the series of each; names are checked."""
+    for name, wanted in [("decoder", [decoder]), ("state", states)]:
+        known = {row[name] for row in rows}
+        for value in wanted:
+            if value not in known:
+                raise ValueError(unknown(name, value, known))
+    table = pd.DataFrame(rows)
+    table = table[table["decoder"] == decoder]
+    table["series"] = table["estimator"].str.replace(r" \d+$", "", regex=True)
+    for name in series or []:
+        if name not in set(table["series"]):
+            raise ValueError(unknown("series", name, set(table["series"])))
+    if series is not None:
+        table = table[table["series"].isin(series)]
+    return table
