@@ -3,30 +3,8 @@
 nearest relative.
 """
 
-from .budget_family import BUDGETS
-from .grpo_family import FAMILY
 from .method import REWARDED, Method
 from .numbers import REMASKING, Numbers
 from .objective import Objective
 from .parts import Part, part
-from .path_family import PATHS
-from .problem_family import PROBLEMS
-from .stage_family import STAGES
-from .table import CORE, METHODS
-
-__all__ = [
-    "BUDGETS",
-    "CORE",
-    "FAMILY",
-    "METHODS",
-    "Method",
-    "Numbers",
-    "Objective",
-    "PATHS",
-    "PROBLEMS",
-    "Part",
-    "REMASKING",
-    "REWARDED",
-    "STAGES",
-    "part",
-]
+from .table import BUDGETS, CORE, FAMILY, METHODS, PATHS, PROBLEMS, STAGES

@@ -226,19 +226,3 @@ CPC_STYLE = replace(
     paper=replace(GRPO.paper, prompts=128, group=1),
     tiny=replace(GRPO.tiny, prompts=128, group=1),
 )
-
-STAGES = {
-    m.name: m
-    for m in (
-        SFT,
-        TON,
-        GRAO,
-        DPO,
-        CDPO_STYLE,
-        TGDPO_STYLE,
-        RSPO,
-        RSPO_FORWARD,
-        RSPO_REVERSE,
-        CPC_STYLE,
-    )
-}
