@@ -1,17 +1,36 @@
-"""What rollout calls give, and what several give together, with prompts, steps and rewards of
-different lengths in one rollout."""
+"""What rollout calls start from, what they give, and what several give together, with prompts,
+steps and rewards of different lengths in one rollout."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..models import Passes, add_passes
-from ..sampler import Rollout
-from ..tasks import Example
+from ..methods import Method, Numbers
+from ..models import MaskedDiffusionLM, Passes, add_passes
+from ..sampler import Decoding, Rollout
+from ..tasks import Example, Task
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a run's rollouts come from, whatever the problems are."""
+
+    lm: MaskedDiffusionLM
+    task: Task
+    reward: Callable[..., list[float]]
+    method: Method
+    numbers: Numbers
+    cache: str = ""
+
+    @property
+    def decoding(self) -> Decoding:
+        """How its rollouts are written."""
+        return self.numbers.decoding(self.task.length, self.cache)
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,9 @@ from ..models import MaskedDiffusionLM, Passes, add_passes, count_passes, decode
 from ..processes import gather, own_part, process_count
 from ..sampler import FREE, KINDS, Rollout
 from ..tasks import Example, Task
-from .calls import RolloutCall, final_rewards, join_calls, rows_of
+from .calls import RolloutCall, Source, final_rewards, join_calls, rows_of
 from .problems import Progress, choose_groups, choose_rows, remembered
-from .rollouts import Source, call_rollout, importance, repeated
+from .rollouts import call_rollout, importance, repeated
 
 
 @dataclass(frozen=True)
@@ -95,8 +95,8 @@ def roll_out_problems(
 def to_batch(source: Source, drawn: RolloutCall, progress: Progress) -> Batch:
     """The advantages of what is learnt from, and the memory and the log of all that was drawn."""
     lm, method, numbers = source.lm, source.method, source.numbers
-    memory = remembered(lm, method, numbers, drawn, progress)
-    groups = choose_groups(method, numbers, drawn, progress)
+    memory = remembered(source, drawn, progress)
+    groups = choose_groups(source, drawn, progress)
     learnt = drawn.select(rows_of(groups, numbers.group))
     with count_passes(lm) as scoring:
         advantage = group_advantage(
@@ -108,7 +108,7 @@ def to_batch(source: Source, drawn: RolloutCall, progress: Progress) -> Batch:
             learnt.examples,
             progress,
         )
-    rows = choose_rows(method, numbers, advantage, learnt, progress)
+    rows = choose_rows(source, advantage, learnt, progress)
     log = describe_batch(drawn, numbers.group, add_passes([drawn.passes, scoring]))
     if method.groups:
         log |= {

@@ -36,11 +36,10 @@ from ..processes import (
 )
 from ..seeds import derived_seed, generator
 from ..tasks import Task
-from .calls import RolloutCall, final_rewards, join_calls, rows_of
+from .calls import RolloutCall, Source, final_rewards, join_calls, rows_of
 from .config import TrainConfig, check_canvas
 from .experience import Batch, roll_out_problems, to_batch
 from .problems import Progress, choose_groups, next_problems
-from .rollouts import Source
 from .update import UpdateBatch, accumulate_gradients, mask_seeds, score_views
 
 
@@ -158,11 +157,11 @@ def collect_step(run: Run, step: int) -> Batch:
     """
     seed = derived_seed(run.config.seed, step, "problems")
     progress = Progress(step, seed, dict(run.memory))
-    method, numbers = run.method, run.numbers
+    numbers = run.numbers
     with whole_weights(run.lm):
         drawn = draw_round(run, progress, 0)
         for number in range(1, numbers.rounds):
-            if len(choose_groups(method, numbers, drawn, progress)) >= numbers.prompts:
+            if len(choose_groups(run.source, drawn, progress)) >= numbers.prompts:
                 break
             drawn = join_calls([drawn, draw_round(run, progress, number)])
         batch = to_batch(run.source, drawn, progress)
@@ -179,7 +178,7 @@ def draw_round(run: Run, progress: Progress, number: int) -> RolloutCall:
         progress = replace(progress, seed=seed)
     if run.method.allocate:
         return draw_halves(run, progress, suffix)
-    problems = next_problems(run.task, run.method, run.numbers, progress)
+    problems = next_problems(run.source, progress)
     noise = rollout_noise(run, progress.step, f"rollout{suffix}")
     return roll_out_problems(run.source, problems, noise, progress)
 
@@ -190,7 +189,7 @@ def draw_halves(run: Run, progress: Progress, suffix: str) -> RolloutCall:
     numbers = run.numbers
     half = replace(numbers, group=numbers.group // 2)
     twice = replace(half, prompts=2 * numbers.prompts)
-    problems = next_problems(run.task, run.method, twice, progress)
+    problems = next_problems(replace(run.source, numbers=twice), progress)
     noise = rollout_noise(run, progress.step, f"rollout{suffix}")
     source = replace(run.source, numbers=half)
     first = roll_out_problems(source, problems, noise, progress)
