@@ -1,7 +1,7 @@
 """How rewards become advantages: among siblings, by denoising step, by unmasking time, along the
 path, by token, against earlier texts, and shaped by what else is known of the texts.
 Most functions take a tensor of rewards and return one of advantages; selection.py says which groups
-and rows are learnt from.
+and rows are learnt from. An argument that is not what a docstring says it may be is a ValueError.
 """
 
 from .budgets import budget_of, cheaper_right, is_worked, rare_format, within_budget

@@ -82,8 +82,6 @@ def temporal_difference(
     Returns:
         (B, G, L) float32; where no sibling shares the node before the step, it is the z-score. The
         differences of a row sum to r - mean.
-    Raises:
-        ValueError: as `leave_one_out` does, for eps <= 0, or another number of rows.
     Source: TEMPO (arXiv 2509.18314) and its release, whose nodes are common prefixes.
     Error: biased. Of independent siblings and without the division, the expected gradient of a step
     is (G - 1) / G + E[(n - 1) / n] times the true one, n the siblings on the node; it depends on
@@ -111,8 +109,6 @@ def segment_difference(rewards: Tensor, rollout: Rollout, most: float = 0.9) -> 
         most: 0..1; a token that was likelier than that when it was written has no credit.
     Returns:
         (B, G, L) float32; with `most` 1 the segments of a row sum to r - mean.
-    Raises:
-        ValueError: as `leave_one_out` does, for `most` out of range, or another number of rows.
     Source: SPO (arXiv 2505.23564) and its release, whose checkpoints are at unlikely tokens. Its
     chain learns from the path alone; here the continuations learn too.
     Error: biased; siblings are part of the value that they are compared with. On a 2 x 2 tree the
@@ -155,9 +151,6 @@ def subgroup_mean(
         eps: > 0, in units of reward, beside the standard deviation.
     Returns:
         (B, G) float32.
-    Raises:
-        ValueError: as `leave_one_out` does, for an unknown weight, eps <= 0, or another number of
-            rows.
     Source: TreePO (arXiv 2508.17445) and its release, where a tree's branches are subgroups; here
     branches that write the same stay one.
     Error: biased. On a 2 x 2 tree the expected gradient at the root is a quarter of the true one
@@ -192,8 +185,6 @@ def depth_score(
         scaled: False leaves out the division.
     Returns:
         (B, G, L) float32; zero where a group has one node of that depth, or nodes of equal value.
-    Raises:
-        ValueError: as `leave_one_out` does, for eps <= 0, or another number of rows.
     Source: BranchGRPO (arXiv 2509.06040) and its release, without its pruning.
     Error: biased; without the division the expected gradient on a 2 x 2 tree is half the true one
     at the root: `tests/advantages/test_paths.py`.
@@ -227,8 +218,6 @@ def path_leave_one_out(rewards: Tensor, rollout: Rollout) -> Tensor:
     Returns:
         (B, G, L) float32; zero where all siblings share the dice of a step. Where siblings share
         only the empty canvas and one another's actions nowhere, it is `leave_one_out`.
-    Raises:
-        ValueError: as `leave_one_out` does, or for another number of rows.
     Source: ours. As far as we know it is not published.
     Error: none, of independent siblings or on a tree of dice: given the path up to a step, the
     baseline does not depend on what the step did. The variance is below that of `leave_one_out`
@@ -262,8 +251,6 @@ def serial_decay(rewards: Tensor, rollout: Rollout, factor: float = 0.5) -> Tens
     Returns:
         (B, G) float32, to be turned into advantages; with factor 1 the rewards. Exits of rewards 0,
         1, 1, 0, 1 in order earn 0, 1, 1/2, 0, 1/4.
-    Raises:
-        ValueError: as `leave_one_out` does, for a factor out of range, or another number of rows.
     Source: S-GRPO (arXiv 2505.07686), from summaries and an independent implementation.
     Error: biased on purpose, towards early exits. With advantages that sum to zero over the group,
     those of the path's first segment do too, which all exits share: how to begin is not learnt.

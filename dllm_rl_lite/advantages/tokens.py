@@ -37,8 +37,6 @@ def conflict_weighted(
         most: nats; texts whose mean entropy is above have no advantage.
     Returns:
         (N, L) float32; with right = wrong = 1, entropy 0 and a large `most` the advantage.
-    Raises:
-        ValueError: for right, wrong or entropy < 0.
     Source: GTPO (arXiv 2508.03772) and its release, which looks for shared tokens only in the
     unbroken runs from the first and from the last token, as positions are not aligned there, and
     divides a text's loss by their number. On a canvas they are aligned.
@@ -84,8 +82,6 @@ def spread_weighted(
         alpha: >= 1, the largest factor.
     Returns:
         (N, L) float32; the advantage where all canvases are equal, as after no step.
-    Raises:
-        ValueError: for alpha < 1.
     Source: TW-GRPO (arXiv 2505.24718) and its release, which compare the siblings' predictions
     behind their own prefixes. Which canvas to look at is our choice.
     Error: biased; the factors depend on the siblings' own tokens.
@@ -141,8 +137,6 @@ def item_score(
         eps: > 0, in units of reward, beside the standard deviation.
     Returns:
         (B, G, L) float32; with one item for the whole canvas `z_score`, if no two texts are equal.
-    Raises:
-        ValueError: as `z_score` does, for size < 1, first < 0, or another number of rows.
     Source: reconstructed. That an item has a reward and an advantage of its own is Rank-GRPO's,
     whose items are recommendations that can be judged one by one; this reward of an item is ours.
     Error: biased; an item is praised for what else stands in the texts that share it.

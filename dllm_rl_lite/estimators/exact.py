@@ -113,8 +113,6 @@ def text_distribution(
             `exact_logprob` takes them. The cost is at most prod(K_i + 1) canvases.
     Returns:
         prod(K_i) texts, the last position running fastest.
-    Raises:
-        ValueError: as `exact_logprob`.
     """
     world = Enumeration(
         lm,
@@ -165,8 +163,6 @@ def exact_elbo(
         block_length: tokens of a block; orders write one block after the other. None: one block.
     Returns:
         float64 scalar, nats, differentiable.
-    Raises:
-        ValueError: as `exact_logprob`.
     """
     world = Enumeration(
         lm,
@@ -211,8 +207,6 @@ def expected_reward(distribution: TextDistribution, rewards: Tensor) -> Tensor:
         rewards: (M,), one per text.
     Returns:
         float64 scalar, exact if every text with a reward other than 0 is in the distribution.
-    Raises:
-        ValueError: if there is not one reward per text.
     """
     if rewards.shape != distribution.prob.shape:
         raise ValueError(
@@ -235,8 +229,6 @@ def optimal_policy(
         beta: > 0, the weight of the penalty.
     Returns:
         the same texts with other probabilities.
-    Raises:
-        ValueError: unless beta > 0.
     """
     if beta <= 0:
         raise ValueError(

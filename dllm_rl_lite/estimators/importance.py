@@ -25,8 +25,6 @@ def importance_weights(lm: MaskedDiffusionLM, rollout: Rollout, cap: float) -> T
     Returns:
         (N,) float32, 1 for answer-free rows. It takes two forward passes for each token of guided
         reasoning.
-    Raises:
-        ValueError: unless cap > 0.
     Source: our choice of ablation.
     Error: for texts that were drawn from left to right, and without a cap, a guided row so weighted
     is worth a draw of the policy: unbiased, and useless, since the mean waits for the rarest texts.

@@ -1,6 +1,7 @@
 """How advantages become a loss: ratios, surrogates, penalties and averages, and the denoising loss
 of pretraining. A new surrogate goes to clips.py if it sees single tokens, to segments.py if those
-of a denoising step or an item, to regression.py if a whole group, to preferences.py if a pair.
+of a denoising step or an item, to regression.py if a whole group, to preferences.py if a pair. An
+argument that is not what a docstring says it may be is a ValueError.
 """
 
 from .averages import AVERAGES, divisors, token_weights

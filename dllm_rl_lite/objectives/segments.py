@@ -42,11 +42,8 @@ def own_segments(segment: Tensor, group: int = 1) -> Tensor:
 
 
 def item_of_position(length: int, size: int, first: int) -> Tensor:
-    """(L,) int64: the item of each position: 0 for the `first` ones, then `size` tokens each.
-
-    Raises:
-        ValueError: for size < 1 or first < 0.
-    """
+    """(L,) int64: the item of each position: 0 for the `first` >= 0 ones, then `size` >= 1 tokens
+    each."""
     if size < 1 or first < 0:
         raise ValueError(f"need size of at least 1 and first of at least 0, got {size}, {first}")
     position = torch.arange(length)
@@ -67,8 +64,6 @@ def item_log_ratio(
         first: >= 0, tokens before the first item; they are an item of their own.
     Returns:
         (N, L) in nats; with items of one token it is `token_log_ratio`.
-    Raises:
-        ValueError: as `item_of_position`.
     Source: Rank-GRPO's release, whose items are recommendations.
     """
     item = item_of_position(logp.shape[1], size, first).to(logp.device)
@@ -115,8 +110,6 @@ def entropy_clip(
         most: >= 1, largest factor; with least = most = 1 it is `clipped_ratio`.
     Returns:
         (N, L).
-    Raises:
-        ValueError: unless 0 <= least <= 1 <= most.
     Source: reconstructed. That uncertain segments have more room is SSPO's (arXiv 2511.04256); the
     form of the factor is ours, as the paper's was not found.
     """

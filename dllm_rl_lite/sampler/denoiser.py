@@ -120,8 +120,6 @@ def fill_canvas(
         record: as for `denoise`.
         blocks: (N,) int64, block lengths of the rows; None: the record's for all of them.
         dice: whose noise each of the N rows uses at each step; None: its own.
-    Raises:
-        ValueError: as `denoise`.
     """
     ids, prompt_mask = encoded(lm, prompts)
     length = decoding.length

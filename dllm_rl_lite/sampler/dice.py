@@ -149,8 +149,6 @@ def chain_dice(steps: int, group: int, checkpoints: int = 3) -> Dice:
         group: G, siblings; those after the first are shared out evenly among the checkpoints, the
             earliest first.
         checkpoints: K >= 1, at the steps 0, T / K, 2 T / K, ...
-    Raises:
-        ValueError: unless 1 <= checkpoints <= T.
     """
     if not 1 <= checkpoints <= steps:
         raise ValueError(f"dice.checkpoints must be 1..{steps} (steps), got {checkpoints}")
@@ -172,8 +170,6 @@ def window_dice(
         generator: draws where the window begins, if `first` is -1.
         first: 0..T - 1, the first step of the window; -1: drawn for each group, so that it fits.
         width: >= 1, its steps.
-    Raises:
-        ValueError: for a first step or a width out of range.
     """
     if width < 1 or not -1 <= first < steps:
         raise ValueError(
@@ -196,8 +192,6 @@ def branch_dice(steps: int, group: int, generator: torch.Generator, step: int = 
         group: G, siblings.
         generator: draws the step, if `step` is -1.
         step: 0..T - 1; -1: drawn for each group.
-    Raises:
-        ValueError: for a step out of range.
     """
     if not -1 <= step < steps:
         raise ValueError(f"dice.step must be in -1..{steps - 1}, got {step}")
