@@ -121,16 +121,11 @@ def fill_canvas(
         blocks: (N,) int64, block lengths of the rows; None: the record's for all of them.
         dice: whose noise each of the N rows uses at each step; None: its own.
     """
-    ids, prompt_mask = encoded(lm, prompts)
     length = decoding.length
     rule = decoding.rule
     if blocks is None:
         blocks = torch.tensor(decoding.block_length or length)
-    if anchor is None:
-        start = torch.full((len(ids), length), lm.mask_id)
-    else:
-        start = anchor
-    check_canvas(lm, ids, decoding, blocks, start)
+    out = blank_rollout(lm, prompts, decoding, blocks, anchor, generator)
     if record not in RECORDS:
         raise ValueError(f"unknown record {record!r}: one of {RECORDS}")
     if record and decoding.cache == "dual" and (blocks < length).any():
@@ -138,14 +133,10 @@ def fill_canvas(
             "cache 'dual' computes one block, and a record predicts the whole canvas: "
             "set block_length to None, or cache to 'prefix' or ''"
         )
-    if generator is None and decoding.random:
-        raise ValueError("this needs chance: pass generator=torch.Generator(...).manual_seed(...)")
-    device = lm.device
     if dice is not None:
-        dice.check(len(ids), rule.remasks, decoding.cache)
-        dice = dice.to(device)
-    out = empty_rollout(lm, ids.to(device), prompt_mask.to(device).bool(), start.to(device))
-    state = _begin(out, blocks.to(device))
+        dice.check(len(out.tokens), rule.remasks, decoding.cache)
+        dice = dice.to(lm.device)
+    state = _begin(out, blocks.to(lm.device))
     cache = BlockCache(decoding.cache) if decoding.cache else None
     history = []
     predicted = []
@@ -235,13 +226,28 @@ def check_canvas(
         )
 
 
-def empty_rollout(
-    lm: MaskedDiffusionLM, ids: Tensor, prompt_mask: Tensor, start: Tensor
+def blank_rollout(
+    lm: MaskedDiffusionLM,
+    prompts: list[str] | tuple[Tensor, Tensor],
+    decoding: Decoding,
+    blocks: Tensor,
+    anchor: Tensor | None,
+    generator: torch.Generator | None,
 ) -> Rollout:
-    """The record before the first step; `start` (N, L) is the canvas, `mask_id` where free."""
+    """The record before the first step, on the model's device; arguments as for `fill_canvas`,
+    which are checked."""
+    ids, prompt_mask = encoded(lm, prompts)
+    if anchor is None:
+        start = torch.full((len(ids), decoding.length), lm.mask_id)
+    else:
+        start = anchor
+    check_canvas(lm, ids, decoding, blocks, start)
+    if generator is None and decoding.random:
+        raise ValueError("this needs chance: pass generator=torch.Generator(...).manual_seed(...)")
+    start = start.to(lm.device)
     return Rollout(
-        prompt=ids,
-        prompt_mask=prompt_mask,
+        prompt=ids.to(lm.device),
+        prompt_mask=prompt_mask.to(lm.device).bool(),
         tokens=start.clone(),
         unmask_step=torch.where(start != lm.mask_id, -1, 0),
         logprob=torch.zeros(start.shape, device=start.device),

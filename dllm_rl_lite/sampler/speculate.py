@@ -24,7 +24,7 @@ from torch import Tensor
 from ..models import MaskedDiffusionLM
 from .candidates import candidates_of, draw
 from .decoding import Decoding
-from .denoiser import check_canvas, empty_rollout, encoded
+from .denoiser import blank_rollout
 from .ranges import check_whole
 from .rollout import Rollout
 from .rules import Schedule
@@ -215,23 +215,17 @@ def denoise_with_drafts(
             f"order {order!r} looks at the candidates, so above temperature 0 it has no drafts: "
             f"choose one of {FIXED_ORDERS}, or temperature 0"
         )
-    if decoding.random and generator is None:
-        raise ValueError("this needs chance: pass generator=torch.Generator(...).manual_seed(...)")
-    ids, prompt_mask = encoded(lm, prompts)
-    start = torch.full((len(ids), length), lm.mask_id) if anchor is None else anchor
-    check_canvas(lm, ids, decoding, torch.tensor(length), start)
-    out = empty_rollout(
-        lm, ids.to(lm.device), prompt_mask.to(lm.device).bool(), start.to(lm.device)
-    )
+    out = blank_rollout(lm, prompts, decoding, torch.tensor(length), anchor, generator)
     place = None
     if order == "random":
-        place = torch.rand(start.shape, generator=generator, device=generator.device).to(lm.device)
+        place = torch.rand(out.tokens.shape, generator=generator, device=generator.device)
+        place = place.to(lm.device)
     elif order in FIXED_ORDERS:
-        same = torch.zeros(start.shape, device=lm.device)
+        same = torch.zeros_like(out.logprob)
         place = rule.sort_key(same, same, same)
     decoder = _Decoder(rule, lm.mask_id, temperature, generator, place)
     rounds = _Rounds(lm, draft, min(ahead, length), decoder, out)
-    return rounds.run(at_once or len(ids))
+    return rounds.run(at_once or len(out.tokens))
 
 
 class _Rounds:

@@ -106,44 +106,23 @@ def score_views(
             rollout, advantage, views=[], old=[], ref=[], row_sizes=none, normaliser=1
         )
     views = draw_views(method, numbers, rollout, advantage, generator)
-    objective = method.objective
-    if objective.level == "view":
-        # A token of weight 0 has no loss: end tokens after the text in `all_steps`.
-        losses_per_token = torch.stack([v.scored & (v.weight != 0) for v in views]).sum(0)
-    else:
-        losses_per_token = scored_by_any(views)
-    if not losses_per_token.any():
-        raise ValueError(
-            f"{method.name}: no token of the batch is scored, so there is nothing to learn from"
-        )
-    row_sizes, normaliser = batch_divisors(method, numbers, losses_per_token)
-
-    n = len(advantage)
-    rows = torch.arange(n, device=advantage.device)
-    if objective.level == "pair":
-        rows = rows_with_credit(method, numbers, advantage)
-    rows = rows.view(-1, objective.rows_together(numbers.group))
-    if numbers.kl == 0:
-        rows = rows[(advantage[rows] != 0).flatten(1).any(1)]
-    rows = own_part(rows).flatten()
+    row_sizes, normaliser = batch_divisors(method, numbers, losses_of_tokens(method, views))
+    rows = own_part(rows_to_score(method, numbers, advantage)).flatten()
     rollout = rollout.select(rows)
     views = [v.select(rows) for v in views]
-
     if method.merged and numbers.kl == 0 and len(rows):
         shares = advantage[rows].view(len(rows), -1) / row_sizes[rows]
         return merged_batch(rollout, views, shares, normaliser)
 
-    def scores(model: MaskedDiffusionLM) -> list[Tensor]:
-        return view_logprobs(model, method, numbers, rollout, views, micro_batch)
-
+    objective = method.objective
     entries = len(views) if objective.level == "view" else 1
     old: list = [None] * entries
     ref: list = [None] * entries
     with count_passes(lm, reference) as passes:
         if len(rows) and numbers.inner_updates > 1 and objective.uses_old:
-            old = scores(lm)
+            old = view_logprobs(lm, method, numbers, rollout, views, micro_batch)
         if len(rows) and objective.uses_reference(numbers.kl):
-            ref = scores(reference)
+            ref = view_logprobs(reference, method, numbers, rollout, views, micro_batch)
     return UpdateBatch(
         rollout=rollout,
         advantage=advantage[rows],
@@ -157,20 +136,38 @@ def score_views(
     )
 
 
-def rows_with_credit(method: Method, numbers: Numbers, advantage: Tensor) -> Tensor:
-    """The indices of the rows of a loss of pairs.
-
-    Raises:
-        ValueError: if they would be paired across groups.
-    """
-    live = (advantage != 0).view(len(advantage), -1).any(1)
-    odd = live.view(-1, numbers.group).sum(1) % 2
-    if odd.any():
+def losses_of_tokens(method: Method, views: list[View]) -> Tensor:
+    """(N, L): how many losses each token carries; ValueError if there are none."""
+    if method.objective.level == "view":
+        # A token of weight 0 has no loss: end tokens after the text in `all_steps`.
+        losses = torch.stack([v.scored & (v.weight != 0) for v in views]).sum(0)
+    else:
+        losses = scored_by_any(views)
+    if not losses.any():
         raise ValueError(
-            f"{method.name} compares pairs, so each group needs an even number of rows with an "
-            f"advantage: group {int(odd.argmax())} has an odd one"
+            f"{method.name}: no token of the batch is scored, so there is nothing to learn from"
         )
-    return live.nonzero()[:, 0]
+    return losses
+
+
+def rows_to_score(method: Method, numbers: Numbers, advantage: Tensor) -> Tensor:
+    """(R, G) indices of the rows that can move the policy, those that are never cut apart in one
+    line; ValueError for pairs that would cross groups."""
+    objective = method.objective
+    rows = torch.arange(len(advantage), device=advantage.device)
+    if objective.level == "pair":
+        live = (advantage != 0).view(len(advantage), -1).any(1)
+        odd = live.view(-1, numbers.group).sum(1) % 2
+        if odd.any():
+            raise ValueError(
+                f"{method.name} compares pairs, so each group needs an even number of rows with an "
+                f"advantage: group {int(odd.argmax())} has an odd one"
+            )
+        rows = rows[live]
+    rows = rows.view(-1, objective.rows_together(numbers.group))
+    if numbers.kl == 0:
+        rows = rows[(advantage[rows] != 0).flatten(1).any(1)]
+    return rows
 
 
 def merged_batch(
