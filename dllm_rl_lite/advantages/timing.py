@@ -49,10 +49,8 @@ def speed_score(rewards: Tensor, n_forwards: Tensor, eps: float = 1e-8, floor: i
     (with ddof=1).
 
     Args:
-        rewards: as in `area_under_rewards`.
-        n_forwards: as in `area_under_rewards`.
+        rewards, n_forwards, floor: as in `area_under_rewards`.
         eps: > 0, added to the deviation.
-        floor: as in `area_under_rewards`.
     Returns:
         (B, G) float32, exactly zero where all are equal; |z| is at most (G - 1) / sqrt(G).
     """

@@ -48,7 +48,6 @@ def exact_logprob(
     to it.
 
     Args:
-        lm: the model.
         prompt: a user message, or its token ids (P,) int64.
         tokens: (L,) int64, the whole canvas, tokens after the end of the text included.
         rule: as `denoise` takes it, but one with a closed form: `Schedule`, `Threshold` or `Gate`.

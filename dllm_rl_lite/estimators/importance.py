@@ -19,7 +19,6 @@ def importance_weights(lm: MaskedDiffusionLM, rollout: Rollout, cap: float) -> T
     anchor in view and next to impossible without.
 
     Args:
-        lm: the model.
         rollout: N rows, as `guided_denoise` returns it.
         cap: > 0; no weight is larger.
     Returns:

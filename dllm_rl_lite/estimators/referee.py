@@ -49,7 +49,6 @@ def truth(
     """The exact log p(x) of the decoder with this rule, and the exact ELBO.
 
     Args:
-        lm: the model.
         rollout: N rows.
         rule, block_length: as `exact_logprob` takes them.
     Returns:
@@ -97,7 +96,6 @@ def errors(
     """Bias, spread and cost of each estimator on these rollouts, one record each.
 
     Args:
-        lm: the model.
         rollout: N >= 3 rows.
         logp: (N,) nats, the truth.
         generator: draws the masks.
@@ -155,7 +153,6 @@ def exact_gradient(
     """The gradient of the mean of credit times the exact log p(x).
 
     Args:
-        lm: the model.
         rollout: N rows.
         credit: (N,), not all 0.
         rule, block_length, score_order: as `exact_logprob` takes them.
@@ -188,7 +185,6 @@ def estimated_gradient(
     """The gradient of the mean of credit times the estimate, one backward pass per view.
 
     Args:
-        lm: the model.
         rollout: N rows.
         credit: (N,).
         views: of these rows.
@@ -217,7 +213,6 @@ def directions(
     """Does each estimator's gradient point along the exact one? One record each.
 
     Args:
-        lm: the model.
         rollout: N rows.
         credit: (N,).
         exact: (parameters,), as `exact_gradient` returns it.

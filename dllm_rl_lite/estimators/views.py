@@ -76,7 +76,6 @@ def estimate(
     For a gradient of many views, back-propagate view by view instead: memory then stays flat.
 
     Args:
-        lm: the model.
         rollout: N rows of L tokens.
         views: of these rows.
         temperature: > 0, divides the logits.
@@ -104,7 +103,6 @@ def token_logprobs(
     Hidden states are gathered before the head; log-softmax runs in float32.
 
     Args:
-        lm: the model.
         rollout: N rows of L tokens.
         view: of these rows.
         temperature: > 0, divides the logits; 1: the model's own distribution.

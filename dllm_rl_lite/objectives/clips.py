@@ -121,8 +121,7 @@ def probability_clip(
         old: (N, L) log-probabilities under the old policy, in nats: of the visited step, or q is
             too small and the bounds too wide.
         advantage: (N, L) or (N, 1).
-        low: see `probability_bounds`.
-        high: see `probability_bounds`.
+        low, high: as in `probability_bounds`.
         most: the largest upper bound; also the ratio from which on a token with A < 0 has no
             gradient (dual clip).
     Returns:

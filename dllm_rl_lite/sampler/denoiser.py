@@ -63,7 +63,6 @@ def denoise(
     finished, and never attends to padding. Only the masked positions of a row's block are scored.
 
     Args:
-        lm: the model.
         prompts: N user messages, or (ids, mask) of shape (N, P) as `encode_prompts` returns them.
         length: L >= 1, tokens of the completion canvas; it is never shortened.
         rule: which of the masked positions to reveal at each forward pass, at least one.
@@ -112,12 +111,8 @@ def fill_canvas(
     """`denoise` by a record of how texts are written.
 
     Args:
-        lm: the model.
-        prompts: as for `denoise`.
+        prompts, anchor, generator, record: as for `denoise`.
         decoding: with a rule and a length.
-        anchor: as for `denoise`.
-        generator: as for `denoise`.
-        record: as for `denoise`.
         blocks: (N,) int64, block lengths of the rows; None: the record's for all of them.
         dice: whose noise each of the N rows uses at each step; None: its own.
     """

@@ -80,7 +80,6 @@ def guided_denoise(
     anchor but its length is left.
 
     Args:
-        lm: the model.
         prompts: as `denoise` takes them.
         anchor: (N, L) int64, as `answer_anchor` returns it.
         rule: of stage 1.

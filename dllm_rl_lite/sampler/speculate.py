@@ -176,7 +176,6 @@ def denoise_with_drafts(
     There are no blocks, and an end-of-sequence token is like any other.
 
     Args:
-        lm: the model.
         prompts: as for `denoise`.
         length: L >= 1, tokens of the completion canvas.
         draft: where drafts come from. "pass": a pass of the model on the present canvas, whose own

@@ -92,7 +92,6 @@ def write_state(new: Path, lm, weights: dict | None, tensors: dict, state: dict)
 
     Args:
         new: the folder; what an earlier process left there is deleted.
-        lm: the model.
         weights: of the model, where it does not hold them whole.
         tensors: of the optimiser.
         state: the rest, as plain json.

@@ -49,7 +49,6 @@ def collect(
         task: gives the canvas its length, and guided rows their anchors.
         reward: a function of TRL's signature.
         method: says how completions are rewarded, and how rewards become advantages.
-        numbers: of the method.
         problems: B of them.
         generator: of all noise. Several roll out as many parts of the problems, one after another,
             each part with its own noise; the processes of a run share the parts, and all of them

@@ -89,7 +89,6 @@ def score_views(
         lm: the current policy.
         reference: the policy that the penalty pulls to; may be None without a penalty.
         method: the recipe of the views, and the objective.
-        numbers: the numbers of the method.
         rollout: N rows.
         advantage: (N,), (N, T) by step or (N, L) by token, float32.
         generator: draws the views; several draw those of as many equal chunks of the rows.
@@ -204,7 +203,6 @@ def batch_divisors(method: Method, numbers: Numbers, losses: Tensor) -> tuple[Te
 
     Args:
         method: its average, and the micro-batches of a group.
-        numbers: of the method.
         losses: (N, L), how many losses each token carries.
     """
     average = method.objective.average
@@ -287,7 +285,6 @@ def accumulate_gradients(
     Args:
         lm: the policy that learns.
         method: the objective.
-        numbers: the numbers of the method.
         batch: what `score_views` made.
         backward: called with each partial loss (`Tensor.backward`).
         micro_batch: rows at a time, 0: all.
