@@ -1,19 +1,17 @@
 """Records of dice and of credit along the path: what each changes, that it trains, and what it may
 cost."""
 
-import math
 from dataclasses import replace
 
 import pytest
 import torch
 from test_grpo_family import answers
+from updates import check_a_step, graded, logged
 
 from dllm_rl_lite.methods import CORE, FAMILY, METHODS, PATHS, part
-from dllm_rl_lite.planning.dry_run import take_step
 from dllm_rl_lite.sampler import exit_dice, tree_dice
 from dllm_rl_lite.tasks import load_task
-from dllm_rl_lite.train import train
-from dllm_rl_lite.training import TrainConfig, collect, collect_step, prepare, update_policy
+from dllm_rl_lite.training import TrainConfig, collect
 
 # What each record changes of GRPO's answers; all else is the same.
 CHANGED = {
@@ -56,11 +54,6 @@ def test_what_is_reconstructed_says_so(name):
         assert "Source: reconstructed" in function.__doc__
 
 
-def graded(completions, **columns):
-    """Siblings have rewards of their own: equal texts equal ones."""
-    return [(sum(map(ord, text)) % 7) / 7 for text in completions]
-
-
 def run(folder, name, steps=2, **numbers):
     return TrainConfig(
         method=name,
@@ -77,22 +70,8 @@ def test_it_trains_within_the_dry_runs_bound(tmp_path, name):
     """A step has a gradient and finite numbers, and takes no more passes than the dry run's, whose
     rows all have an advantage and are computed apart."""
     config = run(tmp_path, name)
-    own = prepare(config, config.load_task(), graded)
-    own.lm.shares_rows = False
-    rollouts, update = take_step(own, 1)
-    own.lm.shares_rows = True
-    batch = collect_step(own, 2)
-    row = batch.log | update_policy(own, batch, 2)
-    assert all(math.isfinite(value) for value in row.values())
-    assert row["grad_norm"] > 0
+    row = check_a_step(config, graded)
     assert row["ratio_spread"] > 0 or not METHODS[name].objective.uses_old
-    assert 0 < row["computed_rollout"] <= rollouts.passes
-    assert 0 < row["computed_update"] <= update.passes
-
-
-def logged(config):
-    rows = train(config, graded, say=lambda line: None).rows
-    return [{k: v for k, v in row.items() if "second" not in k} for row in rows]
 
 
 def test_dice_of_ones_own_are_the_parent_to_the_bit(tmp_path):
