@@ -42,9 +42,7 @@ def rare_format(
     Error: biased until step `over`: of two completions that are equally right, the one of the rarer
     format counts more.
     """
-    group = siblings(rewards)
-    if len(completions) != rewards.numel():
-        raise ValueError(f"{rewards.numel()} rewards need as many texts, got {len(completions)}")
+    group = siblings(rewards, len(completions))
     if over < 1 or strength < 0:
         raise ValueError(
             f"need shape.over of at least 1 and shape.strength of at least 0, got {over} and "

@@ -62,13 +62,16 @@ def z_score(rewards: Tensor, eps: float = 1e-4) -> Tensor:
     return centred / (centred.std(1, keepdim=True) + eps)
 
 
-def siblings(rewards: Tensor) -> int:
-    """G of (B, G) rewards; ValueError if there is no other sibling to compare with."""
+def siblings(rewards: Tensor, texts: int | None = None) -> int:
+    """G of (B, G) rewards; ValueError if there is no other sibling to compare with, or if there is
+    another number of texts."""
     check_rewards(rewards)
     if rewards.shape[1] < 2:
         raise ValueError(
             "a group of 1 has no siblings to compare with: sample at least 2 texts per prompt"
         )
+    if texts is not None and texts != rewards.numel():
+        raise ValueError(f"{rewards.numel()} rewards need as many texts, got {texts}")
     return rewards.shape[1]
 
 

@@ -59,16 +59,6 @@ def credit_of_tokens(credit: Tensor, rollout: Rollout) -> Tensor:
     return by_row.gather(1, step).view(groups, group, -1)
 
 
-def checked_group(rewards: Tensor, rollout: Rollout) -> int:
-    """G of (B, G) rewards; ValueError unless there are siblings, and as many rows as rewards."""
-    group = siblings(rewards)
-    if len(rollout.tokens) != rewards.numel():
-        raise ValueError(
-            f"{rewards.numel()} rewards need as many rows of the rollout, got {len(rollout.tokens)}"
-        )
-    return group
-
-
 def temporal_difference(
     rewards: Tensor, rollout: Rollout, eps: float = 1e-6, scaled: bool = True
 ) -> Tensor:
@@ -87,7 +77,7 @@ def temporal_difference(
     is (G - 1) / G + E[(n - 1) / n] times the true one, n the siblings on the node; it depends on
     the policy: `tests/advantages/test_paths.py`.
     """
-    group = checked_group(rewards, rollout)
+    group = siblings(rewards, len(rollout.tokens))
     if not eps > 0:
         raise ValueError(f"eps must be above 0, or a dead group divides zero by zero, got {eps}")
     value = mean_of(rewards, same_canvas(rollout, group))
@@ -114,7 +104,7 @@ def segment_difference(rewards: Tensor, rollout: Rollout, most: float = 0.9) -> 
     Error: biased; siblings are part of the value that they are compared with. On a 2 x 2 tree the
     expected gradient is half the true one at the root: `tests/advantages/test_paths.py`.
     """
-    group = checked_group(rewards, rollout)
+    group = siblings(rewards, len(rollout.tokens))
     if not 0 <= most <= 1:
         raise ValueError(f"most must be in 0..1, got {most}")
     same = same_canvas(rollout, group)
@@ -156,7 +146,7 @@ def subgroup_mean(
     Error: biased. On a 2 x 2 tree the expected gradient at the root is a quarter of the true one
     with "plain" and a third with "size", before whitening: `tests/advantages/test_paths.py`.
     """
-    group = checked_group(rewards, rollout)
+    group = siblings(rewards, len(rollout.tokens))
     if weight not in WEIGHTS or not eps > 0:
         raise ValueError(f"need weight one of {WEIGHTS} and eps > 0, got {weight!r} and {eps}")
     same = same_canvas(rollout, group)[:-1]
@@ -189,7 +179,7 @@ def depth_score(
     Error: biased; without the division the expected gradient on a 2 x 2 tree is half the true one
     at the root: `tests/advantages/test_paths.py`.
     """
-    group = checked_group(rewards, rollout)
+    group = siblings(rewards, len(rollout.tokens))
     if not eps > 0:
         raise ValueError(f"eps must be above 0, got {eps}")
     same = same_canvas(rollout, group)[1:]
@@ -224,7 +214,7 @@ def path_leave_one_out(rewards: Tensor, rollout: Rollout) -> Tensor:
     where early steps earn most of the reward, and above it where they earn little:
     `tests/advantages/test_paths.py`.
     """
-    group = checked_group(rewards, rollout)
+    group = siblings(rewards, len(rollout.tokens))
     same = same_canvas(rollout, group)
     value = mean_of(rewards, same)
     together = same[:-1] & same_dice(rollout, group)
@@ -255,7 +245,7 @@ def serial_decay(rewards: Tensor, rollout: Rollout, factor: float = 0.5) -> Tens
     Error: biased on purpose, towards early exits. With advantages that sum to zero over the group,
     those of the path's first segment do too, which all exits share: how to begin is not learnt.
     """
-    checked_group(rewards, rollout)
+    siblings(rewards, len(rollout.tokens))
     if not 0 <= factor <= 1:
         raise ValueError(f"factor must be in 0..1, got {factor}")
     taken = rollout.n_forwards.view(rewards.shape).to(rewards.device)

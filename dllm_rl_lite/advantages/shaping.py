@@ -72,9 +72,7 @@ def entropy_scaled(
     not found.
     Error: biased; the factor depends on the siblings' own texts.
     """
-    group = siblings(rewards)
-    if len(completions) != rewards.numel():
-        raise ValueError(f"{rewards.numel()} rewards need as many texts, got {len(completions)}")
+    group = siblings(rewards, len(completions))
     if alpha < 0 or fade not in FADES:
         raise ValueError(f"need alpha >= 0 and fade one of {FADES}, got {alpha} and {fade!r}")
     uncertain = answer_entropy(completions, group) / math.log(group)

@@ -10,8 +10,8 @@ from torch import Tensor
 from ..models import MaskedDiffusionLM
 from ..objectives import item_of_position, own_segments, segment_mean
 from ..sampler import Rollout
-from .group import check_rewards, z_score
-from .paths import checked_group, mean_of, same_dice
+from .group import check_rewards, siblings, z_score
+from .paths import mean_of, same_dice
 
 FLOOR = -30.0  # nats; what is less likely counts as that likely
 
@@ -141,7 +141,7 @@ def item_score(
     whose items are recommendations that can be judged one by one; this reward of an item is ours.
     Error: biased; an item is praised for what else stands in the texts that share it.
     """
-    group = checked_group(rewards, rollout)
+    group = siblings(rewards, len(rollout.tokens))
     tokens = rollout.tokens.cpu()
     item = item_of_position(tokens.shape[1], size, first)
     tokens = tokens.view(-1, group, len(item))

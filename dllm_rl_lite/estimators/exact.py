@@ -145,10 +145,8 @@ def exact_elbo(
     prompt: str | Tensor,
     tokens: Tensor,
     block_length: int | None = None,
-    temperature: float = 1.0,
     anchor: Tensor | None = None,
     limit: int = LIMIT,
-    verbose: bool | None = None,
 ) -> Tensor:
     """The evidence lower bound of one text: the mean, over all orders, of the path's
     log-probability given its order.
@@ -158,7 +156,7 @@ def exact_elbo(
     decoder (Jensen).
 
     Args:
-        lm, prompt, tokens, temperature, anchor, limit, verbose: as `exact_logprob` takes them.
+        lm, prompt, tokens, anchor, limit: as `exact_logprob` takes them.
         block_length: tokens of a block; orders write one block after the other. None: one block.
     Returns:
         float64 scalar, nats, differentiable.
@@ -169,10 +167,10 @@ def exact_elbo(
         list(tokens[:, None]),
         rule=Schedule(len(tokens), "random"),
         block_length=block_length,
-        temperature=temperature,
+        temperature=1.0,
         anchor=anchor,
     )
-    _check_cost(world, limit, verbose)
+    _check_cost(world, limit)
     elbo = torch.zeros((), dtype=torch.float64, device=lm.device)
     visits = {world.given: 1.0}  # share of the orders that pass through these written positions
     for canvases in world.forward(visits):
@@ -184,7 +182,7 @@ def exact_elbo(
     return elbo
 
 
-def _check_cost(world: Enumeration, limit: int, verbose: bool | None) -> None:
+def _check_cost(world: Enumeration, limit: int, verbose: bool | None = None) -> None:
     """Refuse what costs more than the limit; say the cost of the rest on request, and if it is
     large."""
     cost = world.cost()

@@ -43,26 +43,16 @@ def _row(rollout: Rollout, i: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 @torch.no_grad()
-def truth(
-    lm: MaskedDiffusionLM, rollout: Rollout, rule: Rule, block_length: int | None = None
-) -> tuple[Tensor, Tensor]:
-    """The exact log p(x) of the decoder with this rule, and the exact ELBO.
-
-    Args:
-        rollout: N rows.
-        rule, block_length: as `exact_logprob` takes them.
-    Returns:
-        log p(x) and ELBO, (N,) float64 nats each.
-    Raises:
-        ValueError: as `exact_logprob`.
-    """
+def truth(lm: MaskedDiffusionLM, rollout: Rollout, rule: Rule) -> tuple[Tensor, Tensor]:
+    """The exact log p(x) of the decoder with this rule, one that `exact_logprob` takes, and the
+    exact ELBO: (N,) float64 nats each."""
     rows, inverse = distinct(rollout)
     logp = []
     elbo = []
     for i in rows.tolist():
         prompt, text, anchor = _row(rollout, i)
-        logp.append(exact_logprob(lm, prompt, text, rule, block_length, anchor=anchor))
-        elbo.append(exact_elbo(lm, prompt, text, block_length, anchor=anchor))
+        logp.append(exact_logprob(lm, prompt, text, rule, anchor=anchor))
+        elbo.append(exact_elbo(lm, prompt, text, anchor=anchor))
     return torch.stack(logp)[inverse], torch.stack(elbo)[inverse]
 
 
@@ -142,24 +132,15 @@ def flat_gradient(lm: MaskedDiffusionLM, value: Tensor) -> Tensor:
     return torch.cat([g.flatten() for g in gradients]).double()
 
 
-def exact_gradient(
-    lm: MaskedDiffusionLM,
-    rollout: Rollout,
-    credit: Tensor,
-    rule: Rule,
-    block_length: int | None = None,
-    score_order: bool = True,
-) -> Tensor:
+def exact_gradient(lm: MaskedDiffusionLM, rollout: Rollout, credit: Tensor, rule: Rule) -> Tensor:
     """The gradient of the mean of credit times the exact log p(x).
 
     Args:
         rollout: N rows.
         credit: (N,), not all 0.
-        rule, block_length, score_order: as `exact_logprob` takes them.
+        rule: as `exact_logprob` takes it.
     Returns:
         (parameters,) float64.
-    Raises:
-        ValueError: if every credit is 0, or as `exact_logprob`.
     """
     if not bool(credit.any()):
         raise ValueError(
@@ -172,9 +153,7 @@ def exact_gradient(
     for row, w in zip(rows.tolist(), weight.tolist(), strict=True):
         if w != 0:
             prompt, text, anchor = _row(rollout, row)
-            logp = exact_logprob(
-                lm, prompt, text, rule, block_length, anchor=anchor, score_order=score_order
-            )
+            logp = exact_logprob(lm, prompt, text, rule, anchor=anchor)
             total = total + w / len(credit) * flat_gradient(lm, logp)
     return total
 

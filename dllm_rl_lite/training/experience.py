@@ -38,7 +38,6 @@ def collect(
     numbers: Numbers,
     problems: list[Example],
     generator: torch.Generator | list[torch.Generator],
-    cache: str = "",
     progress: Progress | None = None,
 ) -> Batch:
     """Roll out `numbers.group` completions per problem, have them verified, and compute their
@@ -53,14 +52,13 @@ def collect(
         generator: of all noise. Several roll out as many parts of the problems, one after another,
             each part with its own noise; the processes of a run share the parts, and all of them
             get the whole batch.
-        cache: "prefix" or "dual": see `Decoding`.
         progress: of the run that the batch is of; None: the start of one.
     Raises:
         ValueError, RuntimeError: as `denoise`, `guided_denoise`, `verify` and the method's
             advantages do, or if there are fewer parts than processes.
     """
     progress = progress or Progress()
-    source = Source(lm, task, reward, method, numbers, cache)
+    source = Source(lm, task, reward, method, numbers)
     generators = generator if isinstance(generator, list) else [generator]
     return to_batch(source, roll_out_problems(source, problems, generators, progress), progress)
 

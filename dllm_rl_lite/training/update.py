@@ -46,7 +46,7 @@ class UpdateBatch:
     fresh: bool = False  # is the policy still the old one, although `old` was scored?
 
 
-def mask_seeds(inner_updates: int, published: bool, chunks: int = 2) -> list[list[int]]:
+def mask_seeds(inner_updates: int, published: bool) -> list[list[int]]:
     """Which of the masks 0..mu - 1 each inner update uses, for each chunk of the rows.
 
     Args:
@@ -56,14 +56,13 @@ def mask_seeds(inner_updates: int, published: bool, chunks: int = 2) -> list[lis
             counter, already incremented, counts micro-batches instead of updates: chunk c of update
             i uses mask (2 i + c + 1) mod mu. With mu = 2 each chunk then sees one mask only, with
             mu = 12 six of twelve.
-        chunks: chunks of the rows.
     Returns:
-        for each update one mask for all rows, or one for each chunk.
+        for each update one mask for all rows, or one for each of two chunks.
     """
     if not published:
         return [[i] for i in range(inner_updates)]
-    counters = torch.arange(1, chunks * inner_updates + 1) % inner_updates
-    return counters.view(inner_updates, chunks).tolist()
+    counters = torch.arange(1, 2 * inner_updates + 1) % inner_updates
+    return counters.view(inner_updates, 2).tolist()
 
 
 def score_views(
