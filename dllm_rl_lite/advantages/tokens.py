@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..models import MaskedDiffusionLM
-from ..objectives import item_of_position, own_segments, segment_mean
+from ..objectives import item_of_position, step_uncertainty
 from ..sampler import Rollout
 from .group import check_rewards, siblings, z_score
 from .paths import mean_of, same_dice
@@ -161,8 +161,8 @@ def branch_credit(advantage: Tensor, rollout: Rollout) -> Tensor:
         advantage: (B, G) float32.
         rollout: N = B G rows.
     Returns:
-        (N, L) float32: the advantage times the mean entropy of the tokens of the step over that of
-        the tokens of the text; zero at steps at which the whole group uses the same noise.
+        (N, L) float32: the advantage times the `step_uncertainty`; zero at steps at which the whole
+        group uses the same noise.
     Source: reconstructed from the abstract of TempFlow-GRPO (arXiv 2508.04324), which is about
     images: the noise level that its weights follow is an entropy here.
     Error: none in direction at the branching step if the advantage is unbiased; other steps do not
@@ -174,10 +174,5 @@ def branch_credit(advantage: Tensor, rollout: Rollout) -> Tensor:
     branches = ~same_dice(rollout, group).all(-1).flatten(1)  # (T, N)
     step = rollout.unmask_step.clamp(0, len(branches) - 1)
     here = branches.to(device).T.gather(1, step)
-    of_step = own_segments(rollout.unmask_step)
-    of_text = own_segments(torch.zeros_like(of_step))
-    written = rollout.sampled & rollout.until_eos
-    share = segment_mean(rollout.entropy, of_step, written)
-    mean = segment_mean(rollout.entropy, of_text, written)
-    weight = here * share / mean.clamp(min=1e-8)
+    weight = here * step_uncertainty(rollout)
     return advantage.flatten().to(device)[:, None] * weight

@@ -27,5 +27,6 @@ from .segments import (
     segment_mean,
     standardised_steps,
     step_log_ratio,
+    step_uncertainty,
 )
 from .surrogates import clipped_ratio, clipped_text_ratio, self_distillation, weighted_likelihood

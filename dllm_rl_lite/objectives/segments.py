@@ -87,6 +87,17 @@ def step_log_ratio(logp: Tensor, old: Tensor, scored: Tensor, rollout: Rollout) 
     return segment_mean(logp - old, own_segments(rollout.unmask_step), scored)
 
 
+def step_uncertainty(rollout: Rollout) -> Tensor:
+    """(N, L): the mean entropy of the tokens that a token's step wrote over that of its text, both
+    up to the text's end."""
+    step = own_segments(rollout.unmask_step)
+    text = own_segments(torch.zeros_like(step))
+    written = rollout.sampled & rollout.until_eos
+    of_step = segment_mean(rollout.entropy, step, written)
+    of_text = segment_mean(rollout.entropy, text, written)
+    return of_step / of_text.clamp(min=1e-8)
+
+
 def entropy_clip(
     log_ratio: Tensor,
     advantage: Tensor,
@@ -98,14 +109,13 @@ def entropy_clip(
     """SSPO-style surrogate: the clipped ratio, with more room for denoising steps that were
     uncertain.
 
-    The epsilon of a token is clip times the mean entropy of its step over that of its text, kept
-    within [least, most].
+    The epsilon of a token is clip times its `step_uncertainty`, kept within [least, most].
 
     Args:
         log_ratio: (N, L), new minus old log-probability in nats: `step_log_ratio`.
         advantage: (N, 1).
         clip: epsilon >= 0.
-        rollout: N rows; its `unmask_step` and `entropy` up to the end of the text are used.
+        rollout: N rows.
         least: 0..1, smallest factor of epsilon.
         most: >= 1, largest factor; with least = most = 1 it is `clipped_ratio`.
     Returns:
@@ -115,12 +125,7 @@ def entropy_clip(
     """
     if not 0 <= least <= 1 <= most:
         raise ValueError(f"need 0 <= least <= 1 <= most, got least {least} and most {most}")
-    step = own_segments(rollout.unmask_step)
-    text = own_segments(torch.zeros_like(step))
-    written = rollout.sampled & rollout.until_eos
-    of_step = segment_mean(rollout.entropy, step, written)
-    of_text = segment_mean(rollout.entropy, text, written)
-    factor = (of_step / of_text.clamp(min=1e-8)).clamp(least, most)
+    factor = step_uncertainty(rollout).clamp(least, most)
     ratio = log_ratio.exp()
     within = ratio.clamp(1 - clip * factor, 1 + clip * factor)
     return -torch.minimum(ratio * advantage, within * advantage)

@@ -101,8 +101,8 @@ def measure_prompts(
 
 
 def fit_answers(prompts: Prompts, tokenizer, guide: dict) -> Prompts:
-    """Leave out a benchmark's training problems whose anchored answer (a whole program, say) leaves no token
-    to reason with.
+    """Leave out a benchmark's training problems whose anchored answer (a whole program, say) leaves
+    no token to reason with.
 
     Args:
         prompts: as `measure_prompts` gives them.
