@@ -7,11 +7,10 @@ from dataclasses import replace
 
 import pytest
 import torch
-from test_grpo_family import answers
 from updates import check_a_step, graded
 
 from dllm_rl_lite.estimators import token_logprobs
-from dllm_rl_lite.methods import BUDGETS, CORE, FAMILY, METHODS, PATHS, PROBLEMS, part
+from dllm_rl_lite.methods import BUDGETS, METHODS, part
 from dllm_rl_lite.models import decode, load_lm
 from dllm_rl_lite.planning.dry_run import write_first_again
 from dllm_rl_lite.sampler import own_dice
@@ -19,51 +18,8 @@ from dllm_rl_lite.tasks import load_task, refine_best, remember_groups, rewards_
 from dllm_rl_lite.training import TrainConfig, collect, collect_step, prepare
 from dllm_rl_lite.training.problems import Progress
 
-# What each record changes of its parent's answers; all else is the same.
-CHANGED = {
-    "ada-grpo": {"shape"},
-    "gated-grpo": set(),
-    "grpo-lambda": {"shape"},
-    "pass-penalty": {"shape"},
-    "train-long-style": {"shape"},
-    "xrpo-seeding": {"start", "remember"},
-    "rest-grpo": {"start", "remember", "groups"},
-    "hints": {"start", "remember"},
-    "rgr-style": {"refine", "surrogate"},
-}
-PARENTS = {
-    "grpo-lambda": "gated-grpo",
-    "pass-penalty": "gated-grpo",
-    "train-long-style": "gated-grpo",
-    "xrpo-seeding": "grpo-pool",
-    "rest-grpo": "grpo-pool",
-    "hints": "grpo-pool",
-}
 SMALL = {"prompts": 4, "group": 4, "tokens_per_step": 4}
 STARTS = [name for name in BUDGETS if METHODS[name].start]
-
-
-@pytest.mark.parametrize("name", BUDGETS)
-def test_a_record_changes_rewards_or_the_start(name):
-    """As the table says; the numbers are the parent's, but for gated-grpo's gate and rgr-style's
-    rubric."""
-    method = METHODS[name]
-    parent = METHODS[method.parent]
-    mine, theirs = answers(method), answers(parent)
-    assert {key for key in mine if mine[key] != theirs[key]} == CHANGED[name]
-    gate = method.tiny.gate if name == "gated-grpo" else parent.tiny.gate
-    verify = {"rubric": True} if name == "rgr-style" else {}
-    assert method.tiny == replace(parent.tiny, gate=gate, verify=verify)
-    assert parent.name == PARENTS.get(name, "grpo")
-    assert not BUDGETS.keys() & (CORE.keys() | FAMILY.keys() | PATHS.keys() | PROBLEMS.keys())
-
-
-@pytest.mark.parametrize("name", [name for name in BUDGETS if name.endswith("-style")])
-def test_what_is_reconstructed_says_so(name):
-    method = METHODS[name]
-    assert method.source.startswith("after ")
-    function = (method.shape or method.refine).function
-    assert "Source: reconstructed" in function.__doc__
 
 
 def one_batch(lm, name, memory, task="chain2", parts=1, **numbers):

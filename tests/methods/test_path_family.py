@@ -5,53 +5,14 @@ from dataclasses import replace
 
 import pytest
 import torch
-from test_grpo_family import answers
 from updates import check_a_step, graded, logged
 
-from dllm_rl_lite.methods import CORE, FAMILY, METHODS, PATHS, part
+from dllm_rl_lite.methods import METHODS, PATHS, part
 from dllm_rl_lite.sampler import exit_dice, tree_dice
 from dllm_rl_lite.tasks import load_task
 from dllm_rl_lite.training import TrainConfig, collect
 
-# What each record changes of GRPO's answers; all else is the same.
-CHANGED = {
-    "tempo": {"advantage"},
-    "spo-chain": {"dice", "advantage"},
-    "spo-tree": {"dice", "advantage"},
-    "treepo": {"dice", "advantage"},
-    "branch-grpo": {"dice", "advantage"},
-    "s-grpo": {"dice", "shape", "advantage"},
-    "path-loo": {"advantage"},
-    "gtpo": {"token_credit", "ratio", "surrogate"},
-    "tw-grpo": {"token_credit"},
-    "rank-grpo-style": {"advantage", "ratio"},
-    "mix-grpo-style": {"dice"},
-    "tempflow-style": {"dice", "token_credit"},
-}
 SMALL = {"prompts": 2, "group": 4, "tokens_per_step": 4}
-
-
-@pytest.mark.parametrize("name", PATHS)
-def test_a_record_changes_dice_or_credit(name):
-    """As the table says; the numbers are the parent's."""
-    method = METHODS[name]
-    mine, theirs = answers(method), answers(METHODS["grpo"])
-    assert method.parent == "grpo" and method.tiny == METHODS["grpo"].tiny
-    assert {key for key in mine if mine[key] != theirs[key]} == CHANGED[name]
-    assert not PATHS.keys() & (CORE.keys() | FAMILY.keys())
-
-
-STYLE = {"rank-grpo-style": "advantage", "tempflow-style": "token_credit"}
-
-
-@pytest.mark.parametrize("name", [name for name in PATHS if name.endswith("-style")])
-def test_what_is_reconstructed_says_so(name):
-    """The window of mix-grpo-style is the paper's; how it moves, its record says."""
-    method = METHODS[name]
-    assert method.source.startswith("after ")
-    if name in STYLE:
-        function = getattr(method, STYLE[name]).function
-        assert "Source: reconstructed" in function.__doc__
 
 
 def run(folder, name, steps=2, **numbers):
