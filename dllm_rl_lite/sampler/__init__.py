@@ -16,7 +16,7 @@ from .dice import (
     window_dice,
 )
 from .guided import answer_anchor, guided_denoise
-from .rollout import FREE, GIVEN, GUIDED, KINDS, Rollout, given_rollout, interleaved
+from .rollout import FREE, GIVEN, GUIDED, KINDS, Rollout, given_rollout, interleaved, join_rollouts
 from .rules import (
     ORDERS,
     Factor,
