@@ -22,9 +22,9 @@ import torch
 from torch import Tensor
 
 from ..models import MaskedDiffusionLM
+from .blank import blank_rollout
 from .candidates import candidates_of, draw
 from .decoding import Decoding
-from .denoiser import blank_rollout
 from .ranges import check_whole
 from .rollout import Rollout
 from .rules import Schedule

@@ -80,25 +80,11 @@ def prepare(
         reward: a reward function of TRL's signature in place of the task's own.
         device: of this process; None: the CPU.
     Raises:
-        ValueError: if 4-bit weights are to be trained on a CPU, a single process is to split its
-            weights, or blocks and steps do not fit the canvas; and as `load_lm` does.
+        ValueError: as `check_possible` and `load_lm` do.
     """
     device = device or torch.device("cpu")
     numbers = config.resolved()
-    # On a CPU the backward pass of 4-bit weights gives no gradient after a rollout.
-    if config.quantize and device.type == "cpu":
-        raise ValueError(
-            f"quantize={config.quantize!r} trains on a GPU only: "
-            "set device='auto' where there is one"
-        )
-    if config.shard and process_count() == 1:
-        raise ValueError(
-            "shard splits a model over several processes, and this is one: "
-            "set processes, or shard to false"
-        )
-    check_canvas(numbers, task.length)
-    numbers.decoding(task.length, config.cache)  # what cannot be decoded is named here
-    numbers.test_decoding(task.length)
+    check_possible(config, numbers, task.length, device)
     lm = load_policy(config, device)
     check_agreement("model", fingerprint(lm))
     method = METHODS[config.method]
@@ -128,6 +114,27 @@ def prepare(
         optimizer=optimizer,
         schedule=schedule,
     )
+
+
+def check_possible(
+    config: TrainConfig, numbers: Numbers, length: int, device: torch.device
+) -> None:
+    """Raise ValueError for a run that this device or this number of processes cannot train, or
+    whose decoding does not fit a canvas of `length` tokens."""
+    # On a CPU the backward pass of 4-bit weights gives no gradient after a rollout.
+    if config.quantize and device.type == "cpu":
+        raise ValueError(
+            f"quantize={config.quantize!r} trains on a GPU only: "
+            "set device='auto' where there is one"
+        )
+    if config.shard and process_count() == 1:
+        raise ValueError(
+            "shard splits a model over several processes, and this is one: "
+            "set processes, or shard to false"
+        )
+    check_canvas(numbers, length)
+    numbers.decoding(length, config.cache)  # what cannot be decoded is named here
+    numbers.test_decoding(length)
 
 
 def load_policy(config: TrainConfig, device: torch.device) -> MaskedDiffusionLM:

@@ -65,7 +65,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from dllm_rl_lite.estimators import View, token_logprobs
 from dllm_rl_lite.models import MaskedDiffusionLM, build_tokenizer
 from dllm_rl_lite.sampler import Decoding, Schedule
-from dllm_rl_lite.sampler.denoiser import blank_rollout
+from dllm_rl_lite.sampler.blank import blank_rollout
 
 torch.set_num_threads(1)
 shape = dict(hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=1)
