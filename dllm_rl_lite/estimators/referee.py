@@ -133,15 +133,8 @@ def flat_gradient(lm: MaskedDiffusionLM, value: Tensor) -> Tensor:
 
 
 def exact_gradient(lm: MaskedDiffusionLM, rollout: Rollout, credit: Tensor, rule: Rule) -> Tensor:
-    """The gradient of the mean of credit times the exact log p(x).
-
-    Args:
-        rollout: N rows.
-        credit: (N,), not all 0.
-        rule: as `exact_logprob` takes it.
-    Returns:
-        (parameters,) float64.
-    """
+    """(parameters,) float64: the gradient of the mean of credit (N,), not all 0, times the exact
+    log p(x) under a rule that `exact_logprob` takes."""
     if not bool(credit.any()):
         raise ValueError(
             "every credit is 0, so there is no direction to measure: "
@@ -161,17 +154,8 @@ def exact_gradient(lm: MaskedDiffusionLM, rollout: Rollout, credit: Tensor, rule
 def estimated_gradient(
     lm: MaskedDiffusionLM, rollout: Rollout, credit: Tensor, views: list[View]
 ) -> Tensor:
-    """The gradient of the mean of credit times the estimate, one backward pass per view.
-
-    Args:
-        rollout: N rows.
-        credit: (N,).
-        views: of these rows.
-    Returns:
-        (parameters,) float64.
-    Raises:
-        ValueError: if a scored token is not masked in its view.
-    """
+    """(parameters,) float64: the gradient of the mean of credit (N,) times the estimate, one
+    backward pass per view."""
     total = 0.0
     for view in views:
         if view.scored.any():

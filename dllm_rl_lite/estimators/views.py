@@ -76,13 +76,10 @@ def estimate(
     For a gradient of many views, back-propagate view by view instead: memory then stays flat.
 
     Args:
-        rollout: N rows of L tokens.
+        rollout, temperature: as in `token_logprobs`.
         views: of these rows.
-        temperature: > 0, divides the logits.
     Returns:
         (N, L) float32 nats, differentiable; `sum(1)` is the completion's estimate.
-    Raises:
-        ValueError: if a scored token is not masked in its view.
     """
     total = torch.zeros(rollout.tokens.shape, device=rollout.tokens.device)
     for view in views:

@@ -118,10 +118,9 @@ def probability_clip(
 
     Args:
         log_ratio: (N, L) of tokens, new minus old log-probability in nats.
-        old: (N, L) log-probabilities under the old policy, in nats: of the visited step, or q is
-            too small and the bounds too wide.
+        old, low, high: as in `probability_bounds`; of the visited step, or q is too small and the
+            bounds too wide.
         advantage: (N, L) or (N, 1).
-        low, high: as in `probability_bounds`.
         most: the largest upper bound; also the ratio from which on a token with A < 0 has no
             gradient (dual clip).
     Returns:

@@ -75,9 +75,7 @@ def step_log_ratio(logp: Tensor, old: Tensor, scored: Tensor, rollout: Rollout) 
     revealed in its text.
 
     Args:
-        logp: (N, L) log-probabilities under the new policy, in nats.
-        old: (N, L), under the old policy.
-        scored: (N, L) bool, the tokens that count.
+        logp, old, scored: as in `item_log_ratio`.
         rollout: N rows; its `unmask_step` is used.
     Returns:
         (N, L) in nats.
@@ -172,13 +170,9 @@ def guarded_ratio(
     and one clip silences them unequally.
 
     Args:
-        log_ratio: (N, L) of tokens, new minus old log-probability in nats.
+        log_ratio, scored, rollout, group, eps: as in `standardised_steps`.
         advantage: (N, 1).
         clip: epsilon >= 0.
-        scored: (N, L) bool, the tokens that count.
-        rollout: N rows of whole groups; its `unmask_step` is used.
-        group: siblings in a group, rows prompt by prompt.
-        eps: as in `standardised_steps`.
     Returns:
         (N, L), zero where not scored; the slope of a token is minus A times a weight whose mean
         over the tokens of each step of a group is 1, or 0 where all of them are clipped.

@@ -171,15 +171,9 @@ def rows_to_score(method: Method, numbers: Numbers, advantage: Tensor) -> Tensor
 def merged_batch(
     rollout: Rollout, views: list[View], shares: Tensor, normaliser: float
 ) -> UpdateBatch:
-    """A batch in which equal actions on equal canvases stand once.
-
-    Args:
-        rollout: N rows.
-        views: of these rows.
-        shares: (N, 1) or (N, L), the advantages divided by the size of their rows; the merged
-            view's weights hold their sums, so each of its rows has advantage and size 1.
-        normaliser: of the whole batch.
-    """
+    """A batch in which equal actions on equal canvases stand once. shares: (N, 1) or (N, L), the
+    advantages divided by the size of their rows; the merged view's weights hold their sums, so each
+    of its rows has advantage and size 1."""
     rows, view = merge_equal_actions(rollout, views, shares)
     ones = torch.ones(len(view.tokens), device=shares.device)
     return UpdateBatch(
@@ -198,11 +192,7 @@ def batch_divisors(method: Method, numbers: Numbers, losses: Tensor) -> tuple[Te
 
     With `published_quirks` a token mean is that of the releases, whose trainers average every
     micro-batch by itself, whatever its number of tokens, and then the micro-batches of all devices.
-    A micro-batch of d1 is a group; DiffuCoder's, half of one.
-
-    Args:
-        method: its average, and the micro-batches of a group.
-        losses: (N, L), how many losses each token carries.
+    A micro-batch of d1 is a group; DiffuCoder's, half of one. losses: `losses_of_tokens`.
     """
     average = method.objective.average
     rows = numbers.group

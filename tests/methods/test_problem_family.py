@@ -9,7 +9,7 @@ import torch
 from updates import check_a_step, graded, logged
 
 from dllm_rl_lite.methods import METHODS, PROBLEMS
-from dllm_rl_lite.models import decode, new_tiny_lm
+from dllm_rl_lite.models import decode
 from dllm_rl_lite.seeds import derived_seed
 from dllm_rl_lite.tasks import task_counts
 from dllm_rl_lite.training import (
@@ -27,22 +27,14 @@ def right_or_wrong(completions, **columns):
     return [float(sum(map(ord, text)) % 3 == 0) for text in completions]
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("model")
-    lm = new_tiny_lm(hidden=32, layers=1, heads=2, feed_forward=32, max_length=512, seed=0)
-    lm.save_pretrained(folder)
-    return str(folder)
-
-
 @pytest.fixture
-def run(model, tmp_path):
+def run(model_folder, tmp_path):
     """Makes the configuration of a short run of a method."""
 
     def made(name, steps=1, **numbers):
         return TrainConfig(
             method=name,
-            model=model,
+            model=model_folder,
             preset="tiny",
             task="chain1+chain2" if name == "mt-grpo" else "chain2",
             steps=steps,
