@@ -149,11 +149,8 @@ def fill_canvas(
             now = dice.at(int(out.n_forwards[state.row[0]]), state.row, state.canvas)
         asked, candidates = _step(lm, state, out, decoding, generator, cache, bool(record), now)
         if record:
-            filled_in = candidates.at_record(record)
-            before[state.row] = torch.where(asked, filled_in[0], before[state.row])
-            logprob = torch.zeros_like(out.logprob)
-            logprob[state.row] = filled_in[1]
-            predicted.append(before)
+            canvas, logprob = _prediction(before, state.row, asked, candidates, record)
+            predicted.append(canvas)
             confidence.append(logprob)
     if (out.tokens == lm.mask_id).any():
         raise ValueError(
@@ -167,6 +164,20 @@ def fill_canvas(
         predicted_logprob=_stacked(confidence),
         dice=None if dice is None else dice.whose,
     )
+
+
+def _prediction(
+    before: Tensor, row: Tensor, asked: Tensor, found: Candidates, record: bool | str
+) -> tuple[Tensor, Tensor]:
+    """What a record keeps of a pass, (N, L) each: the canvases `before` it, filled in where the
+    rows (n,) were `asked`, and the log-probabilities of those tokens, elsewhere 0."""
+    token, logprob = found.token, found.logprob
+    if record == "likeliest":
+        token, logprob = found.likeliest, found.highest
+    before[row] = torch.where(asked, token, before[row])
+    everywhere = logprob.new_zeros(before.shape)
+    everywhere[row] = logprob
+    return before, everywhere
 
 
 def _stacked(steps: list[Tensor]) -> Tensor | None:

@@ -13,6 +13,7 @@ function, and the `dice` of a record in methods/.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -125,19 +126,13 @@ def tree_dice(steps: int, group: int, sizes: str = "") -> Dice:
 
 def size_list(sizes: str, group: int) -> list[int]:
     """The numbers of a text like "8 4 2 1"; ValueError unless each divides the one before it."""
-    numbers = []
-    last = group
-    for word in sizes.split():
-        size = int(word) if word.isdecimal() else 0
-        if size < 1 or last % size:
-            raise ValueError(
-                f"dice.sizes must be whole numbers, each of which divides the one before it (the "
-                f"first one the group, {group}), got {sizes!r}"
-            )
-        numbers.append(size)
-        last = size
-    if not numbers:
-        raise ValueError(f"dice.sizes must be empty or whole numbers, got {sizes!r}")
+    numbers = [int(word) if word.isdecimal() else 0 for word in sizes.split()]
+    divides = [size > 0 and last % size == 0 for last, size in pairwise([group, *numbers])]
+    if not numbers or not all(divides):
+        raise ValueError(
+            "dice.sizes must be empty, or whole numbers, each of which divides the one before it "
+            f"(the first one the group, {group}), got {sizes!r}"
+        )
     return numbers
 
 

@@ -195,9 +195,6 @@ def denoise_with_drafts(
     Returns:
         the texts and what they cost. At temperature 0 they are `denoise`'s token for token; above,
         they have its distribution.
-    Raises:
-        ValueError: for a draft, order or number that cannot be, a missing generator, or a canvas
-            that does not fit the model.
     Memory: ahead * L * V logits of each row in a call, float32.
     Error (bias): none but rounding. A call of other rows may round differently, so two logits that
         are equal to the last bits may change places.

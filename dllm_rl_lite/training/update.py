@@ -253,13 +253,6 @@ def scored_by_any(views: list[View]) -> Tensor:
     return torch.stack([v.scored for v in views]).any(0)
 
 
-def counted_tokens(numbers: Numbers, rollout: Rollout, views: list[View]) -> Tensor:
-    """(N, L) bool: the tokens that a loss of estimates counts."""
-    if numbers.counted == "text":
-        return rollout.sampled & rollout.until_eos
-    return scored_by_any(views)
-
-
 def accumulate_gradients(
     lm: MaskedDiffusionLM,
     method: Method,
@@ -357,7 +350,9 @@ def text_pieces(
     temperature = scoring_temperature(method, numbers)
     views = [v.select(rows) for v in batch.views]
     rollout = batch.rollout.select(rows)
-    scored = counted_tokens(numbers, rollout, views)
+    scored = scored_by_any(views)
+    if numbers.counted == "text":
+        scored = rollout.sampled & rollout.until_eos
     (old,) = batch.old
     (ref,) = batch.ref
     if old is not None and batch.fresh:
