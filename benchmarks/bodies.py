@@ -208,7 +208,9 @@ def soft(share: float, seed: int, examples: list[Example]) -> list[dict]:
 
 
 def options(arguments: list[str] | None = None) -> argparse.Namespace:
-    made = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    made = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     made.add_argument("--bodies", nargs="*", default=["padding", "insertion", "any-subset", "soft"])
     made.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
     made.add_argument("--problems", type=int, default=32, help="of chain2's test split")

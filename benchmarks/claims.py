@@ -1,6 +1,7 @@
 """The ledger of claims: `python benchmarks/claims.py` reads the records and writes
-notebooks/results/claims.csv, one row for each claim of the methods' papers that can be put to this
-tiny world.
+notebooks/results/claims.csv, one row for each claim of the core methods' papers that can be put to
+this tiny world, and one for each other record of `METHODS`: does it learn more than its parent, at
+equal passes, on the task of its claim?
 
 A row names the setting, the effect with its 95 % interval, and a verdict by the same rule for all:
 "held" if the interval lies on the claimed side of the stated value, "not held" if it lies on the
@@ -18,12 +19,25 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from result_tables import record
-from studies import WORLDS
+from studies import (
+    BUDGET,
+    COMPUTED,
+    FAMILY_VARIANT,
+    MERGED,
+    PATHS_RUN,
+    PATHS_TASK,
+    PROBLEM_RUNS,
+    STAGES_APART,
+    TUNE_TASK,
+    WORLDS,
+)
 from worlds import RESULTS
 
 from dllm_rl_lite.evaluation import read_results, t_interval
 from dllm_rl_lite.evaluation.records import curves, results
+from dllm_rl_lite.methods import BUDGETS, FAMILY, METHODS, STAGES
 
+CONTROLS = ("dapo", "grpo-pool", "gated-grpo")  # of stage "problems": there to be compared with
 NOTHING = (math.nan, math.nan, 0)  # mean, half width, runs
 COMPARE = "python benchmarks/compare.py --stages"
 
@@ -41,6 +55,7 @@ class Claim:
     # The folder of the records -> mean, half width of the 95 % interval, runs.
     effect: Callable[[Path], tuple[float, float, int]]
     command: str
+    family: str = "claims of the core methods"
 
 
 def verdict(claim: Claim, mean: float, half_width: float) -> str:
@@ -60,15 +75,18 @@ def interval(values: list[float]) -> tuple[float, float, int]:
     return (*t_interval(values), len(values))
 
 
-def difference(stage: str, first: str, second: str) -> Callable[[Path], tuple[float, float, int]]:
-    """Test accuracy of one "method/variant" minus another's, in points, paired by task and seed."""
+def difference(
+    stage: str, first: str, second: str, task: str = ""
+) -> Callable[[Path], tuple[float, float, int]]:
+    """Test accuracy of one "method/variant" minus another's, in points, paired by seed, on a task
+    or on all ("")."""
 
     def effect(folder: Path) -> tuple[float, float, int]:
         found = accuracies(folder, stage)
         pairs = [
-            found[first, task, seed] - found[second, task, seed]
-            for label, task, seed in found
-            if label == first and (second, task, seed) in found
+            found[first, its, seed] - found[second, its, seed]
+            for label, its, seed in found
+            if label == first and its in (task or its,) and (second, its, seed) in found
         ]
         return interval(pairs)
 
@@ -370,12 +388,80 @@ CLAIMS = [
 ]
 
 
+def relative(
+    family: str, stage: str, label: str, parent: str, task: str, runs_named: str = ""
+) -> Claim:
+    """The row of a record that is compared with its parent, in points of test accuracy.
+
+    Args:
+        family: what the record belongs to.
+        stage: of `compare.py`, where both are run.
+        label: "method" or "method/variant".
+        parent: likewise.
+        task: where; "": on all tasks of the stage.
+        runs_named: the tasks by name, where they are several.
+    """
+    method, _, variant = label.partition("/")
+    other, _, other_variant = parent.partition("/")
+    counted = "passes computed" if stage in COMPUTED else "passes"
+    return Claim(
+        f"learns more than {other}",
+        method,
+        f"{task or runs_named}, {BUDGET[stage]:,} {counted}".replace(",0", " 0"),
+        "points",
+        "above",
+        0.0,
+        difference(
+            stage, f"{method}/{variant or 'plain'}", f"{other}/{other_variant or 'plain'}", task
+        ),
+        f"{COMPARE} {stage}",
+        family,
+    )
+
+
+def relatives() -> list[Claim]:
+    """A row for each record beyond the claims of the core methods, family by family."""
+    likelihood = "likelihoods and combinations"
+    found = [
+        relative(likelihood, "final", method, "diffu-grpo", "", "chain2 and sudoku4")
+        for method in ("coupled-grpo", "gdpo", "gdsd", "agrpo", "mdpo")
+    ]
+    found.append(relative(likelihood, "merged", *reversed(MERGED), TUNE_TASK))
+    for method in ("ag-agrpo", "ta-agrpo"):
+        found.append(relative(likelihood, "summit", method, "agrpo", "chain"))
+    found.append(relative(likelihood, "summit", "ag-ta-grpo", "ta-agrpo", "chain"))
+    for method in FAMILY:
+        if method != "grpo":
+            found.append(
+                relative(
+                    "ratios and advantages",
+                    "family",
+                    f"{method}/{FAMILY_VARIANT}",
+                    f"grpo/{FAMILY_VARIANT}",
+                    TUNE_TASK,
+                )
+            )
+    for label in PATHS_RUN[1:]:
+        found.append(relative("credit along the path", "paths", label, "grpo", PATHS_TASK))
+    for task, methods in PROBLEM_RUNS.items():
+        for method in methods:
+            parent = METHODS[method].parent
+            family = "budgets and mixtures" if method in BUDGETS else "problems and hints"
+            if parent in methods and method not in CONTROLS:
+                found.append(relative(family, "problems", method, parent, task))
+    for method in STAGES:
+        task = STAGES_APART.get(method, TUNE_TASK)
+        found.append(relative("given texts and pairs", "stages", method, "grpo", task))
+    return found
+
+
 def write(folder: Path = RESULTS) -> list[dict]:
     """Put every claim to the records of a folder, and write claims.csv there."""
     rows = []
-    for claim in CLAIMS:
+    for claim in (*CLAIMS, *relatives()):
         mean, half_width, runs = claim.effect(folder)
         row = {
+            "family": claim.family,
             "claim": claim.claim,
             "method": claim.method,
             "setting": claim.setting,
@@ -390,7 +476,7 @@ def write(folder: Path = RESULTS) -> list[dict]:
         }
         rows.append(row)
     (folder / "claims.csv").unlink(missing_ok=True)
-    record(rows, folder / "claims.csv", ("claim",))
+    record(rows, folder / "claims.csv", ("method", "claim", "setting"))
     return rows
 
 

@@ -13,6 +13,7 @@ compare_curves.csv. The stages:
           computed, five seeds
   family tune, family
           GRPO's relatives, tuned and then run like that, four updates a batch, passes computed
+  rates   GRPO as in stage "family", at the two learning rates that it was not tuned to
   worlds tune, worlds
           AG-GRPO and its control from the base models of `worlds.py`, over how honest guided
           completions are and how many groups are dead; rewarded for right working, at the corners
@@ -175,6 +176,12 @@ def jobs(
             Job(stage, method, FAMILY_VARIANT, TUNE_TASK, TUNE_SEED, lr, budget)
             for lr in LEARNING_RATES
             for method in methods
+        ]
+    if stage == "rates":
+        return [
+            Job(stage, "grpo", FAMILY_VARIANT, TUNE_TASK, seed, lr, budget)
+            for seed in range(seeds)
+            for lr in LEARNING_RATES[:2]
         ]
     if stage in TUNED_IN.values():
         return [

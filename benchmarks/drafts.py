@@ -29,7 +29,9 @@ HELD_OUT = {"chain1": 19, "chain2": 196, "countdown": 58}
 
 
 def options(arguments: list[str] | None = None) -> argparse.Namespace:
-    made = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    made = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     made.add_argument("--tasks", nargs="*", default=list(TASKS))
     made.add_argument("--problems", type=int, default=200)
     made.add_argument("--ahead", type=int, nargs="*", default=[4], help="canvases of a text")

@@ -123,7 +123,9 @@ def place(state: str, decoder: str, lm, names: list[str], options) -> list[dict]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--prompts", type=int, default=6, help="problems (6)")
     parser.add_argument("--rollouts", type=int, default=8, help="texts a problem (8)")
     parser.add_argument("--draws", type=int, default=8, help="draws of each estimator a text (8)")

@@ -374,7 +374,9 @@ NEED_A_GPU = ("out_of_memory", "four_bits")
 
 def main(arguments: list[str] | None = None) -> dict:
     """Run the command line; returns what is recorded."""
-    p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    p = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     p.add_argument("checks", nargs="*", help="among " + ", ".join(CHECKS) + "; none: all of them")
     p.add_argument("--device", default="cuda", help="cuda or cpu")
     p.add_argument("--small", action="store_true", help="a small model, few steps")

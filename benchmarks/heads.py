@@ -34,7 +34,7 @@ from dllm_rl_lite.training.base_model import encode_completions
 OUT = Path(__file__).parents[1] / "notebooks" / "results" / "heads.csv"
 KEY = ("part", "model", "task", "seed", "temperature", "passes", "least")
 TASK = "chain2"
-SEEDS = {"head": [0], "depth": [0, 1, 2], "causal": [0]}
+SEEDS = {"head": [0, 1, 2], "depth": [0, 1, 2], "causal": [0]}
 PROBLEMS = {"chain1": 19, "chain2": 128}  # of the test split, which has 19 and 196
 TOGETHER = 4  # tokens in a pass of the head
 ROWS = 16  # texts in a batch
@@ -51,7 +51,9 @@ PAIRS = {"result and copy": ((4, 6), (10, 12)), "result and answer": ((10, 12), 
 
 
 def options(arguments: list[str] | None = None) -> argparse.Namespace:
-    made = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    made = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     made.add_argument("--parts", nargs="*", default=list(PARTS), choices=list(PARTS))
     made.add_argument("--seeds", type=int, nargs="*", help="of all parts, in place of SEEDS")
     made.add_argument("--out", default=str(OUT), help="the table")

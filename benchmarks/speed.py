@@ -59,7 +59,9 @@ STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 def options(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line, sizes filled in. Raises ValueError for an unknown update."""
-    p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    p = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     p.add_argument("what", choices=("rollouts", "updates"))
     p.add_argument("--model", default="tiny", choices=SHAPES)
     p.add_argument("--device", default="cpu", help="cpu or cuda")

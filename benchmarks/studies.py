@@ -14,6 +14,7 @@ BUDGET = {
     "merged": 24_000,
     "family tune": 26_000,
     "family": 40_000,
+    "rates": 40_000,
     "worlds tune": 26_000,
     "worlds": 40_000,
     "timed tune": 40_000,
@@ -30,7 +31,7 @@ BUDGET = {
 # with passes asked for.
 COMPUTED = (
     "merged",
-    *("family tune", "family"),
+    *("family tune", "family", "rates"),
     *("paths tune", "paths"),
     *("problems tune", "problems"),
     *("stages tune", "stages"),
@@ -45,6 +46,7 @@ SEEDS = {
     "summit": 5,
     "merged": 5,
     "family": 5,
+    "rates": 5,
     "worlds": 5,
     "timed": 5,
     "guards": 5,
@@ -105,6 +107,11 @@ VARIANTS = {  # stage "flag": method -> name -> what differs from its tiny numbe
         "floor 5": {"tokens": {"floor": 5}},
     },
 }
+# Trees that halve where the texts of PATHS_TASK part: nothing is decided before its tenth step.
+LATE = {"dice": {"sizes": "8 8 8 8 8 8 8 8 8 4 2 1"}}
+VARIANTS |= {
+    method: {"plain": {}, "late": LATE} for method in ("spo-tree", "treepo", "branch-grpo")
+}
 # Variants of other stages than "flag".
 NOT_FLAGGED = {
     "ag-grpo": ("target only", "one token", "backwards", "3 drafts"),
@@ -134,6 +141,10 @@ MERGED = ("agrpo", "merged-path")
 #     learning is.
 #   gspo, sspo-style, guard-style: within 8 points; gspo clips the largest share of tokens.
 #   reg-grpo: behind by at least 5 points: its first step is set by gradient clipping alone.
+# Stage "rates": each record of "family" has the learning rate that won on one seed, so a record
+# may be behind because of its rate alone. Here `grpo`, tuned to 4e-4, runs at 1e-4 and 2e-4.
+# Written down before the runs: it loses at least 10 points at 1e-4, with a star, and 3 to 10 at
+# 2e-4; no record is more than 8 points from grpo at its own rate.
 FAMILY_VARIANT = "4 updates"
 FAMILY_NUMBERS = {"inner_updates": 4}
 SUMMIT = [  # tasks, and "method/variant" or "method"; AF only: diffu-grpo with ag-grpo's numbers
@@ -197,8 +208,8 @@ AGAINST = ("ag-grpo", "ag-grpo/AF only")
 # "family" holds. Of twelve comparisons less than one star is expected by chance.
 #   tempo, spo-tree, treepo, branch-grpo, path-loo, rank-grpo-style: within 5 points, no star; if
 #     any is ahead it is path-loo or tempo, whose credit is of the step that parted the siblings.
-#   spo-tree, treepo, branch-grpo: fewer passes computed a batch than grpo by less than a fifth, for
-#     equal canvases are computed once anyway.
+#   spo-tree, treepo, branch-grpo (variant "late"): fewer passes computed a batch than grpo by less
+#     than a fifth, for equal canvases are computed once anyway.
 #   spo-chain: behind by 0 to 8 points: at the root few siblings are compared.
 #   s-grpo: behind by at least 5 points when tested with all steps; ahead at few steps.
 #   gtpo: behind or equal: conflict tokens are most tokens, so wrong texts hardly count.
@@ -206,7 +217,8 @@ AGAINST = ("ag-grpo", "ag-grpo/AF only")
 #   mix-grpo-style: fewer passes a batch, so more batches; within 5 points.
 #   tempflow-style: behind by at least 5 points: one step of twelve learns from a batch.
 PATHS_TASK = "chain"
-PATHS_RUN = ("grpo", *PATHS)
+PATHS_RUN = [f"{method}/late" if "late" in VARIANTS.get(method, ()) else method for method in PATHS]
+PATHS_RUN.insert(0, "grpo")
 # Stage "problems": which problems, rows and hints, each record on the task of its claim and beside
 # its parent there. Learning rates are chosen apart for each task ("problems tune"). Written down
 # before the runs; the rule of "family" holds. Of fourteen comparisons less than one star is

@@ -5,9 +5,10 @@ import shutil
 
 import claims
 import pytest
-from claims import CLAIMS, Claim, verdict, write
+from claims import CLAIMS, Claim, relatives, verdict, write
 
 from dllm_rl_lite.evaluation import read_results
+from dllm_rl_lite.methods import METHODS
 
 
 @pytest.mark.parametrize(
@@ -36,3 +37,10 @@ def test_the_ledger_is_what_the_records_say(tmp_path):
     assert read_results(tmp_path / "claims.csv") == read_results(claims.RESULTS / "claims.csv")
     for claim in CLAIMS:
         assert claim.command.startswith("python benchmarks/")
+
+
+def test_every_method_has_a_row():
+    """But for the root, and for controls that make no claim."""
+    named = {claim.method for claim in (*CLAIMS, *relatives())}
+    assert set(METHODS) - named == {"grpo", "grpo-pool", "gated-grpo"}
+    assert named - set(METHODS) == {"rainbow padding"}

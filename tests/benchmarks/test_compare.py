@@ -163,21 +163,27 @@ def test_the_family_is_tuned_and_run_with_four_updates(monkeypatch):
     assert len(final) == 75 and {j.lr for j in final} == {1e-4}
     assert {j.variant for j in (*tune, *final)} == {compare.FAMILY_VARIANT}
     assert compare.FAMILY_NUMBERS == {"inner_updates": 4}
-    assert {"family", "family tune"} <= set(compare.COMPUTED)
+    assert {"family", "family tune", "rates"} <= set(compare.COMPUTED)
+    rates = jobs("rates", [], [], 5)
+    assert {(j.method, j.seed, j.lr, j.budget) for j in rates} == {
+        ("grpo", seed, lr, compare.BUDGET["family"]) for seed in range(5) for lr in (1e-4, 2e-4)
+    }
 
 
 def test_paths_are_tuned_and_run_on_their_own_task(monkeypatch):
-    """Each relative beside grpo, at equal passes computed, with a learning rate of its own."""
+    """Each relative beside grpo, at equal passes computed, with a learning rate of its own; trees
+    part where the texts of the task do."""
     methods = ["grpo", *PATHS]
+    late = {"spo-tree", "treepo", "branch-grpo"}
     tune = jobs("paths tune", methods, ["chain2"], 1)
     assert len(tune) == 3 * len(methods) and {j.lr for j in tune} == set(compare.LEARNING_RATES)
-    best = dict.fromkeys(methods, 1e-4)
+    best = {f"{name}/late" if name in late else name: 1e-4 for name in methods}
     monkeypatch.setattr(compare, "tuned", lambda path, stage: best if "paths" in stage else {})
     final = jobs("paths", methods, ["chain2"], compare.SEEDS["paths"])
     assert len(final) == 5 * len(methods)
     assert {j.method for j in tune} == {j.method for j in final} == set(methods)
     for job in (*tune, *final):
-        assert (job.task, job.variant) == ("chain", "plain")
+        assert (job.task, job.variant) == ("chain", "late" if job.method in late else "plain")
     assert {"paths", "paths tune"} <= set(compare.COMPUTED)
 
 
