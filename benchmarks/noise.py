@@ -44,6 +44,7 @@ from dllm_rl_lite.sampler import candidates
 from dllm_rl_lite.tasks import load_task
 from dllm_rl_lite.train import train
 from dllm_rl_lite.training import TrainConfig
+from dllm_rl_lite.training.calls import Source
 from dllm_rl_lite.training.rollouts import repeated, roll_out
 
 ROOT = Path(__file__).parents[1]
@@ -112,7 +113,8 @@ def drawn_tokens(world: str, noise: str) -> list[dict]:
         counted = Counted(candidates.draw)
     with patch.object(candidates, "draw", counted):
         generator = torch.Generator().manual_seed(1)
-        rollout = roll_out(lm, task, method, numbers, examples, generator)
+        source = Source(lm, task, task.reward, method, numbers)
+        rollout = roll_out(source, examples, generator)
     texts = lm.tokenizer.batch_decode(rollout.tokens, skip_special_tokens=True)
     right = torch.tensor(task.rewards_of(examples, texts)).view(GROUPS, numbers.group)
     rows = []

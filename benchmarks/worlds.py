@@ -29,6 +29,7 @@ from dllm_rl_lite.methods import METHODS
 from dllm_rl_lite.models import SHIPPED, MaskedDiffusionLM, decode, load_lm
 from dllm_rl_lite.tasks import load_task
 from dllm_rl_lite.training.base_model import PretrainConfig, lr_at, train_step
+from dllm_rl_lite.training.calls import Source
 from dllm_rl_lite.training.rollouts import repeated, roll_out
 
 ROOT = Path(__file__).parents[1]
@@ -158,7 +159,7 @@ def honesty(model: Path, task_name: str, groups: int = GROUPS, **numbers) -> dic
     problems = task.sample(groups, "train", seed=1)
     examples = repeated(problems, numbers)
     generator = torch.Generator().manual_seed(1)
-    rollout = roll_out(lm, task, method, numbers, examples, generator)
+    rollout = roll_out(Source(lm, task, task.reward, method, numbers), examples, generator)
     texts = decode(lm.tokenizer, rollout.tokens)
     free = numbers.group - numbers.guide["rows"]
     shape = (groups, numbers.group)

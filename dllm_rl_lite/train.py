@@ -200,11 +200,8 @@ def named_errors(config: TrainConfig, step: int) -> Iterator[None]:
     try:
         yield
     except (FloatingPointError, ValueError, RuntimeError) as error:
-        kind = RuntimeError
-        if isinstance(error, FloatingPointError):
-            kind = FloatingPointError
-        elif isinstance(error, ValueError):
-            kind = ValueError
+        kinds = (FloatingPointError, ValueError, RuntimeError)
+        kind = next(kind for kind in kinds if isinstance(error, kind))
         good = complete_checkpoints(Path(config.run_dir))
         last = good[-1] if good else "none yet, the run starts from the base model"
         raise kind(

@@ -118,6 +118,15 @@ def new_lm():
 
 
 @pytest.fixture(scope="session")
+def model_folder(tmp_path_factory):
+    """A folder with a model for whole runs."""
+    folder = tmp_path_factory.mktemp("model")
+    lm = new_tiny_lm(hidden=32, layers=1, heads=2, feed_forward=32, max_length=512, seed=0)
+    lm.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="session")
 def lm(new_lm):
     """One such model, shared: tests must leave it as it is."""
     return new_lm(seed=1)

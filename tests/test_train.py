@@ -22,6 +22,7 @@ from dllm_rl_lite.seeds import derived_seed
 from dllm_rl_lite.tasks import load_task
 from dllm_rl_lite.train import main, one_step, train
 from dllm_rl_lite.training import TrainConfig, complete_checkpoints, prepare
+from dllm_rl_lite.training.calls import Source
 from dllm_rl_lite.training.rollouts import roll_out
 
 SMALL = {"prompts": 2, "group": 4, "lr": 1e-3}
@@ -516,27 +517,15 @@ def test_it_trains_on_a_benchmark(tmp_path):
 
     result, task = train(c, reward), c.load_task()
     assert len(seen) == 8 and "+" in seen[0] and 0 <= result.rows[-1]["eval_accuracy"] <= 1
-    rollout = roll_out(
-        result.lm,
-        task,
-        METHODS["agrpo"],
-        c.resolved(),
-        task.sample(2, "train"),
-        torch.Generator().manual_seed(0),
-    )
+    source = Source(result.lm, task, reward, METHODS["agrpo"], c.resolved())
+    rollout = roll_out(source, task.sample(2, "train"), torch.Generator().manual_seed(0))
     assert result.lm.tokenizer.decode(rollout.prompt[0]).endswith("<assistant>")
     guide = replace(
         METHODS["ag-grpo"].tiny, guide=METHODS["ag-grpo"].tiny.guide | {"margin": "fitted"}
     )
     with pytest.raises(ValueError, match="gsm8k has no demonstrations to fit the margin to"):
-        roll_out(
-            result.lm,
-            task,
-            METHODS["ag-grpo"],
-            guide,
-            task.sample(6, "train"),
-            torch.Generator().manual_seed(0),
-        )
+        guided = Source(result.lm, task, reward, METHODS["ag-grpo"], guide)
+        roll_out(guided, task.sample(6, "train"), torch.Generator().manual_seed(0))
     with pytest.raises(ValueError, match="chain2.*reads no data"):
         config(tmp_path, data=str(tmp_path))
 

@@ -1,6 +1,7 @@
-"""What the tests of updates share: a batch of rollouts, its credit, and a gradient by parameter
-name."""
+"""What the tests of updates and of methods share: a batch of rollouts, its credit, a gradient by
+parameter name, and a step of a run."""
 
+import math
 import weakref
 from dataclasses import replace
 
@@ -9,8 +10,16 @@ import torch
 from dllm_rl_lite.estimators import all_steps, last_scored_step, reweighted
 from dllm_rl_lite.methods import BUDGETS, METHODS, PROBLEMS, STAGES
 from dllm_rl_lite.models import decode
+from dllm_rl_lite.planning.dry_run import take_step
 from dllm_rl_lite.tasks import Example
-from dllm_rl_lite.training import accumulate_gradients, score_views
+from dllm_rl_lite.train import train
+from dllm_rl_lite.training import (
+    accumulate_gradients,
+    collect_step,
+    prepare,
+    score_views,
+    update_policy,
+)
 
 PROMPTS = [p for p in ("6-4+7-1", "1+2") for _ in range(3)]
 ADVANTAGE = torch.tensor([0.6, -0.9, 0.3, -0.4, 0.0, 0.4])
@@ -82,6 +91,34 @@ def gradient_of(lm, name, n, scored, micro_batch=0, method=None):
     }
     lm.zero_grad()
     return gradient, stats
+
+
+def graded(completions, **columns):
+    """Rewards of their own for siblings: equal texts equal ones."""
+    return [(sum(map(ord, text)) % 7) / 7 for text in completions]
+
+
+def logged(config):
+    """The rows of a run under `graded`, without its times."""
+    rows = train(config, graded, say=lambda line: None).rows
+    return [{k: v for k, v in row.items() if "second" not in k} for row in rows]
+
+
+def check_a_step(config, reward=None):
+    """A step has a gradient and finite numbers, and takes no more passes than the dry run's, whose
+    rows all have an advantage and are computed apart; returns its log."""
+    run = prepare(config, config.load_task(), reward)
+    run.lm.shares_rows = False
+    rollouts, update = take_step(run, 1)
+    run.lm.shares_rows = True
+    batch = collect_step(run, 2)
+    row = batch.log | update_policy(run, batch, 2)
+    assert all(math.isfinite(value) for value in row.values())
+    assert row["grad_norm"] > 0
+    assert row["computed_rollout"] > 0 or METHODS[config.method].given
+    assert row["computed_rollout"] <= run.numbers.rounds * rollouts.passes
+    assert 0 < row["computed_update"] <= update.passes
+    return row
 
 
 def direct_gradient(lm, loss):

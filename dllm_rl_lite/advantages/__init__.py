@@ -1,7 +1,7 @@
 """How rewards become advantages: among siblings, by denoising step, by unmasking time, along the
 path, by token, against earlier texts, and shaped by what else is known of the texts.
 Most functions take a tensor of rewards and return one of advantages; selection.py says which groups
-and rows are learnt from.
+and rows are learnt from. An argument that is not what a docstring says it may be is a ValueError.
 """
 
 from .budgets import budget_of, cheaper_right, is_worked, rare_format, within_budget
@@ -47,62 +47,3 @@ from .tokens import (
     prediction_spread,
     spread_weighted,
 )
-
-__all__ = [
-    "BASELINES",
-    "FADES",
-    "FORMS",
-    "WEIGHTS",
-    "above_the_past",
-    "answer_entropy",
-    "area_under_rewards",
-    "branch_credit",
-    "budget_of",
-    "cheaper_right",
-    "check_rewards",
-    "conflict_weighted",
-    "critical_share",
-    "critical_weights",
-    "depth_score",
-    "entropy_scaled",
-    "exponential_weights",
-    "extremes",
-    "group_mean",
-    "guided_mean",
-    "is_worked",
-    "imitation_weights",
-    "item_score",
-    "leave_one_out",
-    "mean_of",
-    "mixed",
-    "mixed_by_task",
-    "ones",
-    "path_leave_one_out",
-    "pool_statistics",
-    "prediction_spread",
-    "rare_format",
-    "same_canvas",
-    "same_dice",
-    "segment_difference",
-    "serial_decay",
-    "sharpened",
-    "siblings",
-    "smooth_score",
-    "speed_score",
-    "spread_out",
-    "spread_weighted",
-    "step_credit",
-    "subgroup_mean",
-    "temporal_difference",
-    "timed_credit",
-    "track",
-    "unmasking_weight",
-    "virtual_best",
-    "weigh_tasks",
-    "widest",
-    "widest_groups",
-    "widest_rows",
-    "win_rate",
-    "within_budget",
-    "z_score",
-]

@@ -37,17 +37,12 @@ def rare_format(
     Returns:
         (B, G) float32, to be turned into advantages; `rewards` from step `over` on, and in a group
         of one format.
-    Raises:
-        ValueError: as `leave_one_out` does, for another number of completions, or a number out of
-            range.
     Source: Ada-GRPO (ARM, arXiv 2505.20258) and its release; its formats are four lengths of
     reasoning.
     Error: biased until step `over`: of two completions that are equally right, the one of the rarer
     format counts more.
     """
-    group = siblings(rewards)
-    if len(completions) != rewards.numel():
-        raise ValueError(f"{rewards.numel()} rewards need as many texts, got {len(completions)}")
+    group = siblings(rewards, len(completions))
     if over < 1 or strength < 0:
         raise ValueError(
             f"need shape.over of at least 1 and shape.strength of at least 0, got {over} and "
@@ -83,8 +78,6 @@ def cheaper_right(
         best: the reward from which on a completion is right.
     Returns:
         (B, G) float32, to be turned into advantages; `rewards` with share 0 or weight 0.
-    Raises:
-        ValueError: as `leave_one_out` does, and for a share or a weight outside [0, 1].
     Source: GRPO-lambda (arXiv 2505.18086), from a summary; the weight is that of a port, which also
     pays wrong completions of the best groups: not so here.
     Error: biased for the expected reward, in the groups that it changes.
@@ -142,8 +135,6 @@ def within_budget(
         cheap: >= 0, weight of the score, for right and wrong completions alike.
     Returns:
         (B, G) float32, to be turned into advantages; `rewards` with right 1 and cheap 0.
-    Raises:
-        ValueError: for a bad tensor or a number out of range.
     Source: reconstructed after Train Long, Think Short (arXiv 2508.08940): the budget is the
     paper's, in tokens; its score peaks at the budget, and its exact shape was not found. Here fewer
     passes are never worse.

@@ -50,8 +50,6 @@ def z_score(rewards: Tensor, eps: float = 1e-4) -> Tensor:
         eps: > 0, in units of reward; keeps a dead group at 0 / eps.
     Returns:
         (B, G) float32; zero where all rewards of a group are equal.
-    Raises:
-        ValueError: as `leave_one_out` does, and for eps <= 0.
     Source: GRPO (arXiv 2402.03300).
     Error: biased. The gradient of a prompt is weighted by the inverse of its siblings' spread, so
     prompts that are nearly always or hardly ever solved count more than their share of the expected
@@ -64,13 +62,16 @@ def z_score(rewards: Tensor, eps: float = 1e-4) -> Tensor:
     return centred / (centred.std(1, keepdim=True) + eps)
 
 
-def siblings(rewards: Tensor) -> int:
-    """G of (B, G) rewards; ValueError if there is no other sibling to compare with."""
+def siblings(rewards: Tensor, texts: int | None = None) -> int:
+    """G of (B, G) rewards; ValueError if there is no other sibling to compare with, or if there is
+    another number of texts."""
     check_rewards(rewards)
     if rewards.shape[1] < 2:
         raise ValueError(
             "a group of 1 has no siblings to compare with: sample at least 2 texts per prompt"
         )
+    if texts is not None and texts != rewards.numel():
+        raise ValueError(f"{rewards.numel()} rewards need as many texts, got {texts}")
     return rewards.shape[1]
 
 
@@ -102,8 +103,6 @@ def exponential_weights(
     Returns:
         (B, G) float32; with `negative` it sums to zero over each group (or the batch) and is zero
         where all rewards are equal.
-    Raises:
-        ValueError: as `leave_one_out` does, and for psi <= 0 or an unknown `over`.
     Source: wd1 (arXiv 2507.08838).
     Error: biased; the gradient is that of neither the reward nor its logarithm, but both terms
     raise better texts over worse ones: `tests/advantages/test_advantages.py`.
@@ -137,8 +136,6 @@ def guided_mean(rewards: Tensor, guided: int = 0, baseline: str = "shared") -> T
             apart": the other way round; "apart": each kind against its own.
     Returns:
         (B, G) float32; zero in sum over each group with "shared" and over each kind with "apart".
-    Raises:
-        ValueError: for a bad tensor, a count outside 0..G or an unknown baseline.
     Source: AG-GRPO's release (default, front_seperate, back_seperate, seperate).
     Error: with "shared" the mean advantage of the answer-free rows is (their mean - the guided
     mean) * share guided: negative while guided rows are better, however good the answer-free ones

@@ -38,8 +38,6 @@ def track(
         mass: > 0, visits that an unknown prompt is taken to have had, half of them solved.
     Returns:
         the new memory: prompt -> {"right", "wrong"}.
-    Raises:
-        ValueError: for a reward, decay or mass out of range.
     Source: SPO (arXiv 2509.13232) and its release, which starts from 8 rollouts of each prompt and
     lets the decay depend on how far the policy has moved.
     """
@@ -68,8 +66,6 @@ def above_the_past(
         whiten: then also minus the batch's mean, divided by its standard deviation plus 1e-4.
     Returns:
         (B, G) float32.
-    Raises:
-        ValueError: for a reward out of range.
     Source: SPO (arXiv 2509.13232) and its release.
     Error: none without `whiten`: the baseline does not depend on the rewards that it is subtracted
     from, `tests/advantages/test_history.py`. With it the scale and the mean depend on them.
@@ -115,8 +111,6 @@ def weigh_tasks(
         level: >= 0, weight of the reward beside its change.
     Returns:
         the new memory: task -> {"logit", "reward"}; a task without a group keeps its reward.
-    Raises:
-        ValueError: for a rate or level below 0.
     Source: MT-GRPO (arXiv 2602.05547), whose I is the change of the objective, and whose step is
     AdamW's.
     """
@@ -196,8 +190,6 @@ def smooth_score(
     Returns:
         (B, G) float32: `z_score` at the first visit; 0 where all rewards so far are equal. A group
         whose rewards are equal has a gradient if earlier ones had another mean.
-    Raises:
-        ValueError: as `z_score` does.
     Source: DCPO (arXiv 2509.02333) and its release.
     Here the pool is exact; the release merges the variances of visits instead.
     Error: biased, as every z-score; and the pooled mean and deviation depend on older policies.

@@ -59,16 +59,6 @@ def credit_of_tokens(credit: Tensor, rollout: Rollout) -> Tensor:
     return by_row.gather(1, step).view(groups, group, -1)
 
 
-def checked_group(rewards: Tensor, rollout: Rollout) -> int:
-    """G of (B, G) rewards; ValueError unless there are siblings, and as many rows as rewards."""
-    group = siblings(rewards)
-    if len(rollout.tokens) != rewards.numel():
-        raise ValueError(
-            f"{rewards.numel()} rewards need as many rows of the rollout, got {len(rollout.tokens)}"
-        )
-    return group
-
-
 def temporal_difference(
     rewards: Tensor, rollout: Rollout, eps: float = 1e-6, scaled: bool = True
 ) -> Tensor:
@@ -82,14 +72,12 @@ def temporal_difference(
     Returns:
         (B, G, L) float32; where no sibling shares the node before the step, it is the z-score. The
         differences of a row sum to r - mean.
-    Raises:
-        ValueError: as `leave_one_out` does, for eps <= 0, or another number of rows.
     Source: TEMPO (arXiv 2509.18314) and its release, whose nodes are common prefixes.
     Error: biased. Of independent siblings and without the division, the expected gradient of a step
     is (G - 1) / G + E[(n - 1) / n] times the true one, n the siblings on the node; it depends on
     the policy: `tests/advantages/test_paths.py`.
     """
-    group = checked_group(rewards, rollout)
+    group = siblings(rewards, len(rollout.tokens))
     if not eps > 0:
         raise ValueError(f"eps must be above 0, or a dead group divides zero by zero, got {eps}")
     value = mean_of(rewards, same_canvas(rollout, group))
@@ -111,14 +99,12 @@ def segment_difference(rewards: Tensor, rollout: Rollout, most: float = 0.9) -> 
         most: 0..1; a token that was likelier than that when it was written has no credit.
     Returns:
         (B, G, L) float32; with `most` 1 the segments of a row sum to r - mean.
-    Raises:
-        ValueError: as `leave_one_out` does, for `most` out of range, or another number of rows.
     Source: SPO (arXiv 2505.23564) and its release, whose checkpoints are at unlikely tokens. Its
     chain learns from the path alone; here the continuations learn too.
     Error: biased; siblings are part of the value that they are compared with. On a 2 x 2 tree the
     expected gradient is half the true one at the root: `tests/advantages/test_paths.py`.
     """
-    group = checked_group(rewards, rollout)
+    group = siblings(rewards, len(rollout.tokens))
     if not 0 <= most <= 1:
         raise ValueError(f"most must be in 0..1, got {most}")
     same = same_canvas(rollout, group)
@@ -155,15 +141,12 @@ def subgroup_mean(
         eps: > 0, in units of reward, beside the standard deviation.
     Returns:
         (B, G) float32.
-    Raises:
-        ValueError: as `leave_one_out` does, for an unknown weight, eps <= 0, or another number of
-            rows.
     Source: TreePO (arXiv 2508.17445) and its release, where a tree's branches are subgroups; here
     branches that write the same stay one.
     Error: biased. On a 2 x 2 tree the expected gradient at the root is a quarter of the true one
     with "plain" and a third with "size", before whitening: `tests/advantages/test_paths.py`.
     """
-    group = checked_group(rewards, rollout)
+    group = siblings(rewards, len(rollout.tokens))
     if weight not in WEIGHTS or not eps > 0:
         raise ValueError(f"need weight one of {WEIGHTS} and eps > 0, got {weight!r} and {eps}")
     same = same_canvas(rollout, group)[:-1]
@@ -192,13 +175,11 @@ def depth_score(
         scaled: False leaves out the division.
     Returns:
         (B, G, L) float32; zero where a group has one node of that depth, or nodes of equal value.
-    Raises:
-        ValueError: as `leave_one_out` does, for eps <= 0, or another number of rows.
     Source: BranchGRPO (arXiv 2509.06040) and its release, without its pruning.
     Error: biased; without the division the expected gradient on a 2 x 2 tree is half the true one
     at the root: `tests/advantages/test_paths.py`.
     """
-    group = checked_group(rewards, rollout)
+    group = siblings(rewards, len(rollout.tokens))
     if not eps > 0:
         raise ValueError(f"eps must be above 0, got {eps}")
     same = same_canvas(rollout, group)[1:]
@@ -227,15 +208,13 @@ def path_leave_one_out(rewards: Tensor, rollout: Rollout) -> Tensor:
     Returns:
         (B, G, L) float32; zero where all siblings share the dice of a step. Where siblings share
         only the empty canvas and one another's actions nowhere, it is `leave_one_out`.
-    Raises:
-        ValueError: as `leave_one_out` does, or for another number of rows.
     Source: ours. As far as we know it is not published.
     Error: none, of independent siblings or on a tree of dice: given the path up to a step, the
     baseline does not depend on what the step did. The variance is below that of `leave_one_out`
     where early steps earn most of the reward, and above it where they earn little:
     `tests/advantages/test_paths.py`.
     """
-    group = checked_group(rewards, rollout)
+    group = siblings(rewards, len(rollout.tokens))
     same = same_canvas(rollout, group)
     value = mean_of(rewards, same)
     together = same[:-1] & same_dice(rollout, group)
@@ -262,13 +241,11 @@ def serial_decay(rewards: Tensor, rollout: Rollout, factor: float = 0.5) -> Tens
     Returns:
         (B, G) float32, to be turned into advantages; with factor 1 the rewards. Exits of rewards 0,
         1, 1, 0, 1 in order earn 0, 1, 1/2, 0, 1/4.
-    Raises:
-        ValueError: as `leave_one_out` does, for a factor out of range, or another number of rows.
     Source: S-GRPO (arXiv 2505.07686), from summaries and an independent implementation.
     Error: biased on purpose, towards early exits. With advantages that sum to zero over the group,
     those of the path's first segment do too, which all exits share: how to begin is not learnt.
     """
-    checked_group(rewards, rollout)
+    siblings(rewards, len(rollout.tokens))
     if not 0 <= factor <= 1:
         raise ValueError(f"factor must be in 0..1, got {factor}")
     taken = rollout.n_forwards.view(rewards.shape).to(rewards.device)

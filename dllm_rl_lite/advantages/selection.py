@@ -62,8 +62,6 @@ def spread_out(rewards: Tensor, least: float = 0.05) -> Tensor:
         least: above 0, in units of reward.
     Returns:
         (B,) bool; of 0/1 rewards the same as `mixed`, unless the group is very large.
-    Raises:
-        ValueError: for least <= 0.
     Source: ReST-GRPO (arXiv 2508.19576) and its release.
     Error: as of `mixed`.
     """
@@ -79,7 +77,7 @@ def widest_rows(
     advantages.
 
     Args:
-        advantage: (N,), which the rows keep as they are.
+        advantage: (N,), one of each row, which keeps it as it is.
         rewards: (B, G), N = B G.
         step: of training, from 1.
         share: above 0, at most 1: of the rows that are kept at the first step. It rises by equal
@@ -88,8 +86,6 @@ def widest_rows(
         over: >= 1, steps until all rows are kept.
     Returns:
         (N,) bool.
-    Raises:
-        ValueError: for numbers out of range, or advantages that differ inside a row.
     Source: D3S (arXiv 2509.22115), from a summary: the shares at the start and how they are divided
     between the two selections are ours, and its selection of tokens is left out.
     Error: biased; rows in the middle of their group are left out, though not their effect on the

@@ -27,8 +27,6 @@ def virtual_best(rewards: Tensor, best: float = 1.0, eps: float = 1e-6) -> Tenso
     Returns:
         (B, G) float32. All at 0 and best = 1: -1 / sqrt(G + 1) each; all at the best: exactly 0, so
         the release, which drops such groups, learns nothing else.
-    Raises:
-        ValueError: for a bad tensor, a reward above `best`, or eps <= 0.
     Source: NGRPO (arXiv 2509.18851) and its release.
     Error: biased. Of 0/1 rewards, prompts that are hardly ever solved weigh less than under
     `z_score`, those that nearly always are weigh more: `tests/advantages/test_shaping.py`.
@@ -70,16 +68,11 @@ def entropy_scaled(
             factor exp(-alpha x), or "linear": 1 - alpha x, at least 0.
     Returns:
         (B, G) float32; `group_mean` where all answers agree, and everywhere with alpha 0.
-    Raises:
-        ValueError: as `leave_one_out` does, for another number of texts, alpha < 0 or an unknown
-            fade.
     Source: SEED-GRPO (arXiv 2505.12346), from summaries: which factor and alpha the authors ran was
     not found.
     Error: biased; the factor depends on the siblings' own texts.
     """
-    group = siblings(rewards)
-    if len(completions) != rewards.numel():
-        raise ValueError(f"{rewards.numel()} rewards need as many texts, got {len(completions)}")
+    group = siblings(rewards, len(completions))
     if alpha < 0 or fade not in FADES:
         raise ValueError(f"need alpha >= 0 and fade one of {FADES}, got {alpha} and {fade!r}")
     uncertain = answer_entropy(completions, group) / math.log(group)
@@ -103,8 +96,6 @@ def sharpened(rewards: Tensor, rollout: Rollout, lam: float = 2.5, kappa: float 
         kappa: >= 0, the largest gain, as a share of A.
     Returns:
         (B, G) float32; negative advantages are those of `z_score`.
-    Raises:
-        ValueError: as `leave_one_out` does, and for lam or kappa < 0.
     Source: XRPO (arXiv 2510.06672), formula and numbers from reviews that quote it.
     Error: biased on top of the z-score; a group's advantages no longer sum to zero.
     """
@@ -126,8 +117,6 @@ def win_rate(rewards: Tensor) -> Tensor:
         rewards: (B, G) float32.
     Returns:
         (B, G) float32 in [0, 1], to be turned into advantages; their mean is 1/2 in every group.
-    Raises:
-        ValueError: as `leave_one_out` does.
     Source: Pref-GRPO (arXiv 2508.20751), which lets a preference model compare; here the verifier's
     rewards do.
     Error: only the order of the siblings counts. Of 0/1 rewards it is an affine map in each group,

@@ -24,8 +24,6 @@ def extremes(rewards: Tensor) -> Tensor:
         rewards: (B, G) float32.
     Returns:
         (B, G) float32; 0 for all other completions, and for groups whose rewards are all equal.
-    Raises:
-        ValueError: as `leave_one_out` does.
     Source: DPO (arXiv 2305.18290), whose pairs are of human preference; here the verifier's rewards
     decide.
     """
@@ -55,9 +53,6 @@ def imitation_weights(
     Returns:
         (B, G) float32: (1 + lam) A_i for rollouts and (R beta + lam) A_y for the given completion;
         the sum of weight times l is R times the objective.
-    Raises:
-        ValueError: as `z_score` does, unless one completion of each group is given, and for beta or
-            lam below 0.
     Source: GRAO (arXiv 2508.07750), equations 2 to 4.
     Error: the regulariser only rescales the other two terms, as the advantages of a group sum to
     zero: `tests/advantages/test_stages.py`.
@@ -113,8 +108,6 @@ def critical_weights(
     Returns:
         (N, L) float32; the advantage where the right completion's tokens have s = 1 and the wrong
         one's s = 0.
-    Raises:
-        ValueError: for smooth <= 0.
     Source: reconstructed after cDPO (arXiv 2411.19943), which asks two models, tuned on right and
     on wrong completions; here the siblings' own counts stand in for them. Its release also never
     sums over tokens before the sigmoid; here DPO's sum stays.

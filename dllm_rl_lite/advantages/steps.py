@@ -22,8 +22,6 @@ def step_credit(rewards: Tensor, outlook: bool = True, eps: float = 1e-4) -> Ten
         eps: > 0, in units of reward.
     Returns:
         (B, G, T) float32; exactly zero where all siblings have the same a_t.
-    Raises:
-        ValueError: for an empty or non-finite tensor, groups of one, or eps <= 0.
     Source: MDPO's released trainer, which adds 1 to a_t; the mean over siblings takes it out again.
     Error: a step is praised for rewards that its own siblings earn later, whichever of its tokens
     survive: it is not an unbiased advantage for r_T.

@@ -27,8 +27,6 @@ def area_under_rewards(rewards: Tensor, n_forwards: Tensor, floor: int = 0) -> T
         floor: >= 0, the first so many steps do not count: nothing is gained by being faster.
     Returns:
         (B, G) float64, in units of reward times steps.
-    Raises:
-        ValueError: for shapes that do not fit, or K_i outside 1..T.
     Source: TA-GRPO-d's release.
     """
     if rewards.ndim != 3 or n_forwards.shape != rewards.shape[:2]:
@@ -51,14 +49,10 @@ def speed_score(rewards: Tensor, n_forwards: Tensor, eps: float = 1e-8, floor: i
     (with ddof=1).
 
     Args:
-        rewards: as in `area_under_rewards`.
-        n_forwards: as in `area_under_rewards`.
+        rewards, n_forwards, floor: as in `area_under_rewards`.
         eps: > 0, added to the deviation.
-        floor: as in `area_under_rewards`.
     Returns:
         (B, G) float32, exactly zero where all are equal; |z| is at most (G - 1) / sqrt(G).
-    Raises:
-        ValueError: as `area_under_rewards` does, and for groups of one.
     """
     area = area_under_rewards(rewards, n_forwards, floor)
     siblings(area)
@@ -102,8 +96,9 @@ def timed_credit(
         delta: >= 0, weight of the timing.
         form: "factor", or "sum": A + delta z m, which has a signal where all final rewards are
             equal. Our choice, off by default.
-        clamp: keep the factor at 0 or more: without it, at delta = 1, the early tokens of a lone
-            failure that is much slower than its siblings are rewarded. Our choice, off by default.
+        clamp: with "factor" and without `balanced`, keep the factor at 0 or more: otherwise, at
+            delta = 1, the early tokens of a lone failure that is much slower than its siblings are
+            rewarded. Our choice, off by default.
         right_only: time only the completions whose final reward is the highest of their group. Our
             choice, off by default.
         balanced: take from the timing term its mean over all tokens of the group, so that timing
@@ -111,9 +106,6 @@ def timed_credit(
         floor: >= 0, the first so many steps earn nothing. Our choice, 0 by default.
     Returns:
         (N, L) float32.
-    Raises:
-        ValueError: for delta < 0, floor < 0, an unknown form, clamp with "sum" or balanced, or
-            shapes that do not fit.
     Source: TA-GRPO-d (ACL 2026) and its release, delta 1 (Countdown, Sudoku) or 0.5 (MATH, code).
     Error: biased for the expected reward: a sibling's z depends on its own tokens. No term credits
     the choice of positions: what is learned is a distribution of tokens whose confidence drives the

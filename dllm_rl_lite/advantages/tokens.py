@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from ..models import MaskedDiffusionLM
-from ..objectives import item_of_position, own_segments, segment_mean
+from ..objectives import item_of_position, step_uncertainty
 from ..sampler import Rollout
-from .group import check_rewards, z_score
-from .paths import checked_group, mean_of, same_dice
+from .group import check_rewards, siblings, z_score
+from .paths import mean_of, same_dice
 
 FLOOR = -30.0  # nats; what is less likely counts as that likely
 
@@ -37,8 +37,6 @@ def conflict_weighted(
         most: nats; texts whose mean entropy is above have no advantage.
     Returns:
         (N, L) float32; with right = wrong = 1, entropy 0 and a large `most` the advantage.
-    Raises:
-        ValueError: for right, wrong or entropy < 0.
     Source: GTPO (arXiv 2508.03772) and its release, which looks for shared tokens only in the
     unbroken runs from the first and from the last token, as positions are not aligned there, and
     divides a text's loss by their number. On a canvas they are aligned.
@@ -84,8 +82,6 @@ def spread_weighted(
         alpha: >= 1, the largest factor.
     Returns:
         (N, L) float32; the advantage where all canvases are equal, as after no step.
-    Raises:
-        ValueError: for alpha < 1.
     Source: TW-GRPO (arXiv 2505.24718) and its release, which compare the siblings' predictions
     behind their own prefixes. Which canvas to look at is our choice.
     Error: biased; the factors depend on the siblings' own tokens.
@@ -141,13 +137,11 @@ def item_score(
         eps: > 0, in units of reward, beside the standard deviation.
     Returns:
         (B, G, L) float32; with one item for the whole canvas `z_score`, if no two texts are equal.
-    Raises:
-        ValueError: as `z_score` does, for size < 1, first < 0, or another number of rows.
     Source: reconstructed. That an item has a reward and an advantage of its own is Rank-GRPO's,
     whose items are recommendations that can be judged one by one; this reward of an item is ours.
     Error: biased; an item is praised for what else stands in the texts that share it.
     """
-    group = checked_group(rewards, rollout)
+    group = siblings(rewards, len(rollout.tokens))
     tokens = rollout.tokens.cpu()
     item = item_of_position(tokens.shape[1], size, first)
     tokens = tokens.view(-1, group, len(item))
@@ -167,8 +161,8 @@ def branch_credit(advantage: Tensor, rollout: Rollout) -> Tensor:
         advantage: (B, G) float32.
         rollout: N = B G rows.
     Returns:
-        (N, L) float32: the advantage times the mean entropy of the tokens of the step over that of
-        the tokens of the text; zero at steps at which the whole group uses the same noise.
+        (N, L) float32: the advantage times the `step_uncertainty`; zero at steps at which the whole
+        group uses the same noise.
     Source: reconstructed from the abstract of TempFlow-GRPO (arXiv 2508.04324), which is about
     images: the noise level that its weights follow is an entropy here.
     Error: none in direction at the branching step if the advantage is unbiased; other steps do not
@@ -180,10 +174,5 @@ def branch_credit(advantage: Tensor, rollout: Rollout) -> Tensor:
     branches = ~same_dice(rollout, group).all(-1).flatten(1)  # (T, N)
     step = rollout.unmask_step.clamp(0, len(branches) - 1)
     here = branches.to(device).T.gather(1, step)
-    of_step = own_segments(rollout.unmask_step)
-    of_text = own_segments(torch.zeros_like(of_step))
-    written = rollout.sampled & rollout.until_eos
-    share = segment_mean(rollout.entropy, of_step, written)
-    mean = segment_mean(rollout.entropy, of_text, written)
-    weight = here * share / mean.clamp(min=1e-8)
+    weight = here * step_uncertainty(rollout)
     return advantage.flatten().to(device)[:, None] * weight

@@ -50,7 +50,6 @@ def exact_logprob(
     to it.
 
     Args:
-        lm: the model.
         prompt: a user message, or its token ids (P,) int64.
         tokens: (L,) int64, the whole canvas, tokens after the end of the text included.
         rule: as `denoise` takes it, but one with a closed form: `Schedule`, `Threshold` or `Gate`.
@@ -115,8 +114,6 @@ def text_distribution(
             `exact_logprob` takes them. The cost is at most prod(K_i + 1) canvases.
     Returns:
         prod(K_i) texts, the last position running fastest.
-    Raises:
-        ValueError: as `exact_logprob`.
     """
     world = Enumeration(
         lm,
@@ -150,10 +147,8 @@ def exact_elbo(
     prompt: str | Tensor,
     tokens: Tensor,
     block_length: int | None = None,
-    temperature: float = 1.0,
     anchor: Tensor | None = None,
     limit: int = LIMIT,
-    verbose: bool | None = None,
 ) -> Tensor:
     """The evidence lower bound of one text: the mean, over all orders, of the path's
     log-probability given its order.
@@ -163,12 +158,10 @@ def exact_elbo(
     decoder (Jensen).
 
     Args:
-        lm, prompt, tokens, temperature, anchor, limit, verbose: as `exact_logprob` takes them.
+        lm, prompt, tokens, anchor, limit: as `exact_logprob` takes them.
         block_length: tokens of a block; orders write one block after the other. None: one block.
     Returns:
         float64 scalar, nats, differentiable.
-    Raises:
-        ValueError: as `exact_logprob`.
     """
     world = Enumeration(
         lm,
@@ -176,10 +169,10 @@ def exact_elbo(
         list(tokens[:, None]),
         rule=Schedule(len(tokens), "random"),
         block_length=block_length,
-        temperature=temperature,
+        temperature=1.0,
         anchor=anchor,
     )
-    _check_cost(world, limit, verbose)
+    _check_cost(world, limit)
     elbo = torch.zeros((), dtype=torch.float64, device=lm.device)
     for canvases, share in _all_orders(world):
         for column, position in enumerate(canvases.blank):
@@ -251,7 +244,7 @@ def _all_orders(world: Enumeration) -> Iterator[tuple[CanvasSet, float]]:
         yield canvases, share
 
 
-def _check_cost(world: Enumeration, limit: int, verbose: bool | None) -> None:
+def _check_cost(world: Enumeration, limit: int, verbose: bool | None = None) -> None:
     """Refuse what costs more than the limit; say the cost of the rest on request, and if it is
     large."""
     cost = world.cost()
@@ -273,8 +266,6 @@ def expected_reward(distribution: TextDistribution, rewards: Tensor) -> Tensor:
         rewards: (M,), one per text.
     Returns:
         float64 scalar, exact if every text with a reward other than 0 is in the distribution.
-    Raises:
-        ValueError: if there is not one reward per text.
     """
     if rewards.shape != distribution.prob.shape:
         raise ValueError(
@@ -297,8 +288,6 @@ def optimal_policy(
         beta: > 0, the weight of the penalty.
     Returns:
         the same texts with other probabilities.
-    Raises:
-        ValueError: unless beta > 0.
     """
     if beta <= 0:
         raise ValueError(

@@ -19,14 +19,11 @@ def importance_weights(lm: MaskedDiffusionLM, rollout: Rollout, cap: float) -> T
     anchor in view and next to impossible without.
 
     Args:
-        lm: the model.
         rollout: N rows, as `guided_denoise` returns it.
         cap: > 0; no weight is larger.
     Returns:
         (N,) float32, 1 for answer-free rows. It takes two forward passes for each token of guided
         reasoning.
-    Raises:
-        ValueError: unless cap > 0.
     Source: our choice of ablation.
     Error: for texts that were drawn from left to right, and without a cap, a guided row so weighted
     is worth a draw of the policy: unbiased, and useless, since the mean waits for the rarest texts.

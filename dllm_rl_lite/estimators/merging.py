@@ -26,7 +26,7 @@ def merge_equal_actions(
 
     Args:
         rollout: N rows of L tokens.
-        views: of these rows, without targets of their own.
+        views: of these rows, plain actions: without targets of their own, or an emphasis.
         coefficient: (N, 1) or (N, L) float32, what a token's log-probability is multiplied by
             beside the view's weight.
     Returns:
@@ -34,8 +34,6 @@ def merge_equal_actions(
         targets are the actions, its weights the summed coefficients. Actions whose sum is zero are
         left out. A canvas with several actions at one position has several rows, which the model
         computes once.
-    Raises:
-        ValueError: for views with targets, or with an emphasis, which are not plain actions.
     """
     for view in views:
         if view.target is not None or view.emphasis is not None:

@@ -43,27 +43,16 @@ def _row(rollout: Rollout, i: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 @torch.no_grad()
-def truth(
-    lm: MaskedDiffusionLM, rollout: Rollout, rule: Rule, block_length: int | None = None
-) -> tuple[Tensor, Tensor]:
-    """The exact log p(x) of the decoder with this rule, and the exact ELBO.
-
-    Args:
-        lm: the model.
-        rollout: N rows.
-        rule, block_length: as `exact_logprob` takes them.
-    Returns:
-        log p(x) and ELBO, (N,) float64 nats each.
-    Raises:
-        ValueError: as `exact_logprob`.
-    """
+def truth(lm: MaskedDiffusionLM, rollout: Rollout, rule: Rule) -> tuple[Tensor, Tensor]:
+    """The exact log p(x) of the decoder with this rule, one that `exact_logprob` takes, and the
+    exact ELBO: (N,) float64 nats each."""
     rows, inverse = distinct(rollout)
     logp = []
     elbo = []
     for i in rows.tolist():
         prompt, text, anchor = _row(rollout, i)
-        logp.append(exact_logprob(lm, prompt, text, rule, block_length, anchor=anchor))
-        elbo.append(exact_elbo(lm, prompt, text, block_length, anchor=anchor))
+        logp.append(exact_logprob(lm, prompt, text, rule, anchor=anchor))
+        elbo.append(exact_elbo(lm, prompt, text, anchor=anchor))
     return torch.stack(logp)[inverse], torch.stack(elbo)[inverse]
 
 
@@ -97,7 +86,6 @@ def errors(
     """Bias, spread and cost of each estimator on these rollouts, one record each.
 
     Args:
-        lm: the model.
         rollout: N >= 3 rows.
         logp: (N,) nats, the truth.
         generator: draws the masks.
@@ -144,26 +132,9 @@ def flat_gradient(lm: MaskedDiffusionLM, value: Tensor) -> Tensor:
     return torch.cat([g.flatten() for g in gradients]).double()
 
 
-def exact_gradient(
-    lm: MaskedDiffusionLM,
-    rollout: Rollout,
-    credit: Tensor,
-    rule: Rule,
-    block_length: int | None = None,
-    score_order: bool = True,
-) -> Tensor:
-    """The gradient of the mean of credit times the exact log p(x).
-
-    Args:
-        lm: the model.
-        rollout: N rows.
-        credit: (N,), not all 0.
-        rule, block_length, score_order: as `exact_logprob` takes them.
-    Returns:
-        (parameters,) float64.
-    Raises:
-        ValueError: if every credit is 0, or as `exact_logprob`.
-    """
+def exact_gradient(lm: MaskedDiffusionLM, rollout: Rollout, credit: Tensor, rule: Rule) -> Tensor:
+    """(parameters,) float64: the gradient of the mean of credit (N,), not all 0, times the exact
+    log p(x) under a rule that `exact_logprob` takes."""
     if not bool(credit.any()):
         raise ValueError(
             "every credit is 0, so there is no direction to measure: "
@@ -175,9 +146,7 @@ def exact_gradient(
     for row, w in zip(rows.tolist(), weight.tolist(), strict=True):
         if w != 0:
             prompt, text, anchor = _row(rollout, row)
-            logp = exact_logprob(
-                lm, prompt, text, rule, block_length, anchor=anchor, score_order=score_order
-            )
+            logp = exact_logprob(lm, prompt, text, rule, anchor=anchor)
             total = total + w / len(credit) * flat_gradient(lm, logp)
     return total
 
@@ -185,18 +154,8 @@ def exact_gradient(
 def estimated_gradient(
     lm: MaskedDiffusionLM, rollout: Rollout, credit: Tensor, views: list[View]
 ) -> Tensor:
-    """The gradient of the mean of credit times the estimate, one backward pass per view.
-
-    Args:
-        lm: the model.
-        rollout: N rows.
-        credit: (N,).
-        views: of these rows.
-    Returns:
-        (parameters,) float64.
-    Raises:
-        ValueError: if a scored token is not masked in its view.
-    """
+    """(parameters,) float64: the gradient of the mean of credit (N,) times the estimate, one
+    backward pass per view."""
     total = 0.0
     for view in views:
         if view.scored.any():
@@ -217,7 +176,6 @@ def directions(
     """Does each estimator's gradient point along the exact one? One record each.
 
     Args:
-        lm: the model.
         rollout: N rows.
         credit: (N,).
         exact: (parameters,), as `exact_gradient` returns it.

@@ -94,14 +94,10 @@ def estimate(
     For a gradient of many views, back-propagate view by view instead: memory then stays flat.
 
     Args:
-        lm: the model.
-        rollout: N rows of L tokens.
+        rollout, temperature: as in `token_logprobs`.
         views: of these rows.
-        temperature: > 0, divides the logits.
     Returns:
         (N, L) float32 nats, differentiable; `sum(1)` is the completion's estimate.
-    Raises:
-        ValueError: if a scored token is not masked in its view.
     """
     total = torch.zeros(rollout.tokens.shape, device=rollout.tokens.device)
     for view in views:
@@ -114,7 +110,6 @@ def token_logprobs(
     rollout: Rollout,
     view: View,
     temperature: float = 1.0,
-    chunk: int = 0,
     head_chunk: int = 0,
 ) -> Tensor:
     """Log-probability of each scored token under a view.
@@ -122,11 +117,9 @@ def token_logprobs(
     Hidden states are gathered before the head; log-softmax runs in float32.
 
     Args:
-        lm: the model.
         rollout: N rows of L tokens.
         view: of these rows.
         temperature: > 0, divides the logits; 1: the model's own distribution.
-        chunk: tokens whose log-softmax is taken at a time; 0: as many as have 16 MiB of logits.
         head_chunk: tokens whose logits exist at a time, forward and backward, where the head is
             computed twice for it; 0: all. After StreamBP (arXiv 2506.03077), of which this is the
             part that does not need a causal model.
@@ -151,16 +144,15 @@ def token_logprobs(
         values = _chunked_head(lm, states, target, temperature, head_chunk)
     else:
         logits = lm(view.tokens, attention_mask, where)  # (K, V) float32
-        values = _target_logprob(logits, target, temperature, chunk)
+        values = _target_logprob(logits, target, temperature)
     return torch.zeros(n, length, device=values.device).masked_scatter(view.scored, values)
 
 
-def _target_logprob(logits: Tensor, target: Tensor, temperature: float, chunk: int) -> Tensor:
-    """(K,) log-probabilities of the targets (K,) under logits (K, V)."""
+def _target_logprob(logits: Tensor, target: Tensor, temperature: float) -> Tensor:
+    """(K,) log-probabilities of the targets (K,) under logits (K, V), 16 MiB of them at a time."""
     if temperature != 1:
         logits = logits / temperature
-    chunk = chunk or max(1, 2**22 // logits.shape[-1])
-    return _TargetLogprob.apply(logits, target, chunk)
+    return _TargetLogprob.apply(logits, target, max(1, 2**22 // logits.shape[-1]))
 
 
 def _chunked_head(
@@ -170,7 +162,7 @@ def _chunked_head(
     at a time; the backward pass computes them again."""
 
     def score(some: Tensor, aim: Tensor) -> Tensor:
-        return _target_logprob(lm.head(some), aim, temperature, 0)
+        return _target_logprob(lm.head(some), aim, temperature)
 
     parts = []
     for some, aim in zip(states.split(chunk), target.split(chunk), strict=True):

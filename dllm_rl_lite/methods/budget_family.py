@@ -103,18 +103,3 @@ RGR_STYLE = replace(
     paper=replace(GRPO.paper, verify={"rubric": True}),
     tiny=replace(GRPO.tiny, verify={"rubric": True}),
 )
-
-BUDGETS = {
-    m.name: m
-    for m in (
-        ADA_GRPO,
-        GATED_GRPO,
-        GRPO_LAMBDA,
-        PASS_PENALTY,
-        TRAIN_LONG_STYLE,
-        XRPO_SEEDING,
-        REST_GRPO,
-        HINTS,
-        RGR_STYLE,
-    )
-}

@@ -193,24 +193,3 @@ PREF_GRPO = replace(
     source="Pref-GRPO, arXiv 2508.20751",
     shape=advantages.win_rate,
 )
-
-FAMILY = {
-    m.name: m
-    for m in (
-        GRPO,
-        DR_GRPO,
-        RLOO,
-        DAPO,
-        CISPO,
-        GSPO,
-        SAPO,
-        DCPO_CLIP,
-        SSPO_STYLE,
-        GUARD_STYLE,
-        REG_GRPO,
-        NGRPO,
-        SEED_GRPO,
-        XRPO_SHARPENING,
-        PREF_GRPO,
-    )
-}

@@ -35,5 +35,3 @@ SPG = replace(
     paper=replace(D1, inner_updates=4, kl=0.0, views={"block": 32}),
     tiny=TINY,
 )
-
-NEWER = {m.name: m for m in (D2_STEPMERGE, SPG)}

@@ -8,7 +8,6 @@ from ..values import check_options, check_values, option
 
 # Orders that withdraw tokens -> which confidence they keep.
 REMASKING = {"rcr": "latest", "rcr-max": "max"}
-COUNTED = ("scored", "text")
 
 
 @dataclass(frozen=True)
@@ -118,7 +117,7 @@ class Numbers:
         "scored",
         "tokens that a loss of whole texts counts, and divides by: those that a view scored, or "
         "all of the text up to end-of-sequence",
-        choices=COUNTED,
+        choices=("scored", "text"),
     )
     published_quirks: bool = option(
         False,

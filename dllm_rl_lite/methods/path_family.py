@@ -130,21 +130,3 @@ TEMPFLOW_STYLE = replace(
     dice=part(sampler.branch_dice, step=-1),
     token_credit=advantages.branch_credit,
 )
-
-PATHS = {
-    m.name: m
-    for m in (
-        TEMPO,
-        SPO_CHAIN,
-        SPO_TREE,
-        TREEPO,
-        BRANCH_GRPO,
-        S_GRPO,
-        PATH_LOO,
-        GTPO,
-        TW_GRPO,
-        RANK_GRPO_STYLE,
-        MIX_GRPO_STYLE,
-        TEMPFLOW_STYLE,
-    )
-}

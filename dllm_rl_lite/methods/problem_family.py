@@ -88,16 +88,3 @@ MT_GRPO = replace(
     paper=replace(GRPO.paper, rounds=10),
     tiny=replace(GRPO.tiny, rounds=3),
 )
-
-PROBLEMS = {
-    m.name: m
-    for m in (
-        DAPO_SAMPLING,
-        D3S,
-        XRPO_ALLOCATION,
-        GRPO_POOL,
-        DCPO_SMOOTH,
-        SPO_SINGLE,
-        MT_GRPO,
-    )
-}

@@ -123,7 +123,7 @@ RSPO = replace(
         level="text",
         ratio=objectives.text_log_ratio,
         surrogate=part(objectives.win_rate_regression, psi=10.0),
-        penalty=part(objectives.mixed_divergence, forward=1.0, reverse=1.0, chi2=0.0, most=10.0),
+        penalty=objectives.mixed_divergence,
         average="text_sum",
     ),
     paper=replace(GRPO.paper, kl=0.1, loss={"psi": 1000.0}),
@@ -134,20 +134,14 @@ RSPO_FORWARD = replace(
     RSPO,
     name="rspo-forward",
     parent="rspo",
-    objective=replace(
-        RSPO.objective,
-        penalty=part(objectives.mixed_divergence, forward=1.0, reverse=0.0, chi2=0.0, most=10.0),
-    ),
+    objective=replace(RSPO.objective, penalty=part(objectives.mixed_divergence, reverse=0.0)),
 )
 
 RSPO_REVERSE = replace(
     RSPO,
     name="rspo-reverse",
     parent="rspo",
-    objective=replace(
-        RSPO.objective,
-        penalty=part(objectives.mixed_divergence, forward=0.0, reverse=1.0, chi2=0.0, most=10.0),
-    ),
+    objective=replace(RSPO.objective, penalty=part(objectives.mixed_divergence, forward=0.0)),
 )
 
 # ---------------------------------------------------------------- agreement
@@ -226,19 +220,3 @@ CPC_STYLE = replace(
     paper=replace(GRPO.paper, prompts=128, group=1),
     tiny=replace(GRPO.tiny, prompts=128, group=1),
 )
-
-STAGES = {
-    m.name: m
-    for m in (
-        SFT,
-        TON,
-        GRAO,
-        DPO,
-        CDPO_STYLE,
-        TGDPO_STYLE,
-        RSPO,
-        RSPO_FORWARD,
-        RSPO_REVERSE,
-        CPC_STYLE,
-    )
-}

@@ -1,6 +1,7 @@
 """How advantages become a loss: ratios, surrogates, penalties and averages, and the denoising loss
 of pretraining. A new surrogate goes to clips.py if it sees single tokens, to segments.py if those
-of a denoising step or an item, to regression.py if a whole group, to preferences.py if a pair.
+of a denoising step or an item, to regression.py if a whole group, to preferences.py if a pair. An
+argument that is not what a docstring says it may be is a ValueError.
 """
 
 from .averages import AVERAGES, divisors, token_weights
@@ -26,43 +27,6 @@ from .segments import (
     segment_mean,
     standardised_steps,
     step_log_ratio,
+    step_uncertainty,
 )
 from .surrogates import clipped_ratio, clipped_text_ratio, self_distillation, weighted_likelihood
-
-__all__ = [
-    "AVERAGES",
-    "capped_weight",
-    "clip_higher",
-    "clipped_ratio",
-    "clipped_text_ratio",
-    "diffusion_loss",
-    "divisors",
-    "entropy_clip",
-    "group_regression",
-    "guarded_ratio",
-    "item_log_ratio",
-    "item_of_position",
-    "k1",
-    "k2",
-    "k3",
-    "masked_loss",
-    "mean_k3",
-    "mean_log_ratio",
-    "mixed_divergence",
-    "own_segments",
-    "preference",
-    "probability_bounds",
-    "probability_clip",
-    "segment_mean",
-    "self_distillation",
-    "shaped_where_given",
-    "soft_gate",
-    "standardised_steps",
-    "step_log_ratio",
-    "text_k2",
-    "text_log_ratio",
-    "token_log_ratio",
-    "token_weights",
-    "weighted_likelihood",
-    "win_rate_regression",
-]

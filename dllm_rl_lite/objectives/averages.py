@@ -27,8 +27,6 @@ def divisors(scored: Tensor, average: str, group: int = 1) -> tuple[Tensor, floa
         group: siblings in a group, rows prompt by prompt; only the averages over groups need it.
     Returns:
         sizes (N, 1) float32, at least 1; and the count.
-    Raises:
-        ValueError: for an unknown average, or with "group" a size that does not divide N.
     Source: GRPO (arXiv 2402.03300), DAPO (arXiv 2503.14476), Dr.GRPO (arXiv 2503.20783).
     """
     n, length = scored.shape
@@ -63,8 +61,6 @@ def token_weights(scored: Tensor, per: str, group: int = 1) -> Tensor:
     Returns:
         (N, L) float32. Over the scored tokens they sum to 1 with "token", "sequence" and "group"
         where nothing is empty, and with "canvas" to the filled share of the canvas.
-    Raises:
-        ValueError: as `divisors`.
     """
     sizes, count = divisors(scored, per, group)
     return scored / sizes / max(count, 1.0)

@@ -22,8 +22,6 @@ def clip_higher(log_ratio: Tensor, advantage: Tensor, clip: float, high: float =
         high: epsilon >= 0 of the upper bound, 1 + high.
     Returns:
         the shape of `log_ratio`.
-    Raises:
-        ValueError: for high < 0.
     Source: DAPO (arXiv 2503.14476), 0.2 and 0.28. With high = clip it is `clipped_ratio`.
     """
     if high < 0:
@@ -47,8 +45,6 @@ def capped_weight(
         floor: the smallest weight, 0..1; MiniMax-M1 has none.
     Returns:
         (N, L).
-    Raises:
-        ValueError: unless 0 <= floor <= 1 <= cap.
     Source: CISPO (arXiv 2506.13585); TRL's implementation.
     Error: without a cap the gradient is that of importance weighting, exact at any distance from
     the old policy; the cap biases it towards the old policy.
@@ -72,8 +68,6 @@ def soft_gate(
         tau_negative: > 0, the same where A <= 0.
     Returns:
         the shape of `log_ratio`.
-    Raises:
-        ValueError: for tau or tau_negative <= 0.
     Source: SAPO (arXiv 2511.20347); verl's implementation.
     Error: the slope is ratio * A * 4 s (1 - s), s the sigmoid: that of importance weighting at
     ratio 1 for every tau, less on either side, never zero. As tau goes to 0 it is importance
@@ -103,8 +97,6 @@ def probability_bounds(
         most: >= 1, the largest upper bound.
     Returns:
         (N, L) lower bounds in [0.5, 1], reached at 0.5 where q < 4 low; and (N, L) upper bounds.
-    Raises:
-        ValueError: for low or high < 0, or most < 1.
     """
     if low < 0 or high < 0 or most < 1:
         raise ValueError(f"need low >= 0, high >= 0, most >= 1, got {low}, {high}, {most}")
@@ -126,17 +118,13 @@ def probability_clip(
 
     Args:
         log_ratio: (N, L) of tokens, new minus old log-probability in nats.
-        old: (N, L) log-probabilities under the old policy, in nats: of the visited step, or q is
-            too small and the bounds too wide.
+        old, low, high: as in `probability_bounds`; of the visited step, or q is too small and the
+            bounds too wide.
         advantage: (N, L) or (N, 1).
-        low: see `probability_bounds`.
-        high: see `probability_bounds`.
         most: the largest upper bound; also the ratio from which on a token with A < 0 has no
             gradient (dual clip).
     Returns:
         (N, L).
-    Raises:
-        ValueError: as `probability_bounds` does.
     Source: DCPO (arXiv 2509.02333) and its release.
     """
     least, largest = probability_bounds(old, low, high, most)
@@ -166,8 +154,6 @@ def shaped_where_given(
             advantage. A token that is nearly certain has hardly any.
     Returns:
         (N, L).
-    Raises:
-        ValueError: for gamma <= 0.
     Source: reconstructed after RGR-GRPO (arXiv 2511.12344), whose shaping was not found; this one
     is LUFFY's (arXiv 2504.14945).
     Error: biased in texts that have given tokens; with none it is `clipped_ratio`.

@@ -20,7 +20,6 @@ def masked_loss(
     token of the text.
 
     Args:
-        lm: the model that learns.
         prompt: (N, P) int64.
         prompt_mask: (N, P) bool.
         completion: (N, L) int64.
@@ -53,10 +52,7 @@ def diffusion_loss(
     in each of N equal slices), which leaves the mean unchanged and lowers the variance.
 
     Args:
-        lm: the model that learns.
-        prompt: (N, P) int64.
-        prompt_mask: (N, P) bool.
-        completion: (N, L) int64.
+        prompt, prompt_mask, completion: as in `masked_loss`.
         generator: the only source of chance.
     Returns:
         scalar float32.

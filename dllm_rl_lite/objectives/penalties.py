@@ -80,8 +80,6 @@ def mixed_divergence(
         most: > 0; a quotient of more than this many nats has no gradient.
     Returns:
         (N, 1).
-    Raises:
-        ValueError: for a number out of range.
     Source: RSPO (arXiv 2503.00030) and its release, most 10.
     Error: over texts of the policy the mean gradients of the three are those of KL(reference ||
     policy), twice KL(policy || reference) and half of chi2(policy || reference), but for what

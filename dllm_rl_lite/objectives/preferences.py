@@ -24,8 +24,6 @@ def preference(
             1 - alpha q for the wrong one, q = beta * log-ratio as a constant.
     Returns:
         (N, 1): half of the pair's loss for each of its rows.
-    Raises:
-        ValueError: for an odd number of rows, beta <= 0 or alpha < 0.
     Source: DPO (arXiv 2305.18290); alpha after TGDPO (arXiv 2506.14574) and its release, where q is
     that of a model already trained by DPO; here it is that of the policy as it is.
     Error: where the policy is the reference, the gradient is beta / 2 times REINFORCE's of the
@@ -51,8 +49,6 @@ def win_rate_regression(log_ratio: Tensor, advantage: Tensor, psi: float = 1.0) 
         psi: > 0, in nats.
     Returns:
         (N, 1).
-    Raises:
-        ValueError: for psi <= 0.
     Source: RSPO (arXiv 2503.00030) and its release, psi 1000; SPPO (arXiv 2405.00675).
     Error: at the old policy the gradient is psi times REINFORCE's with the win rate as reward.
     """

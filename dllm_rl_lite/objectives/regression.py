@@ -20,8 +20,6 @@ def group_regression(
         eps: > 0, in nats, beside the standard deviation of the log-ratios.
     Returns:
         (N, 1).
-    Raises:
-        ValueError: for a group below 2 or that does not divide N, beta < 0 or eps <= 0.
     Source: Reg-GRPO (DeepVideo-R1, arXiv 2506.07464).
     Error: z-scored, the mean over a group is 2 (G - 1) / G (1 - correlation of the log-ratios with
     the rewards), up to eps. It has no slope along the log-ratios themselves, so it never says how

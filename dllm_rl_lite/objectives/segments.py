@@ -42,11 +42,8 @@ def own_segments(segment: Tensor, group: int = 1) -> Tensor:
 
 
 def item_of_position(length: int, size: int, first: int) -> Tensor:
-    """(L,) int64: the item of each position: 0 for the `first` ones, then `size` tokens each.
-
-    Raises:
-        ValueError: for size < 1 or first < 0.
-    """
+    """(L,) int64: the item of each position: 0 for the `first` >= 0 ones, then `size` >= 1 tokens
+    each."""
     if size < 1 or first < 0:
         raise ValueError(f"need size of at least 1 and first of at least 0, got {size}, {first}")
     position = torch.arange(length)
@@ -67,8 +64,6 @@ def item_log_ratio(
         first: >= 0, tokens before the first item; they are an item of their own.
     Returns:
         (N, L) in nats; with items of one token it is `token_log_ratio`.
-    Raises:
-        ValueError: as `item_of_position`.
     Source: Rank-GRPO's release, whose items are recommendations.
     """
     item = item_of_position(logp.shape[1], size, first).to(logp.device)
@@ -80,9 +75,7 @@ def step_log_ratio(logp: Tensor, old: Tensor, scored: Tensor, rollout: Rollout) 
     revealed in its text.
 
     Args:
-        logp: (N, L) log-probabilities under the new policy, in nats.
-        old: (N, L), under the old policy.
-        scored: (N, L) bool, the tokens that count.
+        logp, old, scored: as in `item_log_ratio`.
         rollout: N rows; its `unmask_step` is used.
     Returns:
         (N, L) in nats.
@@ -90,6 +83,17 @@ def step_log_ratio(logp: Tensor, old: Tensor, scored: Tensor, rollout: Rollout) 
     GSPO's ratio, `mean_log_ratio`; with one token a step it is `token_log_ratio`.
     """
     return segment_mean(logp - old, own_segments(rollout.unmask_step), scored)
+
+
+def step_uncertainty(rollout: Rollout) -> Tensor:
+    """(N, L): the mean entropy of the tokens that a token's step wrote over that of its text, both
+    up to the text's end."""
+    step = own_segments(rollout.unmask_step)
+    text = own_segments(torch.zeros_like(step))
+    written = rollout.sampled & rollout.until_eos
+    of_step = segment_mean(rollout.entropy, step, written)
+    of_text = segment_mean(rollout.entropy, text, written)
+    return of_step / of_text.clamp(min=1e-8)
 
 
 def entropy_clip(
@@ -103,31 +107,23 @@ def entropy_clip(
     """SSPO-style surrogate: the clipped ratio, with more room for denoising steps that were
     uncertain.
 
-    The epsilon of a token is clip times the mean entropy of its step over that of its text, kept
-    within [least, most].
+    The epsilon of a token is clip times its `step_uncertainty`, kept within [least, most].
 
     Args:
         log_ratio: (N, L), new minus old log-probability in nats: `step_log_ratio`.
         advantage: (N, 1).
         clip: epsilon >= 0.
-        rollout: N rows; its `unmask_step` and `entropy` up to the end of the text are used.
+        rollout: N rows.
         least: 0..1, smallest factor of epsilon.
         most: >= 1, largest factor; with least = most = 1 it is `clipped_ratio`.
     Returns:
         (N, L).
-    Raises:
-        ValueError: unless 0 <= least <= 1 <= most.
     Source: reconstructed. That uncertain segments have more room is SSPO's (arXiv 2511.04256); the
     form of the factor is ours, as the paper's was not found.
     """
     if not 0 <= least <= 1 <= most:
         raise ValueError(f"need 0 <= least <= 1 <= most, got least {least} and most {most}")
-    step = own_segments(rollout.unmask_step)
-    text = own_segments(torch.zeros_like(step))
-    written = rollout.sampled & rollout.until_eos
-    of_step = segment_mean(rollout.entropy, step, written)
-    of_text = segment_mean(rollout.entropy, text, written)
-    factor = (of_step / of_text.clamp(min=1e-8)).clamp(least, most)
+    factor = step_uncertainty(rollout).clamp(least, most)
     ratio = log_ratio.exp()
     within = ratio.clamp(1 - clip * factor, 1 + clip * factor)
     return -torch.minimum(ratio * advantage, within * advantage)
@@ -174,13 +170,9 @@ def guarded_ratio(
     and one clip silences them unequally.
 
     Args:
-        log_ratio: (N, L) of tokens, new minus old log-probability in nats.
+        log_ratio, scored, rollout, group, eps: as in `standardised_steps`.
         advantage: (N, 1).
         clip: epsilon >= 0.
-        scored: (N, L) bool, the tokens that count.
-        rollout: N rows of whole groups; its `unmask_step` is used.
-        group: siblings in a group, rows prompt by prompt.
-        eps: as in `standardised_steps`.
     Returns:
         (N, L), zero where not scored; the slope of a token is minus A times a weight whose mean
         over the tokens of each step of a group is 1, or 0 where all of them are clipped.

@@ -56,8 +56,6 @@ def clipped_text_ratio(
             has it; "outside": r = exp(d), and the loss is divided by m, as the paper writes it.
     Returns:
         (N, 1).
-    Raises:
-        ValueError: for an unknown `per_token`.
     Source: GDPO (arXiv 2510.08554). At the first update both have the same gradient; later
     "outside" leaves the clip range after a change of epsilon nats in the whole text, "inside" after
     epsilon nats in the average token.
@@ -87,8 +85,6 @@ def self_distillation(
         psi: > 0, strength of the guidance.
     Returns:
         (N, 1).
-    Raises:
-        ValueError: for clip outside (0, 1).
     Source: GDSD (arXiv 2605.29398) and its release. The gradient is -2 (psi A - d / L) / L times
     that of the text's estimate inside the clamp and zero outside, in both directions. As |d| <=
     clip is far below psi A L, it is the policy gradient times 2 psi / L until the text has moved by

@@ -6,14 +6,3 @@ say what to lower when memory has run out.
 from .dry_run import plan
 from .memory import check_memory, free_memory, memory_advice, memory_limit, rows_per_call
 from .prompts import Prompts, check_prompts
-
-__all__ = [
-    "Prompts",
-    "check_memory",
-    "check_prompts",
-    "free_memory",
-    "memory_advice",
-    "memory_limit",
-    "plan",
-    "rows_per_call",
-]

@@ -100,22 +100,21 @@ def measure_prompts(
     return Prompts(task, note)
 
 
-def fit_answers(prompts: Prompts, tokenizer, guide: dict, split: str = "train") -> Prompts:
-    """Leave out a benchmark's problems whose anchored answer (a whole program, say) leaves no token
-    to reason with.
+def fit_answers(prompts: Prompts, tokenizer, guide: dict) -> Prompts:
+    """Leave out a benchmark's training problems whose anchored answer (a whole program, say) leaves
+    no token to reason with.
 
     Args:
         prompts: as `measure_prompts` gives them.
         tokenizer: of the model.
         guide: `Numbers.guide`.
-        split: of the task.
     Raises:
         ValueError: if no problem is left.
     """
     task, column, margin = prompts.task, guide["column"], guide["margin"]
     if isinstance(margin, str):
         return prompts  # refused where it is used, with the numbers that the releases took
-    examples = task.read(split)
+    examples = task.read("train")
     texts = []
     for example in examples:
         answer = example.columns.get(column, "") if column else example.answer
@@ -133,7 +132,7 @@ def fit_answers(prompts: Prompts, tokenizer, guide: dict, split: str = "train") 
         f"{len(examples) - len(kept)} of {len(examples)} answers leave no token to reason with "
         f"and are left out; {prompts.note}"
     )
-    return Prompts(keep_only(task, split, kept), note)
+    return Prompts(keep_only(task, "train", kept), note)
 
 
 def keep_only(task: Benchmark, split: str, kept: list[Example]) -> Benchmark:

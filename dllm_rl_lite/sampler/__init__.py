@@ -16,7 +16,7 @@ from .dice import (
     window_dice,
 )
 from .guided import answer_anchor, guided_denoise
-from .rollout import FREE, GIVEN, GUIDED, KINDS, Rollout, given_rollout, interleaved
+from .rollout import FREE, GIVEN, GUIDED, KINDS, Rollout, given_rollout, interleaved, join_rollouts
 from .rules import (
     ORDERS,
     Factor,
@@ -29,38 +29,3 @@ from .rules import (
     top,
 )
 from .speculate import DRAFTS, DraftedRollout, denoise_with_drafts
-
-__all__ = [
-    "DRAFTS",
-    "Decoding",
-    "Dice",
-    "DraftedRollout",
-    "FREE",
-    "Factor",
-    "GIVEN",
-    "GUIDED",
-    "Gate",
-    "KINDS",
-    "ORDERS",
-    "Rollout",
-    "Rule",
-    "RuleInput",
-    "RunningConfidence",
-    "Schedule",
-    "Threshold",
-    "answer_anchor",
-    "branch_dice",
-    "chain_dice",
-    "denoise",
-    "denoise_with_drafts",
-    "dice_of_groups",
-    "exit_dice",
-    "fill_canvas",
-    "given_rollout",
-    "guided_denoise",
-    "interleaved",
-    "own_dice",
-    "top",
-    "tree_dice",
-    "window_dice",
-]

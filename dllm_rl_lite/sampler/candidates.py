@@ -31,12 +31,6 @@ class Candidates:
             spread[name] = zeros.masked_scatter(active, value)
         return Candidates(**spread)
 
-    def at_record(self, record: bool | str) -> tuple[Tensor, Tensor]:
-        """The tokens that a recorded prediction is filled in with, and their log-probabilities."""
-        if record == "likeliest":
-            return self.likeliest, self.highest
-        return self.token, self.logprob
-
 
 def candidates_of(
     logits: Tensor,

@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ..models import MaskedDiffusionLM, encode_prompts
+from ..models import MaskedDiffusionLM
 from ..models.cache import BlockCache
+from .blank import blank_rollout
 from .candidates import Candidates, candidates_of
 from .decoding import Decoding
 from .dice import Dice, PassDice
@@ -63,7 +64,6 @@ def denoise(
     finished, and never attends to padding. Only the masked positions of a row's block are scored.
 
     Args:
-        lm: the model.
         prompts: N user messages, or (ids, mask) of shape (N, P) as `encode_prompts` returns them.
         length: L >= 1, tokens of the completion canvas; it is never shortened.
         rule: which of the masked positions to reveal at each forward pass, at least one.
@@ -112,27 +112,16 @@ def fill_canvas(
     """`denoise` by a record of how texts are written.
 
     Args:
-        lm: the model.
-        prompts: as for `denoise`.
+        prompts, anchor, generator, record: as for `denoise`.
         decoding: with a rule and a length.
-        anchor: as for `denoise`.
-        generator: as for `denoise`.
-        record: as for `denoise`.
         blocks: (N,) int64, block lengths of the rows; None: the record's for all of them.
         dice: whose noise each of the N rows uses at each step; None: its own.
-    Raises:
-        ValueError: as `denoise`.
     """
-    ids, prompt_mask = encoded(lm, prompts)
     length = decoding.length
     rule = decoding.rule
     if blocks is None:
         blocks = torch.tensor(decoding.block_length or length)
-    if anchor is None:
-        start = torch.full((len(ids), length), lm.mask_id)
-    else:
-        start = anchor
-    check_canvas(lm, ids, decoding, blocks, start)
+    out = blank_rollout(lm, prompts, decoding, blocks, anchor, generator)
     if record not in RECORDS:
         raise ValueError(f"unknown record {record!r}: one of {RECORDS}")
     if record and decoding.cache == "dual" and (blocks < length).any():
@@ -140,14 +129,10 @@ def fill_canvas(
             "cache 'dual' computes one block, and a record predicts the whole canvas: "
             "set block_length to None, or cache to 'prefix' or ''"
         )
-    if generator is None and decoding.random:
-        raise ValueError("this needs chance: pass generator=torch.Generator(...).manual_seed(...)")
-    device = lm.device
     if dice is not None:
-        dice.check(len(ids), rule.remasks, decoding.cache)
-        dice = dice.to(device)
-    out = empty_rollout(lm, ids.to(device), prompt_mask.to(device).bool(), start.to(device))
-    state = _begin(out, blocks.to(device))
+        dice.check(len(out.tokens), rule.remasks, decoding.cache)
+        dice = dice.to(lm.device)
+    state = _begin(out, blocks.to(lm.device))
     cache = BlockCache(decoding.cache) if decoding.cache else None
     history = []
     predicted = []
@@ -164,11 +149,8 @@ def fill_canvas(
             now = dice.at(int(out.n_forwards[state.row[0]]), state.row, state.canvas)
         asked, candidates = _step(lm, state, out, decoding, generator, cache, bool(record), now)
         if record:
-            filled_in = candidates.at_record(record)
-            before[state.row] = torch.where(asked, filled_in[0], before[state.row])
-            logprob = torch.zeros_like(out.logprob)
-            logprob[state.row] = filled_in[1]
-            predicted.append(before)
+            canvas, logprob = _prediction(before, state.row, asked, candidates, record)
+            predicted.append(canvas)
             confidence.append(logprob)
     if (out.tokens == lm.mask_id).any():
         raise ValueError(
@@ -184,74 +166,23 @@ def fill_canvas(
     )
 
 
-def encoded(
-    lm: MaskedDiffusionLM, prompts: list[str] | tuple[Tensor, Tensor]
+def _prediction(
+    before: Tensor, row: Tensor, asked: Tensor, found: Candidates, record: bool | str
 ) -> tuple[Tensor, Tensor]:
-    """(ids, mask) of shape (N, P) of prompts in either form; ValueError if they are neither."""
-    if isinstance(prompts, list):
-        prompts = encode_prompts(lm.tokenizer, prompts)
-    if not isinstance(prompts, tuple) or len(prompts) != 2:
-        raise ValueError(
-            f"prompts must be a list of texts, or (ids, mask), got {type(prompts).__name__}"
-        )
-    ids, mask = prompts
-    if ids.ndim != 2 or 0 in ids.shape or ids.dtype != torch.long or mask.shape != ids.shape:
-        raise ValueError(
-            "prompts must be int64 ids and a mask of one shape (N, P), neither N nor P zero, got "
-            f"{ids.dtype} {tuple(ids.shape)} and {tuple(mask.shape)}"
-        )
-    return ids, mask
+    """What a record keeps of a pass, (N, L) each: the canvases `before` it, filled in where the
+    rows (n,) were `asked`, and the log-probabilities of those tokens, elsewhere 0."""
+    token, logprob = found.token, found.logprob
+    if record == "likeliest":
+        token, logprob = found.likeliest, found.highest
+    before[row] = torch.where(asked, token, before[row])
+    everywhere = logprob.new_zeros(before.shape)
+    everywhere[row] = logprob
+    return before, everywhere
 
 
 def _stacked(steps: list[Tensor]) -> Tensor | None:
     """(T, N, L) of T records of a step; None if there are none."""
     return torch.stack(steps) if steps else None
-
-
-def check_canvas(
-    lm: MaskedDiffusionLM, ids: Tensor, decoding: Decoding, blocks: Tensor, start: Tensor
-) -> None:
-    """Raise ValueError unless model, prompts, canvas and blocks fit together."""
-    rule = decoding.rule
-    length = decoding.length
-    if ids.shape[1] + length > lm.max_length:
-        raise ValueError(
-            f"prompt of {ids.shape[1]} tokens + completion of {length} must fit in "
-            f"1..{lm.max_length}: shorten the prompt or the length"
-        )
-    if blocks.dtype != torch.long:
-        raise ValueError(f"block_length must be whole numbers, got {blocks.dtype}")
-    for size in blocks.unique().tolist():
-        if size < 1 or length % size:
-            raise ValueError(f"block_length {size} must divide length {length}")
-        rule.check(length // size)
-    if blocks.shape not in ((), (len(ids),)):
-        raise ValueError(
-            f"block_length must be one number or one per row ({len(ids)}), "
-            f"got {tuple(blocks.shape)}"
-        )
-    if start.shape != (len(ids), length) or start.dtype != torch.long:
-        raise ValueError(
-            f"anchor must be int64 of shape {(len(ids), length)}, "
-            f"got {start.dtype} {tuple(start.shape)}"
-        )
-
-
-def empty_rollout(
-    lm: MaskedDiffusionLM, ids: Tensor, prompt_mask: Tensor, start: Tensor
-) -> Rollout:
-    """The record before the first step; `start` (N, L) is the canvas, `mask_id` where free."""
-    return Rollout(
-        prompt=ids,
-        prompt_mask=prompt_mask,
-        tokens=start.clone(),
-        unmask_step=torch.where(start != lm.mask_id, -1, 0),
-        logprob=torch.zeros(start.shape, device=start.device),
-        entropy=torch.zeros(start.shape, device=start.device),
-        n_forwards=torch.zeros(len(start), dtype=torch.long, device=start.device),
-        mask_id=lm.mask_id,
-        eos_id=lm.eos_id,
-    )
 
 
 def _begin(out: Rollout, blocks: Tensor) -> _State:

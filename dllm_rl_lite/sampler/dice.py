@@ -13,6 +13,7 @@ function, and the `dice` of a record in methods/.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -125,19 +126,13 @@ def tree_dice(steps: int, group: int, sizes: str = "") -> Dice:
 
 def size_list(sizes: str, group: int) -> list[int]:
     """The numbers of a text like "8 4 2 1"; ValueError unless each divides the one before it."""
-    numbers = []
-    last = group
-    for word in sizes.split():
-        size = int(word) if word.isdecimal() else 0
-        if size < 1 or last % size:
-            raise ValueError(
-                f"dice.sizes must be whole numbers, each of which divides the one before it (the "
-                f"first one the group, {group}), got {sizes!r}"
-            )
-        numbers.append(size)
-        last = size
-    if not numbers:
-        raise ValueError(f"dice.sizes must be empty or whole numbers, got {sizes!r}")
+    numbers = [int(word) if word.isdecimal() else 0 for word in sizes.split()]
+    divides = [size > 0 and last % size == 0 for last, size in pairwise([group, *numbers])]
+    if not numbers or not all(divides):
+        raise ValueError(
+            "dice.sizes must be empty, or whole numbers, each of which divides the one before it "
+            f"(the first one the group, {group}), got {sizes!r}"
+        )
     return numbers
 
 
@@ -149,8 +144,6 @@ def chain_dice(steps: int, group: int, checkpoints: int = 3) -> Dice:
         group: G, siblings; those after the first are shared out evenly among the checkpoints, the
             earliest first.
         checkpoints: K >= 1, at the steps 0, T / K, 2 T / K, ...
-    Raises:
-        ValueError: unless 1 <= checkpoints <= T.
     """
     if not 1 <= checkpoints <= steps:
         raise ValueError(f"dice.checkpoints must be 1..{steps} (steps), got {checkpoints}")
@@ -172,8 +165,6 @@ def window_dice(
         generator: draws where the window begins, if `first` is -1.
         first: 0..T - 1, the first step of the window; -1: drawn for each group, so that it fits.
         width: >= 1, its steps.
-    Raises:
-        ValueError: for a first step or a width out of range.
     """
     if width < 1 or not -1 <= first < steps:
         raise ValueError(
@@ -196,8 +187,6 @@ def branch_dice(steps: int, group: int, generator: torch.Generator, step: int = 
         group: G, siblings.
         generator: draws the step, if `step` is -1.
         step: 0..T - 1; -1: drawn for each group.
-    Raises:
-        ValueError: for a step out of range.
     """
     if not -1 <= step < steps:
         raise ValueError(f"dice.step must be in -1..{steps - 1}, got {step}")

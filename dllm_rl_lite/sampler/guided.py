@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from ..models import MaskedDiffusionLM
-from .denoiser import denoise, encoded
+from .blank import encoded
+from .denoiser import denoise
 from .rollout import FREE, GUIDED, Rollout, interleaved
 from .rules import Rule
 
@@ -80,7 +81,6 @@ def guided_denoise(
     anchor but its length is left.
 
     Args:
-        lm: the model.
         prompts: as `denoise` takes them.
         anchor: (N, L) int64, as `answer_anchor` returns it.
         rule: of stage 1.
@@ -121,12 +121,9 @@ def guided_denoise(
     else:
         parts = []
         for some, own_rule in ((~rows, rule), (rows, guided_rule)):
-            own_prompts = (prompts[0][some], prompts[1][some])
-            parts.append(
-                denoise(
-                    lm, own_prompts, length, own_rule, blocks[some], anchor=anchor[some], **sampling
-                )
-            )
+            own = (prompts[0][some], prompts[1][some])
+            part = denoise(lm, own, length, own_rule, blocks[some], anchor=anchor[some], **sampling)
+            parts.append(part)
         first = interleaved(*parts, rows)
     first = replace(first, anchor=anchor, kind=torch.where(rows, GUIDED, FREE))
     if not rows.any():
@@ -134,9 +131,15 @@ def guided_denoise(
     if not repredict:
         answered = torch.where(told, first.n_forwards[:, None], first.unmask_step)
         return replace(first, unmask_step=answered)
-    prompts = (first.prompt[rows], first.prompt_mask[rows])
     start = torch.where(told, lm.mask_id, first.tokens)[rows]
-    second = denoise(lm, prompts, length, answer_rule, anchor=start, **sampling)
+    own = (first.prompt[rows], first.prompt_mask[rows])
+    return with_answers(first, denoise(lm, own, length, answer_rule, anchor=start, **sampling))
+
+
+def with_answers(first: Rollout, second: Rollout) -> Rollout:
+    """Stage 1 with the answers of its guided rows, which stage 2 predicted again."""
+    told = first.anchor != first.mask_id
+    rows = told.any(1)
     answers = told[rows]
     steps = second.unmask_step + first.n_forwards[rows, None]
     n_forwards = first.n_forwards[rows] + second.n_forwards

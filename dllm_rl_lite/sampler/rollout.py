@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from .dice import NO_DICE
 
@@ -147,14 +148,54 @@ def given_rollout(
     )
 
 
+def join_rollouts(parts: list[Rollout]) -> Rollout:
+    """One rollout of all the rows of several: prompts padded on the left, finished rows standing
+    still."""
+    first = parts[0]
+    if len(parts) == 1:
+        return first
+    width = max(part.prompt.shape[1] for part in parts)
+    prompts = []
+    masks = []
+    for part in parts:
+        missing = (width - part.prompt.shape[1], 0)
+        prompts.append(functional.pad(part.prompt, missing, value=first.eos_id))
+        masks.append(functional.pad(part.prompt_mask, missing, value=False))
+    rows = {}
+    for name in ("tokens", "unmask_step", "logprob", "entropy", "n_forwards", "anchor", "kind"):
+        if getattr(first, name) is not None:
+            rows[name] = torch.cat([getattr(part, name) for part in parts])
+    if first.dice is not None:
+        rows["dice"] = torch.cat([part.dice for part in parts], 1)
+    return replace(
+        first,
+        prompt=torch.cat(prompts),
+        prompt_mask=torch.cat(masks),
+        **rows,
+        history=_join_steps([(part.history, part.tokens) for part in parts]),
+        predicted=_join_steps([(part.predicted, part.tokens) for part in parts]),
+        predicted_logprob=_join_steps(
+            [(part.predicted_logprob, torch.zeros_like(part.logprob)) for part in parts]
+        ),
+    )
+
+
+def _join_steps(parts: list[tuple[Tensor | None, Tensor]]) -> Tensor | None:
+    """(T, N, L) of records by step, T the longest, from the (t, n, L) of each part and the (n, L)
+    that stands in it after its own last step; None if nothing was recorded."""
+    if parts[0][0] is None:
+        return None
+    steps = max(len(record) for record, _ in parts)
+    extended = []
+    for record, end in parts:
+        extended.append(torch.cat([record, end.expand(steps - len(record), *end.shape)]))
+    return torch.cat(extended, 1)
+
+
 def interleaved(first: Rollout, second: Rollout, rows: Tensor) -> Rollout:
-    """One rollout of two with equal canvases: row i comes from `second` where rows (N,) bool is
-    true; both keep their order. Anchors and kinds are left to the caller."""
-    joined = {"anchor": None, "kind": None}
-    names = ("prompt", "prompt_mask", "tokens", "unmask_step", "logprob", "entropy", "n_forwards")
-    for name in names:
-        joined[name] = torch.cat([getattr(first, name), getattr(second, name)])
+    """One rollout of two: row i comes from `second` where rows (N,) bool is true; both keep their
+    order. Where the first has no anchor or kind, there is none: the caller sets them."""
     place_of_first = (~rows).cumsum(0) - 1
     place_of_second = len(first.tokens) + rows.cumsum(0) - 1
-    both = replace(first, **joined)
+    both = join_rollouts([first, second])
     return both.select(torch.where(rows, place_of_second, place_of_first))

@@ -22,9 +22,9 @@ import torch
 from torch import Tensor
 
 from ..models import MaskedDiffusionLM
+from .blank import blank_rollout
 from .candidates import candidates_of, draw
 from .decoding import Decoding
-from .denoiser import check_canvas, empty_rollout, encoded
 from .ranges import check_whole
 from .rollout import Rollout
 from .rules import Schedule
@@ -176,7 +176,6 @@ def denoise_with_drafts(
     There are no blocks, and an end-of-sequence token is like any other.
 
     Args:
-        lm: the model.
         prompts: as for `denoise`.
         length: L >= 1, tokens of the completion canvas.
         draft: where drafts come from. "pass": a pass of the model on the present canvas, whose own
@@ -196,9 +195,6 @@ def denoise_with_drafts(
     Returns:
         the texts and what they cost. At temperature 0 they are `denoise`'s token for token; above,
         they have its distribution.
-    Raises:
-        ValueError: for a draft, order or number that cannot be, a missing generator, or a canvas
-            that does not fit the model.
     Memory: ahead * L * V logits of each row in a call, float32.
     Error (bias): none but rounding. A call of other rows may round differently, so two logits that
         are equal to the last bits may change places.
@@ -215,23 +211,17 @@ def denoise_with_drafts(
             f"order {order!r} looks at the candidates, so above temperature 0 it has no drafts: "
             f"choose one of {FIXED_ORDERS}, or temperature 0"
         )
-    if decoding.random and generator is None:
-        raise ValueError("this needs chance: pass generator=torch.Generator(...).manual_seed(...)")
-    ids, prompt_mask = encoded(lm, prompts)
-    start = torch.full((len(ids), length), lm.mask_id) if anchor is None else anchor
-    check_canvas(lm, ids, decoding, torch.tensor(length), start)
-    out = empty_rollout(
-        lm, ids.to(lm.device), prompt_mask.to(lm.device).bool(), start.to(lm.device)
-    )
+    out = blank_rollout(lm, prompts, decoding, torch.tensor(length), anchor, generator)
     place = None
     if order == "random":
-        place = torch.rand(start.shape, generator=generator, device=generator.device).to(lm.device)
+        place = torch.rand(out.tokens.shape, generator=generator, device=generator.device)
+        place = place.to(lm.device)
     elif order in FIXED_ORDERS:
-        same = torch.zeros(start.shape, device=lm.device)
+        same = torch.zeros_like(out.logprob)
         place = rule.sort_key(same, same, same)
     decoder = _Decoder(rule, lm.mask_id, temperature, generator, place)
     rounds = _Rounds(lm, draft, min(ahead, length), decoder, out)
-    return rounds.run(at_once or len(ids))
+    return rounds.run(at_once or len(out.tokens))
 
 
 class _Rounds:

@@ -10,24 +10,3 @@ from .result import TrainResult, finished
 from .step import Run, collect_step, prepare, update_policy
 from .update import UpdateBatch, accumulate_gradients, mask_seeds, score_views, scored_by_any
 from .verifier import verify
-
-__all__ = [
-    "Run",
-    "TrainConfig",
-    "TrainResult",
-    "UpdateBatch",
-    "accumulate_gradients",
-    "collect",
-    "collect_step",
-    "complete_checkpoints",
-    "credit",
-    "finished",
-    "launch",
-    "mask_seeds",
-    "prepare",
-    "read_config",
-    "score_views",
-    "scored_by_any",
-    "update_policy",
-    "verify",
-]

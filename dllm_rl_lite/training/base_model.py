@@ -163,48 +163,41 @@ def pretrain(
         checkpoint_every: optimiser steps per checkpoint, a multiple of `log_every`.
     """
     with own_run_dir(out):
-        pretrain_alone(config, out, log_every, checkpoint_every)
-
-
-def pretrain_alone(
-    config: PretrainConfig, out: Path, log_every: int, checkpoint_every: int
-) -> None:
-    """As `pretrain`, in a folder that no other process writes to."""
-    identity = asdict(config)
-    del identity["steps"]  # a run may go on for longer
-    lm = new_tiny_lm(seed=config.seed).train()
-    optimizer = torch.optim.AdamW(
-        lm.parameters(), lr=1.0, betas=(0.9, 0.98), weight_decay=config.weight_decay
-    )
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, partial(lr_at, config=config))
-    tasks = {name: load_task(name) for name in config.rows}
-    first = 0
-    log = []
-    seconds = 0.0
-    if saved := complete_checkpoints(out):
-        first, log = load_checkpoint(saved[-1], lm, optimizer, schedule, identity)
-        seconds = log[-1]["seconds"]
-    start = time.perf_counter() - seconds
-    for step in range(first, config.steps):
-        losses = train_step(lm, optimizer, config, tasks, step)
-        schedule.step()
-        if (step + 1) % log_every == 0:
-            seconds = round(time.perf_counter() - start, 1)
-            rounded = {name: round(loss, 4) for name, loss in losses.items()}
-            log.append({"step": step + 1, "seconds": seconds} | rounded)
-            print(" ".join(f"{name} {value}" for name, value in log[-1].items()), flush=True)
-        if (step + 1) % checkpoint_every == 0:
-            save_checkpoint(out, step + 1, lm, optimizer, schedule, rows=log, identity=identity)
-    lm.eval().save_pretrained(out / "model")
-    write_log(out / "pretrain.csv", log)
-    record = {
-        "config": asdict(config),
-        "seconds": seconds,
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "parameters": sum(p.numel() for p in lm.parameters()),
-    }
-    write_atomically(out / "pretrain.json", json.dumps(record, indent=1) + "\n")
+        identity = asdict(config)
+        del identity["steps"]  # a run may go on for longer
+        lm = new_tiny_lm(seed=config.seed).train()
+        optimizer = torch.optim.AdamW(
+            lm.parameters(), lr=1.0, betas=(0.9, 0.98), weight_decay=config.weight_decay
+        )
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, partial(lr_at, config=config))
+        tasks = {name: load_task(name) for name in config.rows}
+        first = 0
+        log = []
+        seconds = 0.0
+        if saved := complete_checkpoints(out):
+            first, log = load_checkpoint(saved[-1], lm, optimizer, schedule, identity)
+            seconds = log[-1]["seconds"]
+        start = time.perf_counter() - seconds
+        for step in range(first, config.steps):
+            losses = train_step(lm, optimizer, config, tasks, step)
+            schedule.step()
+            if (step + 1) % log_every == 0:
+                seconds = round(time.perf_counter() - start, 1)
+                rounded = {name: round(loss, 4) for name, loss in losses.items()}
+                log.append({"step": step + 1, "seconds": seconds} | rounded)
+                print(" ".join(f"{name} {value}" for name, value in log[-1].items()), flush=True)
+            if (step + 1) % checkpoint_every == 0:
+                save_checkpoint(out, step + 1, lm, optimizer, schedule, rows=log, identity=identity)
+        lm.eval().save_pretrained(out / "model")
+        write_log(out / "pretrain.csv", log)
+        record = {
+            "config": asdict(config),
+            "seconds": seconds,
+            "threads": torch.get_num_threads(),
+            "torch": torch.__version__,
+            "parameters": sum(p.numel() for p in lm.parameters()),
+        }
+        write_atomically(out / "pretrain.json", json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":

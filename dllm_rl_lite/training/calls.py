@@ -1,17 +1,35 @@
-"""What rollout calls give, and what several give together, with prompts, steps and rewards of
-different lengths in one rollout."""
+"""What rollout calls start from, what they give, and what several give together, with prompts,
+steps and rewards of different lengths in one rollout."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from ..models import Passes, add_passes
-from ..sampler import Rollout
-from ..tasks import Example
+from ..methods import Method, Numbers
+from ..models import MaskedDiffusionLM, Passes, add_passes
+from ..sampler import Decoding, Rollout, join_rollouts
+from ..tasks import Example, Task
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a run's rollouts come from, whatever the problems are."""
+
+    lm: MaskedDiffusionLM
+    task: Task
+    reward: Callable[..., list[float]]
+    method: Method
+    numbers: Numbers
+    cache: str = ""
+
+    @property
+    def decoding(self) -> Decoding:
+        """How its rollouts are written."""
+        return self.numbers.decoding(self.task.length, self.cache)
 
 
 @dataclass(frozen=True)
@@ -73,50 +91,3 @@ def join_rewards(parts: list[Tensor]) -> Tensor:
 def final_rewards(rewards: Tensor) -> Tensor:
     """(B, G) rewards of the finished completions, from (B, G) or (B, G, T)."""
     return rewards[..., -1] if rewards.ndim == 3 else rewards
-
-
-def join_rollouts(parts: list[Rollout]) -> Rollout:
-    """One rollout of all the rows of several: prompts padded on the left, finished rows standing
-    still."""
-    first = parts[0]
-    if len(parts) == 1:
-        return first
-    width = max(part.prompt.shape[1] for part in parts)
-    prompts = []
-    masks = []
-    for part in parts:
-        missing = (width - part.prompt.shape[1], 0)
-        prompts.append(functional.pad(part.prompt, missing, value=first.eos_id))
-        masks.append(functional.pad(part.prompt_mask, missing, value=False))
-    rows = {}
-    for name in ("tokens", "unmask_step", "logprob", "entropy", "n_forwards"):
-        rows[name] = torch.cat([getattr(part, name) for part in parts])
-    if first.anchor is not None:
-        rows["anchor"] = torch.cat([part.anchor for part in parts])
-    if first.kind is not None:
-        rows["kind"] = torch.cat([part.kind for part in parts])
-    if first.dice is not None:
-        rows["dice"] = torch.cat([part.dice for part in parts], 1)
-    return replace(
-        first,
-        prompt=torch.cat(prompts),
-        prompt_mask=torch.cat(masks),
-        **rows,
-        history=join_steps([(part.history, part.tokens) for part in parts]),
-        predicted=join_steps([(part.predicted, part.tokens) for part in parts]),
-        predicted_logprob=join_steps(
-            [(part.predicted_logprob, torch.zeros_like(part.logprob)) for part in parts]
-        ),
-    )
-
-
-def join_steps(parts: list[tuple[Tensor | None, Tensor]]) -> Tensor | None:
-    """(T, N, L) of records by step, T the longest, from the (t, n, L) of each part and the (n, L)
-    that stands in it after its own last step; None if nothing was recorded."""
-    if parts[0][0] is None:
-        return None
-    steps = max(len(record) for record, _ in parts)
-    extended = []
-    for record, end in parts:
-        extended.append(torch.cat([record, end.expand(steps - len(record), *end.shape)]))
-    return torch.cat(extended, 1)

@@ -88,15 +88,9 @@ def save_checkpoint(
 
 
 def write_state(new: Path, lm, weights: dict | None, tensors: dict, state: dict) -> None:
-    """Write a whole training state into a new folder, and flush it to the disk.
-
-    Args:
-        new: the folder; what an earlier process left there is deleted.
-        lm: the model.
-        weights: of the model, where it does not hold them whole.
-        tensors: of the optimiser.
-        state: the rest, as plain json.
-    """
+    """Write a whole training state into a new folder, and flush it to the disk; what an earlier
+    process left there is deleted. weights: of a model that does not hold them whole; tensors: of
+    the optimiser; state: the rest, as plain json."""
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(parents=True)
     if lm.has_adapters:

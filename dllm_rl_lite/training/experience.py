@@ -15,9 +15,9 @@ from ..models import MaskedDiffusionLM, Passes, add_passes, count_passes, decode
 from ..processes import gather, own_part, process_count
 from ..sampler import FREE, KINDS, Rollout
 from ..tasks import Example, Task
-from .calls import RolloutCall, final_rewards, join_calls, rows_of
+from .calls import RolloutCall, Source, final_rewards, join_calls, rows_of
 from .problems import Progress, choose_groups, choose_rows, remembered
-from .rollouts import Source, call_rollout, importance, repeated
+from .rollouts import call_rollout, importance, repeated
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,6 @@ def collect(
     numbers: Numbers,
     problems: list[Example],
     generator: torch.Generator | list[torch.Generator],
-    cache: str = "",
     progress: Progress | None = None,
 ) -> Batch:
     """Roll out `numbers.group` completions per problem, have them verified, and compute their
@@ -49,19 +48,17 @@ def collect(
         task: gives the canvas its length, and guided rows their anchors.
         reward: a function of TRL's signature.
         method: says how completions are rewarded, and how rewards become advantages.
-        numbers: of the method.
         problems: B of them.
         generator: of all noise. Several roll out as many parts of the problems, one after another,
             each part with its own noise; the processes of a run share the parts, and all of them
             get the whole batch.
-        cache: "prefix" or "dual": see `Decoding`.
         progress: of the run that the batch is of; None: the start of one.
     Raises:
         ValueError, RuntimeError: as `denoise`, `guided_denoise`, `verify` and the method's
             advantages do, or if there are fewer parts than processes.
     """
     progress = progress or Progress()
-    source = Source(lm, task, reward, method, numbers, cache)
+    source = Source(lm, task, reward, method, numbers)
     generators = generator if isinstance(generator, list) else [generator]
     return to_batch(source, roll_out_problems(source, problems, generators, progress), progress)
 
@@ -95,8 +92,8 @@ def roll_out_problems(
 def to_batch(source: Source, drawn: RolloutCall, progress: Progress) -> Batch:
     """The advantages of what is learnt from, and the memory and the log of all that was drawn."""
     lm, method, numbers = source.lm, source.method, source.numbers
-    memory = remembered(lm, method, numbers, drawn, progress)
-    groups = choose_groups(method, numbers, drawn, progress)
+    memory = remembered(source, drawn, progress)
+    groups = choose_groups(source, drawn, progress)
     learnt = drawn.select(rows_of(groups, numbers.group))
     with count_passes(lm) as scoring:
         advantage = group_advantage(
@@ -108,7 +105,7 @@ def to_batch(source: Source, drawn: RolloutCall, progress: Progress) -> Batch:
             learnt.examples,
             progress,
         )
-    rows = choose_rows(method, numbers, advantage, learnt, progress)
+    rows = choose_rows(source, advantage, learnt, progress)
     log = describe_batch(drawn, numbers.group, add_passes([drawn.passes, scoring]))
     if method.groups:
         log |= {

@@ -21,21 +21,6 @@ from .result import ERROR, TrainResult, finished
 GRACE = 30  # seconds that the workers have to end
 
 
-def command(settings: Path, processes: int) -> list[str]:
-    """The command line that starts the run: torchrun on the training module, which reads its
-    settings from a file."""
-    return [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        f"--nproc-per-node={processes}",
-        "-m",
-        "dllm_rl_lite.train",
-        str(settings),
-    ]
-
-
 def launch(config: TrainConfig, processes: int, say: Callable[[str], None] = print) -> TrainResult:
     """Train, or resume, one run with several processes; returns what `train` would, when all of
     them are done.
@@ -52,7 +37,9 @@ def launch(config: TrainConfig, processes: int, say: Callable[[str], None] = pri
     with tempfile.TemporaryDirectory() as folder:  # the run's own is the workers' to lock
         settings = Path(folder) / "settings.json"
         settings.write_text(json.dumps(asdict(config)))
-        code, last = follow(command(settings, processes), say)
+        torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+        torchrun.append(f"--nproc-per-node={processes}")
+        code, last = follow([*torchrun, "-m", "dllm_rl_lite.train", str(settings)], say)
     if code:
         raise RuntimeError(
             f"{processes} processes ended with exit code {code}: {reason(last)}\n"

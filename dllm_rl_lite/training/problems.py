@@ -12,10 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..methods import Method, Numbers
-from ..models import MaskedDiffusionLM, decode
-from ..tasks import Example, Task
-from .calls import RolloutCall, final_rewards
+from ..models import decode
+from ..tasks import Example
+from .calls import RolloutCall, Source, final_rewards
 
 
 @dataclass(frozen=True)
@@ -28,70 +27,50 @@ class Progress:
     memory: dict[str, Any] = field(default_factory=dict)
 
 
-def next_problems(
-    task: Task, method: Method, numbers: Numbers, progress: Progress
-) -> list[Example]:
+def next_problems(source: Source, progress: Progress) -> list[Example]:
     """`numbers.prompts` problems to roll out."""
-    if method.problems is None:
-        return task.sample(numbers.prompts, "train", progress.seed)
-    known = {"task": task, "prompts": numbers.prompts, **vars(progress)}
-    return method.problems(**known, **numbers.problems)
+    numbers = source.numbers
+    if source.method.problems is None:
+        return source.task.sample(numbers.prompts, "train", progress.seed)
+    known = {"task": source.task, "prompts": numbers.prompts, **vars(progress)}
+    return source.method.problems(**known, **numbers.problems)
 
 
-def choose_groups(
-    method: Method, numbers: Numbers, drawn: RolloutCall, progress: Progress
-) -> Tensor:
+def choose_groups(source: Source, drawn: RolloutCall, progress: Progress) -> Tensor:
     """Which of the groups that were drawn are learnt from, at most `numbers.prompts` of them: their
     indices in the order in which they were drawn, int64; all of them without a filter."""
+    numbers = source.numbers
     rewards = final_rewards(drawn.by_group(numbers.group))
-    if method.groups is None:
+    if source.method.groups is None:
         return torch.arange(len(rewards))
     known = {"rewards": rewards, "examples": drawn.examples, "prompts": numbers.prompts}
-    kept = method.groups(**known, **vars(progress), **numbers.groups)
+    kept = source.method.groups(**known, **vars(progress), **numbers.groups)
     return kept.nonzero().flatten()[: numbers.prompts]
 
 
 def choose_rows(
-    method: Method,
-    numbers: Numbers,
-    advantage: Tensor,
-    learnt: RolloutCall,
-    progress: Progress,
+    source: Source, advantage: Tensor, learnt: RolloutCall, progress: Progress
 ) -> Tensor:
     """Which rows of whole groups are learnt from: their indices, int64; all of them without a
     filter. advantage: of these rows, (N,), (N, T) by step or (N, L) by token."""
-    if method.rows is None:
+    if source.method.rows is None:
         return torch.arange(len(advantage))
-    rewards = final_rewards(learnt.by_group(numbers.group))
+    rewards = final_rewards(learnt.by_group(source.numbers.group))
     known = {"advantage": advantage, "rewards": rewards, "rollout": learnt.rollout}
-    kept = method.rows(**known, **vars(progress), **numbers.rows)
+    kept = source.method.rows(**known, **vars(progress), **source.numbers.rows)
     return kept.nonzero().flatten()
 
 
-def remembered(
-    lm: MaskedDiffusionLM,
-    method: Method,
-    numbers: Numbers,
-    drawn: RolloutCall,
-    progress: Progress,
-) -> dict[str, Any]:
-    """The memory after a batch, as a checkpoint will give it back.
-
-    Args:
-        lm: decodes the completions.
-        method, numbers: of the run.
-        drawn: all that was drawn for the batch.
-        progress: of the run.
-    Raises:
-        TypeError: if it holds something that json cannot write.
-    """
-    if method.remember is None:
+def remembered(source: Source, drawn: RolloutCall, progress: Progress) -> dict[str, Any]:
+    """The memory after a batch, as a checkpoint will give it back. drawn: all that was drawn for
+    the batch. Raises TypeError if the memory holds something that json cannot write."""
+    if source.method.remember is None:
         return progress.memory
     known = {
-        "rewards": final_rewards(drawn.by_group(numbers.group)),
+        "rewards": final_rewards(drawn.by_group(source.numbers.group)),
         "rollout": drawn.rollout,
-        "completions": decode(lm.tokenizer, drawn.rollout.tokens),
+        "completions": decode(source.lm.tokenizer, drawn.rollout.tokens),
         "examples": drawn.examples,
     }
-    memory = method.remember(**known, **vars(progress), **numbers.remember)
+    memory = source.method.remember(**known, **vars(progress), **source.numbers.remember)
     return json.loads(json.dumps(memory))

@@ -5,39 +5,30 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from ..estimators import importance_weights
 from ..methods import Method, Numbers
-from ..models import MaskedDiffusionLM, count_passes
+from ..models import MaskedDiffusionLM, count_passes, encode_prompts
 from ..sampler import (
-    Dice,
+    FREE,
+    GIVEN,
     Rollout,
     answer_anchor,
     dice_of_groups,
     fill_canvas,
+    given_rollout,
     guided_denoise,
+    interleaved,
 )
+from ..seeds import python_random
 from ..tasks import Example, Task
-from .calls import RolloutCall
-from .given import roll_out_and_give
+from .base_model import encode_completions
+from .calls import RolloutCall, Source
 from .verifier import verify
-
-
-@dataclass(frozen=True)
-class Source:
-    """What a run's rollouts come from, whatever the problems are."""
-
-    lm: MaskedDiffusionLM
-    task: Task
-    reward: Callable[..., list[float]]
-    method: Method
-    numbers: Numbers
-    cache: str = ""
 
 
 def call_rollout(
@@ -45,15 +36,15 @@ def call_rollout(
 ) -> RolloutCall:
     """Rollouts of one row per example, their importance weights and rewards. canvas: (N, L) int64,
     what the rows start from; None: blank ones."""
-    lm, task, method, numbers = source.lm, source.task, source.method, source.numbers
+    lm, numbers = source.lm, source.numbers
     start = time.perf_counter()
     with count_passes(lm) as passes:
-        rollout = roll_out(lm, task, method, numbers, examples, generator, source.cache, canvas)
+        rollout = roll_out(source, examples, generator, canvas)
         weight = importance(lm, numbers, rollout)
     middle = time.perf_counter()
-    reward = task.rubric_reward if numbers.verify.get("rubric") else source.reward
+    reward = source.task.rubric_reward if numbers.verify.get("rubric") else source.reward
     fill = numbers.verify.get("fill", False)
-    rewards = verify(reward, examples, rollout, lm.tokenizer, method.rewarded, fill)
+    rewards = verify(reward, examples, rollout, lm.tokenizer, source.method.rewarded, fill)
     end = time.perf_counter()
     return RolloutCall(
         examples=examples,
@@ -72,57 +63,112 @@ def repeated(problems: list[Example], numbers: Numbers) -> list[Example]:
 
 
 def roll_out(
-    lm: MaskedDiffusionLM,
-    task: Task,
-    method: Method,
-    numbers: Numbers,
+    source: Source,
     examples: list[Example],
     generator: torch.Generator,
-    cache: str = "",
     canvas: Tensor | None = None,
 ) -> Rollout:
-    """One row per example; the last of each group are answer-guided, or hold a given text, where
-    the method says so.
+    """One row per example, group by group; the last of each group are answer-guided, or hold a
+    given text, where the method says so.
 
-    canvas: (N, L) int64, given tokens, the mask token elsewhere; not with guided rows.
+    canvas: (N, L) int64, given tokens, the mask token elsewhere; neither with guided nor with given
+    rows.
 
     The assistant's turn is not prefilled (`task.prefill` is for evaluation): d1's family trains
     without, and the format rewards look for the tag in the completion.
     """
+    method, numbers = source.method, source.numbers
     if method.given:
-        return roll_out_and_give(lm, task, method, numbers, examples, generator, cache)
-    prompts = [example.prompt for example in examples]
-    decoding = numbers.decoding(task.length, cache)
+        return roll_out_beside_given(source, examples, generator)
     record = predictions_to_record(method, numbers)
-    guide = numbers.guide
-    if not guide:
-        dice = None
-        if method.dice:
-            steps = getattr(decoding.rule, "steps", task.length)
-            dice = dice_of(method, numbers, steps, len(examples) // numbers.group, generator)
-        return fill_canvas(
-            lm,
-            prompts,
-            decoding,
-            anchor=canvas,
-            generator=generator,
-            record=record,
-            dice=dice,
-        )
-    if record:
+    if numbers.guide:
+        if record:
+            raise ValueError(
+                f"{method.name}: guided rollouts keep no predictions of every step (rewarded "
+                f"{method.rewarded!r}, fill {numbers.verify.get('fill', False)}): "
+                "their first stage holds the answer"
+            )
+        return roll_out_guided(source, examples, generator)
+    decoding = source.decoding
+    dice = None
+    if method.dice:
+        steps = getattr(decoding.rule, "steps", decoding.length)
+        known = {"steps": steps, "group": numbers.group, "generator": generator}
+        groups = range(len(examples) // numbers.group)
+        dice = dice_of_groups([method.dice(**known, **numbers.dice) for _ in groups])
+    prompts = [example.prompt for example in examples]
+    return fill_canvas(
+        source.lm,
+        prompts,
+        decoding,
+        anchor=canvas,
+        generator=generator,
+        record=record,
+        dice=dice,
+    )
+
+
+def predictions_to_record(method: Method, numbers: Numbers) -> bool | str:
+    """What a rollout has to keep for the verifier: the `record` of `denoise`."""
+    if method.rewarded == "every step":
+        return True
+    if method.rewarded == "partial" and numbers.verify.get("fill"):
+        return "likeliest"
+    return False
+
+
+def roll_out_beside_given(
+    source: Source, examples: list[Example], generator: torch.Generator
+) -> Rollout:
+    """As `roll_out`: the last rows of each group are the method's given completions, which are not
+    rolled out.
+
+    Raises:
+        ValueError: if the completions cannot be dealt out evenly, or do not fit the canvas.
+    """
+    lm, task, method, numbers = source.lm, source.task, source.method, source.numbers
+    problems = examples[:: numbers.group]
+    rng = python_random(generator)
+    texts = method.given(problems=problems, task=task, rng=rng, **numbers.given)
+    rows, rest = divmod(len(texts), len(problems))
+    if rest or not 1 <= rows <= numbers.group:
         raise ValueError(
-            f"{method.name}: guided rollouts keep no predictions of every step (rewarded "
-            f"{method.rewarded!r}, fill {numbers.verify.get('fill', False)}): "
-            "their first stage holds the answer"
+            f"{method.name} gives {len(texts)} texts for {len(problems)} groups of "
+            f"{numbers.group}: each group needs as many, at least 1 and at most all of its rows"
         )
+    place = torch.arange(len(examples), device=lm.device) % numbers.group
+    given = place >= numbers.group - rows
+    ids, mask = encode_prompts(lm.tokenizer, [example.prompt for example in examples])
+    ids, mask = ids.to(lm.device), mask.to(lm.device)
+    told = given_rollout(
+        ids[given],
+        mask[given],
+        encode_completions(lm.tokenizer, texts, task.length).to(lm.device),
+        generator,
+        mask_id=lm.mask_id,
+        eos_id=lm.eos_id,
+        tokens_per_step=numbers.tokens_per_step,
+    )
+    if given.all():
+        return told
+    free = fill_canvas(lm, (ids[~given], mask[~given]), source.decoding, generator=generator)
+    return replace(interleaved(free, told, given), kind=torch.where(given, GIVEN, FREE))
+
+
+def roll_out_guided(source: Source, examples: list[Example], generator: torch.Generator) -> Rollout:
+    """As `roll_out`, with answer-guided rows: of several drafts the one is kept whose answer is
+    surest."""
+    lm, task, numbers = source.lm, source.task, source.numbers
+    guide = numbers.guide
+    decoding = source.decoding
     drafted = [i for i in range(len(examples)) for _ in range(drafts_of(i, numbers))]
     rollout = guided_denoise(
         lm,
-        [prompts[i] for i in drafted],
+        [examples[i].prompt for i in drafted],
         anchors(lm.tokenizer, task, numbers, examples)[drafted],
         decoding.rule,
         numbers.answer_rule(),
-        numbers.block_length or None,
+        decoding.block_length or None,
         guide["block_length"] or None,
         guide["repredict"],
         numbers.guided_rule(task.length),
@@ -132,7 +178,7 @@ def roll_out(
         top_p_crossing=decoding.top_p_crossing,
         confidence=decoding.confidence,
         eos=decoding.eos,
-        cache=cache,
+        cache=decoding.cache,
         generator=generator,
     )
     return rollout if guide["drafts"] == 1 else surest_drafts(rollout, drafted)
@@ -154,23 +200,6 @@ def surest_drafts(rollout: Rollout, drafted: list[int]) -> Rollout:
         if row not in best or sureness[draft] > sureness[best[row]]:
             best[row] = draft
     return rollout.select(torch.tensor(list(best.values()), device=rollout.tokens.device))
-
-
-def dice_of(
-    method: Method, numbers: Numbers, steps: int, groups: int, generator: torch.Generator
-) -> Dice:
-    """The method's table for each of the groups, as one of all their rows."""
-    known = {"steps": steps, "group": numbers.group, "generator": generator}
-    return dice_of_groups([method.dice(**known, **numbers.dice) for _ in range(groups)])
-
-
-def predictions_to_record(method: Method, numbers: Numbers) -> bool | str:
-    """What a rollout has to keep for the verifier: the `record` of `denoise`."""
-    if method.rewarded == "every step":
-        return True
-    if method.rewarded == "partial" and numbers.verify.get("fill"):
-        return "likeliest"
-    return False
 
 
 def anchors(tokenizer, task: Task, numbers: Numbers, examples: list[Example]) -> Tensor:

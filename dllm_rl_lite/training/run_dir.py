@@ -123,13 +123,8 @@ def fixed_settings(config: TrainConfig) -> dict:
 
 
 def run_identity(config: TrainConfig, lm: MaskedDiffusionLM, data: str) -> dict:
-    """What a run is, as each of its checkpoints says: settings, base model, data.
-
-    Args:
-        config: the run.
-        lm: its model, before a checkpoint is restored; to be called by all processes that share it.
-        data: as `data_fingerprint` gives it.
-    """
+    """What a run is, as each of its checkpoints says: settings, base model (before a checkpoint is
+    restored) and `data_fingerprint`; to be called by all processes that share the model."""
     with whole_weights(lm):
         base = base_fingerprint(lm)
     return fixed_settings(config) | {"base model": base, "data file": data}

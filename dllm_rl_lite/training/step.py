@@ -36,11 +36,10 @@ from ..processes import (
 )
 from ..seeds import derived_seed, generator
 from ..tasks import Task
-from .calls import RolloutCall, final_rewards, join_calls, rows_of
+from .calls import RolloutCall, Source, final_rewards, join_calls, rows_of
 from .config import TrainConfig, check_canvas
 from .experience import Batch, roll_out_problems, to_batch
 from .problems import Progress, choose_groups, next_problems
-from .rollouts import Source
 from .update import UpdateBatch, accumulate_gradients, mask_seeds, score_views
 
 
@@ -81,25 +80,11 @@ def prepare(
         reward: a reward function of TRL's signature in place of the task's own.
         device: of this process; None: the CPU.
     Raises:
-        ValueError: if 4-bit weights are to be trained on a CPU, a single process is to split its
-            weights, or blocks and steps do not fit the canvas; and as `load_lm` does.
+        ValueError: as `check_possible` and `load_lm` do.
     """
     device = device or torch.device("cpu")
     numbers = config.resolved()
-    # On a CPU the backward pass of 4-bit weights gives no gradient after a rollout.
-    if config.quantize and device.type == "cpu":
-        raise ValueError(
-            f"quantize={config.quantize!r} trains on a GPU only: "
-            "set device='auto' where there is one"
-        )
-    if config.shard and process_count() == 1:
-        raise ValueError(
-            "shard splits a model over several processes, and this is one: "
-            "set processes, or shard to false"
-        )
-    check_canvas(numbers, task.length)
-    numbers.decoding(task.length, config.cache)  # what cannot be decoded is named here
-    numbers.test_decoding(task.length)
+    check_possible(config, numbers, task.length, device)
     lm = load_policy(config, device)
     check_agreement("model", fingerprint(lm))
     method = METHODS[config.method]
@@ -131,6 +116,27 @@ def prepare(
     )
 
 
+def check_possible(
+    config: TrainConfig, numbers: Numbers, length: int, device: torch.device
+) -> None:
+    """Raise ValueError for a run that this device or this number of processes cannot train, or
+    whose decoding does not fit a canvas of `length` tokens."""
+    # On a CPU the backward pass of 4-bit weights gives no gradient after a rollout.
+    if config.quantize and device.type == "cpu":
+        raise ValueError(
+            f"quantize={config.quantize!r} trains on a GPU only: "
+            "set device='auto' where there is one"
+        )
+    if config.shard and process_count() == 1:
+        raise ValueError(
+            "shard splits a model over several processes, and this is one: "
+            "set processes, or shard to false"
+        )
+    check_canvas(numbers, length)
+    numbers.decoding(length, config.cache)  # what cannot be decoded is named here
+    numbers.test_decoding(length)
+
+
 def load_policy(config: TrainConfig, device: torch.device) -> MaskedDiffusionLM:
     """The model that a run trains, adapters and gradient checkpointing on, not yet split."""
     # Weights that are split are trained in float32; their passes run in the configured precision.
@@ -158,11 +164,11 @@ def collect_step(run: Run, step: int) -> Batch:
     """
     seed = derived_seed(run.config.seed, step, "problems")
     progress = Progress(step, seed, dict(run.memory))
-    method, numbers = run.method, run.numbers
+    numbers = run.numbers
     with whole_weights(run.lm):
         drawn = draw_round(run, progress, 0)
         for number in range(1, numbers.rounds):
-            if len(choose_groups(method, numbers, drawn, progress)) >= numbers.prompts:
+            if len(choose_groups(run.source, drawn, progress)) >= numbers.prompts:
                 break
             drawn = join_calls([drawn, draw_round(run, progress, number)])
         batch = to_batch(run.source, drawn, progress)
@@ -179,7 +185,7 @@ def draw_round(run: Run, progress: Progress, number: int) -> RolloutCall:
         progress = replace(progress, seed=seed)
     if run.method.allocate:
         return draw_halves(run, progress, suffix)
-    problems = next_problems(run.task, run.method, run.numbers, progress)
+    problems = next_problems(run.source, progress)
     noise = rollout_noise(run, progress.step, f"rollout{suffix}")
     return roll_out_problems(run.source, problems, noise, progress)
 
@@ -190,7 +196,7 @@ def draw_halves(run: Run, progress: Progress, suffix: str) -> RolloutCall:
     numbers = run.numbers
     half = replace(numbers, group=numbers.group // 2)
     twice = replace(half, prompts=2 * numbers.prompts)
-    problems = next_problems(run.task, run.method, twice, progress)
+    problems = next_problems(replace(run.source, numbers=twice), progress)
     noise = rollout_noise(run, progress.step, f"rollout{suffix}")
     source = replace(run.source, numbers=half)
     first = roll_out_problems(source, problems, noise, progress)

@@ -47,7 +47,7 @@ class UpdateBatch:
     fresh: bool = False  # is the policy still the old one, although `old` was scored?
 
 
-def mask_seeds(inner_updates: int, published: bool, chunks: int = 2) -> list[list[int]]:
+def mask_seeds(inner_updates: int, published: bool) -> list[list[int]]:
     """Which of the masks 0..mu - 1 each inner update uses, for each chunk of the rows.
 
     Args:
@@ -57,14 +57,13 @@ def mask_seeds(inner_updates: int, published: bool, chunks: int = 2) -> list[lis
             counter, already incremented, counts micro-batches instead of updates: chunk c of update
             i uses mask (2 i + c + 1) mod mu. With mu = 2 each chunk then sees one mask only, with
             mu = 12 six of twelve.
-        chunks: chunks of the rows.
     Returns:
-        for each update one mask for all rows, or one for each chunk.
+        for each update one mask for all rows, or one for each of two chunks.
     """
     if not published:
         return [[i] for i in range(inner_updates)]
-    counters = torch.arange(1, chunks * inner_updates + 1) % inner_updates
-    return counters.view(inner_updates, chunks).tolist()
+    counters = torch.arange(1, 2 * inner_updates + 1) % inner_updates
+    return counters.view(inner_updates, 2).tolist()
 
 
 def score_views(
@@ -90,7 +89,6 @@ def score_views(
         lm: the current policy.
         reference: the policy that the penalty pulls to; may be None without a penalty.
         method: the recipe of the views, and the objective.
-        numbers: the numbers of the method.
         rollout: N rows.
         advantage: (N,), (N, T) by step or (N, L) by token, float32.
         generator: draws the views; several draw those of as many equal chunks of the rows.
@@ -108,44 +106,23 @@ def score_views(
         )
     with count_passes(lm) as drawing:
         views = draw_views(lm, method, numbers, rollout, advantage, generator, micro_batch)
-    objective = method.objective
-    if objective.level == "view":
-        # A token of weight 0 has no loss: end tokens after the text in `all_steps`.
-        losses_per_token = torch.stack([v.scored & (v.weight != 0) for v in views]).sum(0)
-    else:
-        losses_per_token = scored_by_any(views)
-    if not losses_per_token.any():
-        raise ValueError(
-            f"{method.name}: no token of the batch is scored, so there is nothing to learn from"
-        )
-    row_sizes, normaliser = batch_divisors(method, numbers, losses_per_token)
-
-    n = len(advantage)
-    rows = torch.arange(n, device=advantage.device)
-    if objective.level == "pair":
-        rows = rows_with_credit(method, numbers, advantage)
-    rows = rows.view(-1, objective.rows_together(numbers.group))
-    if numbers.kl == 0:
-        rows = rows[(advantage[rows] != 0).flatten(1).any(1)]
-    rows = own_part(rows).flatten()
+    row_sizes, normaliser = batch_divisors(method, numbers, losses_of_tokens(method, views))
+    rows = own_part(rows_to_score(method, numbers, advantage)).flatten()
     rollout = rollout.select(rows)
     views = [v.select(rows) for v in views]
-
     if method.merged and numbers.kl == 0 and len(rows):
         shares = advantage[rows].view(len(rows), -1) / row_sizes[rows]
         return merged_batch(rollout, views, shares, normaliser)
 
-    def scores(model: MaskedDiffusionLM) -> list[Tensor]:
-        return view_logprobs(model, method, numbers, rollout, views, micro_batch)
-
+    objective = method.objective
     entries = len(views) if objective.level == "view" else 1
     old: list = [None] * entries
     ref: list = [None] * entries
     with count_passes(lm, reference) as passes:
         if len(rows) and numbers.inner_updates > 1 and objective.uses_old:
-            old = scores(lm)
+            old = view_logprobs(lm, method, numbers, rollout, views, micro_batch)
         if len(rows) and objective.uses_reference(numbers.kl):
-            ref = scores(reference)
+            ref = view_logprobs(reference, method, numbers, rollout, views, micro_batch)
     return UpdateBatch(
         rollout=rollout,
         advantage=advantage[rows],
@@ -159,34 +136,46 @@ def score_views(
     )
 
 
-def rows_with_credit(method: Method, numbers: Numbers, advantage: Tensor) -> Tensor:
-    """The indices of the rows of a loss of pairs.
-
-    Raises:
-        ValueError: if they would be paired across groups.
-    """
-    live = (advantage != 0).view(len(advantage), -1).any(1)
-    odd = live.view(-1, numbers.group).sum(1) % 2
-    if odd.any():
+def losses_of_tokens(method: Method, views: list[View]) -> Tensor:
+    """(N, L): how many losses each token carries; ValueError if there are none."""
+    if method.objective.level == "view":
+        # A token of weight 0 has no loss: end tokens after the text in `all_steps`.
+        losses = torch.stack([v.scored & (v.weight != 0) for v in views]).sum(0)
+    else:
+        losses = scored_by_any(views)
+    if not losses.any():
         raise ValueError(
-            f"{method.name} compares pairs, so each group needs an even number of rows with an "
-            f"advantage: group {int(odd.argmax())} has an odd one"
+            f"{method.name}: no token of the batch is scored, so there is nothing to learn from"
         )
-    return live.nonzero()[:, 0]
+    return losses
+
+
+def rows_to_score(method: Method, numbers: Numbers, advantage: Tensor) -> Tensor:
+    """(R, G) indices of the rows that can move the policy, those that are never cut apart in one
+    line; ValueError for pairs that would cross groups."""
+    objective = method.objective
+    rows = torch.arange(len(advantage), device=advantage.device)
+    if objective.level == "pair":
+        live = (advantage != 0).view(len(advantage), -1).any(1)
+        odd = live.view(-1, numbers.group).sum(1) % 2
+        if odd.any():
+            raise ValueError(
+                f"{method.name} compares pairs, so each group needs an even number of rows with an "
+                f"advantage: group {int(odd.argmax())} has an odd one"
+            )
+        rows = rows[live]
+    rows = rows.view(-1, objective.rows_together(numbers.group))
+    if numbers.kl == 0:
+        rows = rows[(advantage[rows] != 0).flatten(1).any(1)]
+    return rows
 
 
 def merged_batch(
     rollout: Rollout, views: list[View], shares: Tensor, normaliser: float
 ) -> UpdateBatch:
-    """A batch in which equal actions on equal canvases stand once.
-
-    Args:
-        rollout: N rows.
-        views: of these rows.
-        shares: (N, 1) or (N, L), the advantages divided by the size of their rows; the merged
-            view's weights hold their sums, so each of its rows has advantage and size 1.
-        normaliser: of the whole batch.
-    """
+    """A batch in which equal actions on equal canvases stand once. shares: (N, 1) or (N, L), the
+    advantages divided by the size of their rows; the merged view's weights hold their sums, so each
+    of its rows has advantage and size 1."""
     rows, view = merge_equal_actions(rollout, views, shares)
     ones = torch.ones(len(view.tokens), device=shares.device)
     return UpdateBatch(
@@ -205,12 +194,7 @@ def batch_divisors(method: Method, numbers: Numbers, losses: Tensor) -> tuple[Te
 
     With `published_quirks` a token mean is that of the releases, whose trainers average every
     micro-batch by itself, whatever its number of tokens, and then the micro-batches of all devices.
-    A micro-batch of d1 is a group; DiffuCoder's, half of one.
-
-    Args:
-        method: its average, and the micro-batches of a group.
-        numbers: of the method.
-        losses: (N, L), how many losses each token carries.
+    A micro-batch of d1 is a group; DiffuCoder's, half of one. losses: `losses_of_tokens`.
     """
     average = method.objective.average
     rows = numbers.group
@@ -280,13 +264,6 @@ def scored_by_any(views: list[View]) -> Tensor:
     return torch.stack([v.scored for v in views]).any(0)
 
 
-def counted_tokens(numbers: Numbers, rollout: Rollout, views: list[View]) -> Tensor:
-    """(N, L) bool: the tokens that a loss of estimates counts."""
-    if numbers.counted == "text":
-        return rollout.sampled & rollout.until_eos
-    return scored_by_any(views)
-
-
 def accumulate_gradients(
     lm: MaskedDiffusionLM,
     method: Method,
@@ -301,7 +278,6 @@ def accumulate_gradients(
     Args:
         lm: the policy that learns.
         method: the objective.
-        numbers: the numbers of the method.
         batch: what `score_views` made.
         backward: called with each partial loss (`Tensor.backward`).
         micro_batch: rows at a time, 0: all.
@@ -385,7 +361,9 @@ def text_pieces(
     temperature = scoring_temperature(method, numbers)
     views = [v.select(rows) for v in batch.views]
     rollout = batch.rollout.select(rows)
-    scored = counted_tokens(numbers, rollout, views)
+    scored = scored_by_any(views)
+    if numbers.counted == "text":
+        scored = rollout.sampled & rollout.until_eos
     (old,) = batch.old
     (ref,) = batch.ref
     if old is not None and batch.fresh:

@@ -349,7 +349,7 @@ def test_a_dead_group_has_exactly_no_credit(name):
         assert (EVERY[name](torch.full((5, 4), reward), rollout) == 0).all()
     with pytest.raises(ValueError, match="a group of 1 has no siblings"):
         EVERY[name](torch.zeros(20, 1), rollout)
-    with pytest.raises(ValueError, match="15 rewards need as many rows of the rollout, got 20"):
+    with pytest.raises(ValueError, match="15 rewards need as many texts, got 20"):
         EVERY[name](torch.zeros(5, 3), rollout)
 
 

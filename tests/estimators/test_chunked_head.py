@@ -64,7 +64,8 @@ from pathlib import Path
 from transformers import LlamaConfig, LlamaForCausalLM
 from dllm_rl_lite.estimators import View, token_logprobs
 from dllm_rl_lite.models import MaskedDiffusionLM, build_tokenizer
-from dllm_rl_lite.sampler.denoiser import empty_rollout
+from dllm_rl_lite.sampler import Decoding, Schedule
+from dllm_rl_lite.sampler.blank import blank_rollout
 
 torch.set_num_threads(1)
 shape = dict(hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=1)
@@ -72,7 +73,8 @@ config = LlamaConfig(vocab_size=20000, num_key_value_heads=1, **shape)
 lm = MaskedDiffusionLM(LlamaForCausalLM(config), build_tokenizer())
 prompts = torch.full((8, 1), 10), torch.ones(8, 1).bool()
 hidden = torch.ones(8, 128).bool()
-rollout = empty_rollout(lm, *prompts, torch.full((8, 128), lm.mask_id))
+decoding = Decoding(rule=Schedule(1), length=128)
+rollout = blank_rollout(lm, prompts, decoding, torch.tensor(128), None, None)
 rollout = replace(rollout, tokens=torch.full((8, 128), 20))
 tokens = torch.full((8, 129), lm.mask_id)
 tokens[:, 0] = torch.arange(10, 18)

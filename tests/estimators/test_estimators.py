@@ -440,16 +440,6 @@ def test_token_logprobs_and_their_gradient_equal_the_naive_ones(lm, rng, tempera
         torch.testing.assert_close(x, y, rtol=0, atol=2e-5 * float(y.abs().max()), msg=name)
 
 
-def test_chunk_size_does_not_matter(lm, rollout, rng):
-    """Chunks of 1, 3 and all tokens: the same numbers, the same shape and dtype."""
-    (view,) = one_step(rollout, rng(0))
-    with torch.no_grad():
-        whole, *others = (token_logprobs(lm, rollout, view, chunk=c) for c in (4096, 1, 3))
-    assert whole.shape == (16, 8) and whole.dtype == torch.float32
-    for other in others:
-        torch.testing.assert_close(whole, other, rtol=0, atol=1e-6)
-
-
 def test_nothing_scored_is_zero(lm, rollout):
     """A view that scores nothing gives zeros and a gradient of nothing."""
     view = View(

@@ -2,73 +2,24 @@
 nothing is given or charged it is its parent."""
 
 import json
-import math
 import random
 from dataclasses import replace
 
 import pytest
 import torch
-from test_grpo_family import answers
+from updates import check_a_step, graded
 
 from dllm_rl_lite.estimators import token_logprobs
-from dllm_rl_lite.methods import BUDGETS, CORE, FAMILY, METHODS, PATHS, PROBLEMS, part
+from dllm_rl_lite.methods import BUDGETS, METHODS, part
 from dllm_rl_lite.models import decode, load_lm
-from dllm_rl_lite.planning.dry_run import take_step, write_first_again
+from dllm_rl_lite.planning.dry_run import write_first_again
 from dllm_rl_lite.sampler import own_dice
 from dllm_rl_lite.tasks import load_task, refine_best, remember_groups, rewards_of, seeded
-from dllm_rl_lite.training import TrainConfig, collect, collect_step, prepare, update_policy
+from dllm_rl_lite.training import TrainConfig, collect, collect_step, prepare
 from dllm_rl_lite.training.problems import Progress
 
-# What each record changes of its parent's answers; all else is the same.
-CHANGED = {
-    "ada-grpo": {"shape"},
-    "gated-grpo": set(),
-    "grpo-lambda": {"shape"},
-    "pass-penalty": {"shape"},
-    "train-long-style": {"shape"},
-    "xrpo-seeding": {"start", "remember"},
-    "rest-grpo": {"start", "remember", "groups"},
-    "hints": {"start", "remember"},
-    "rgr-style": {"refine", "surrogate"},
-}
-PARENTS = {
-    "grpo-lambda": "gated-grpo",
-    "pass-penalty": "gated-grpo",
-    "train-long-style": "gated-grpo",
-    "xrpo-seeding": "grpo-pool",
-    "rest-grpo": "grpo-pool",
-    "hints": "grpo-pool",
-}
 SMALL = {"prompts": 4, "group": 4, "tokens_per_step": 4}
 STARTS = [name for name in BUDGETS if METHODS[name].start]
-
-
-@pytest.mark.parametrize("name", BUDGETS)
-def test_a_record_changes_rewards_or_the_start(name):
-    """As the table says; the numbers are the parent's, but for gated-grpo's gate and rgr-style's
-    rubric."""
-    method = METHODS[name]
-    parent = METHODS[method.parent]
-    mine, theirs = answers(method), answers(parent)
-    assert {key for key in mine if mine[key] != theirs[key]} == CHANGED[name]
-    gate = method.tiny.gate if name == "gated-grpo" else parent.tiny.gate
-    verify = {"rubric": True} if name == "rgr-style" else {}
-    assert method.tiny == replace(parent.tiny, gate=gate, verify=verify)
-    assert parent.name == PARENTS.get(name, "grpo")
-    assert not BUDGETS.keys() & (CORE.keys() | FAMILY.keys() | PATHS.keys() | PROBLEMS.keys())
-
-
-@pytest.mark.parametrize("name", [name for name in BUDGETS if name.endswith("-style")])
-def test_what_is_reconstructed_says_so(name):
-    method = METHODS[name]
-    assert method.source.startswith("after ")
-    function = (method.shape or method.refine).function
-    assert "Source: reconstructed" in function.__doc__
-
-
-def graded(completions, **columns):
-    """Siblings have rewards of their own: equal texts equal ones."""
-    return [(sum(map(ord, text)) % 7) / 7 for text in completions]
 
 
 def one_batch(lm, name, memory, task="chain2", parts=1, **numbers):
@@ -219,16 +170,7 @@ def test_it_trains_within_the_dry_runs_bound(tmp_path):
     """A step takes no more passes than the dry run's, whose rows are computed apart, and where one
     row of each group is written again."""
     config = run(tmp_path, "rgr-style", "sudoku4")
-    own = prepare(config, config.load_task())
-    own.lm.shares_rows = False
-    rollouts, update = take_step(own, 1)
-    own.lm.shares_rows = True
-    batch = collect_step(own, 2)
-    row = batch.log | update_policy(own, batch, 2)
-    assert all(math.isfinite(value) for value in row.values())
-    assert row["grad_norm"] > 0
-    assert 0 < row["computed_rollout"] <= rollouts.passes
-    assert 0 < row["computed_update"] <= update.passes
+    check_a_step(config)
 
 
 def test_the_dry_run_writes_one_row_of_each_group_again(policy):

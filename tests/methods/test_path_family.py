@@ -1,64 +1,18 @@
 """Records of dice and of credit along the path: what each changes, that it trains, and what it may
 cost."""
 
-import math
 from dataclasses import replace
 
 import pytest
 import torch
-from test_grpo_family import answers
+from updates import check_a_step, graded, logged
 
-from dllm_rl_lite.methods import CORE, FAMILY, METHODS, PATHS, part
-from dllm_rl_lite.planning.dry_run import take_step
+from dllm_rl_lite.methods import METHODS, PATHS, part
 from dllm_rl_lite.sampler import exit_dice, tree_dice
 from dllm_rl_lite.tasks import load_task
-from dllm_rl_lite.train import train
-from dllm_rl_lite.training import TrainConfig, collect, collect_step, prepare, update_policy
+from dllm_rl_lite.training import TrainConfig, collect
 
-# What each record changes of GRPO's answers; all else is the same.
-CHANGED = {
-    "tempo": {"advantage"},
-    "spo-chain": {"dice", "advantage"},
-    "spo-tree": {"dice", "advantage"},
-    "treepo": {"dice", "advantage"},
-    "branch-grpo": {"dice", "advantage"},
-    "s-grpo": {"dice", "shape", "advantage"},
-    "path-loo": {"advantage"},
-    "gtpo": {"token_credit", "ratio", "surrogate"},
-    "tw-grpo": {"token_credit"},
-    "rank-grpo-style": {"advantage", "ratio"},
-    "mix-grpo-style": {"dice"},
-    "tempflow-style": {"dice", "token_credit"},
-}
 SMALL = {"prompts": 2, "group": 4, "tokens_per_step": 4}
-
-
-@pytest.mark.parametrize("name", PATHS)
-def test_a_record_changes_dice_or_credit(name):
-    """As the table says; the numbers are the parent's."""
-    method = METHODS[name]
-    mine, theirs = answers(method), answers(METHODS["grpo"])
-    assert method.parent == "grpo" and method.tiny == METHODS["grpo"].tiny
-    assert {key for key in mine if mine[key] != theirs[key]} == CHANGED[name]
-    assert not PATHS.keys() & (CORE.keys() | FAMILY.keys())
-
-
-STYLE = {"rank-grpo-style": "advantage", "tempflow-style": "token_credit"}
-
-
-@pytest.mark.parametrize("name", [name for name in PATHS if name.endswith("-style")])
-def test_what_is_reconstructed_says_so(name):
-    """The window of mix-grpo-style is the paper's; how it moves, its record says."""
-    method = METHODS[name]
-    assert method.source.startswith("after ")
-    if name in STYLE:
-        function = getattr(method, STYLE[name]).function
-        assert "Source: reconstructed" in function.__doc__
-
-
-def graded(completions, **columns):
-    """Siblings have rewards of their own: equal texts equal ones."""
-    return [(sum(map(ord, text)) % 7) / 7 for text in completions]
 
 
 def run(folder, name, steps=2, **numbers):
@@ -77,22 +31,8 @@ def test_it_trains_within_the_dry_runs_bound(tmp_path, name):
     """A step has a gradient and finite numbers, and takes no more passes than the dry run's, whose
     rows all have an advantage and are computed apart."""
     config = run(tmp_path, name)
-    own = prepare(config, config.load_task(), graded)
-    own.lm.shares_rows = False
-    rollouts, update = take_step(own, 1)
-    own.lm.shares_rows = True
-    batch = collect_step(own, 2)
-    row = batch.log | update_policy(own, batch, 2)
-    assert all(math.isfinite(value) for value in row.values())
-    assert row["grad_norm"] > 0
+    row = check_a_step(config, graded)
     assert row["ratio_spread"] > 0 or not METHODS[name].objective.uses_old
-    assert 0 < row["computed_rollout"] <= rollouts.passes
-    assert 0 < row["computed_update"] <= update.passes
-
-
-def logged(config):
-    rows = train(config, graded, say=lambda line: None).rows
-    return [{k: v for k, v in row.items() if "second" not in k} for row in rows]
 
 
 def test_dice_of_ones_own_are_the_parent_to_the_bit(tmp_path):

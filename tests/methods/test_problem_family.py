@@ -1,53 +1,25 @@
 """Records of filters, pools and memory: what each changes, that it trains, and what it may cost."""
 
 import json
-import math
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from test_grpo_family import answers
+from updates import check_a_step, graded, logged
 
-from dllm_rl_lite.methods import CORE, FAMILY, METHODS, PATHS, PROBLEMS
-from dllm_rl_lite.models import decode, new_tiny_lm
-from dllm_rl_lite.planning.dry_run import take_step
+from dllm_rl_lite.methods import METHODS, PROBLEMS
+from dllm_rl_lite.models import decode
 from dllm_rl_lite.seeds import derived_seed
 from dllm_rl_lite.tasks import task_counts
-from dllm_rl_lite.train import train
 from dllm_rl_lite.training import (
     TrainConfig,
     collect_step,
     complete_checkpoints,
     prepare,
-    update_policy,
 )
 
-# What each record changes of its parent's answers; all else is the same.
-CHANGED = {
-    "dapo-sampling": {"groups"},
-    "d3s": {"rows"},
-    "xrpo-allocation": {"allocate"},
-    "grpo-pool": {"problems"},
-    "dcpo-smooth": {"remember", "advantage"},
-    "spo-single": {"problems", "remember", "advantage"},
-    "mt-grpo": {"problems", "remember", "groups"},
-}
 SMALL = {"prompts": 4, "group": 4, "tokens_per_step": 4}
-
-
-@pytest.mark.parametrize("name", PROBLEMS)
-def test_a_record_changes_what_comes_next(name):
-    method = METHODS[name]
-    mine, theirs = answers(method), answers(METHODS[method.parent])
-    assert {key for key in mine if mine[key] != theirs[key]} == CHANGED[name]
-    assert method.tiny.prompts * method.tiny.group == METHODS["grpo"].tiny.prompts * 8
-    assert not PROBLEMS.keys() & (CORE.keys() | FAMILY.keys() | PATHS.keys())
-
-
-def graded(completions, **columns):
-    """Siblings have rewards of their own, equal texts equal ones."""
-    return [(sum(map(ord, text)) % 7) / 7 for text in completions]
 
 
 def right_or_wrong(completions, **columns):
@@ -55,22 +27,14 @@ def right_or_wrong(completions, **columns):
     return [float(sum(map(ord, text)) % 3 == 0) for text in completions]
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("model")
-    lm = new_tiny_lm(hidden=32, layers=1, heads=2, feed_forward=32, max_length=512, seed=0)
-    lm.save_pretrained(folder)
-    return str(folder)
-
-
 @pytest.fixture
-def run(model, tmp_path):
+def run(model_folder, tmp_path):
     """Makes the configuration of a short run of a method."""
 
     def made(name, steps=1, **numbers):
         return TrainConfig(
             method=name,
-            model=model,
+            model=model_folder,
             preset="tiny",
             task="chain1+chain2" if name == "mt-grpo" else "chain2",
             steps=steps,
@@ -87,21 +51,7 @@ def run(model, tmp_path):
 def test_it_trains_within_the_dry_runs_bound(run, name):
     """A step has a gradient and finite numbers, and takes no more passes than the dry run's."""
     config = run(name)
-    own = prepare(config, config.load_task(), graded)
-    own.lm.shares_rows = False
-    rollouts, update = take_step(own, 1)
-    own.lm.shares_rows = True
-    batch = collect_step(own, 2)
-    row = batch.log | update_policy(own, batch, 2)
-    assert all(math.isfinite(value) for value in row.values())
-    assert row["grad_norm"] > 0
-    assert 0 < row["computed_rollout"] <= own.numbers.rounds * rollouts.passes
-    assert 0 < row["computed_update"] <= update.passes
-
-
-def logged(config):
-    rows = train(config, graded, say=lambda line: None).rows
-    return [{k: v for k, v in row.items() if "second" not in k} for row in rows]
+    check_a_step(config, graded)
 
 
 def test_no_group_of_a_batch_is_dead(run):

@@ -10,7 +10,9 @@ import pytest
 import torch
 from updates import (
     assert_same,
+    check_a_step,
     direct_gradient,
+    graded,
     gradient_of,
     largest,
     scored_by,
@@ -18,61 +20,20 @@ from updates import (
 
 from dllm_rl_lite.advantages import z_score
 from dllm_rl_lite.estimators import complement_pairs, estimate
-from dllm_rl_lite.methods import CORE, FAMILY, METHODS, PATHS, STAGES
+from dllm_rl_lite.methods import METHODS
 from dllm_rl_lite.methods.stage_family import consensus, consensus_credit
 from dllm_rl_lite.models import decode
 from dllm_rl_lite.objectives import masked_loss
-from dllm_rl_lite.planning.dry_run import take_step
 from dllm_rl_lite.sampler import Schedule, denoise, own_dice
 from dllm_rl_lite.tasks import Example, demonstration, in_other_orders, load_task
 from dllm_rl_lite.train import train
 from dllm_rl_lite.training import (
     TrainConfig,
     collect,
-    collect_step,
     complete_checkpoints,
     finished,
     prepare,
-    update_policy,
 )
-
-# What each record changes of its parent's answers; all else is the same.
-CHANGED = {
-    "ton": {"given"},
-    "grao": {"given", "advantage", "ratio", "surrogate"},
-    "dpo": {"advantage", "level", "to_reference", "surrogate", "penalty", "average"},
-    "cdpo-style": {"token_credit"},
-    "tgdpo-style": {"surrogate"},
-    "rspo": {"shape", "advantage", "level", "ratio", "surrogate", "penalty", "average"},
-    "rspo-forward": {"penalty"},
-    "rspo-reverse": {"penalty"},
-    "cpc-style": {"problems", "advantage", "token_credit"},
-}
-
-
-def answers(method):
-    known = {**vars(method), **vars(method.objective)}
-    for name in ("name", "parent", "source", "objective", "paper", "tiny"):
-        del known[name]
-    return known
-
-
-@pytest.mark.parametrize("name", CHANGED)
-def test_a_record_changes_what_its_family_is_about(name):
-    mine, theirs = answers(METHODS[name]), answers(METHODS[METHODS[name].parent])
-    assert {key for key in mine if mine[key] != theirs[key]} == CHANGED[name]
-
-
-def test_what_is_reconstructed_says_so():
-    assert CHANGED.keys() | {"sft"} == STAGES.keys()
-    assert not STAGES.keys() & (CORE.keys() | FAMILY.keys() | PATHS.keys())
-    for name, method in STAGES.items():
-        assert method.source.startswith("after ") == name.endswith("-style")
-
-
-def graded(completions, **columns):
-    """Siblings have rewards of their own: equal texts equal ones."""
-    return [(sum(map(ord, text)) % 7) / 7 for text in completions]
 
 
 def one_batch(lm, method, task="chain1", parts=1, prompts=3, reward=graded, **numbers):
@@ -459,13 +420,4 @@ def test_it_trains_within_the_dry_runs_bound(tmp_path, name):
         eval_problems=1,
         numbers=numbers,
     )
-    own = prepare(config, config.load_task(), graded)
-    own.lm.shares_rows = False
-    rollouts, update = take_step(own, 1)
-    own.lm.shares_rows = True
-    batch = collect_step(own, 2)
-    row = batch.log | update_policy(own, batch, 2)
-    assert all(math.isfinite(value) for value in row.values())
-    assert row["grad_norm"] > 0
-    assert row["computed_rollout"] <= rollouts.passes
-    assert 0 < row["computed_update"] <= update.passes
+    check_a_step(config, graded)

@@ -29,6 +29,7 @@ from dllm_rl_lite.sampler import (
 from dllm_rl_lite.tasks import Example, load_task
 from dllm_rl_lite.training import experience as collect
 from dllm_rl_lite.training import rollouts
+from dllm_rl_lite.training.calls import Source
 
 LENGTH = 12
 PROMPTS = ["6-4+7", "1+2", "9", "3-1"]
@@ -451,9 +452,8 @@ def test_what_cannot_be_guided_is_named(lm):
     )
     task = load_task("chain2")
     with pytest.raises(ValueError, match="keep no predictions of every step"):
-        rollouts.roll_out(
-            lm, task, METHODS["ag-ta-grpo"], filled, [Example("1+2", "3")] * 4, torch.Generator()
-        )
+        source = Source(lm, task, task.reward, METHODS["ag-ta-grpo"], filled)
+        rollouts.roll_out(source, [Example("1+2", "3")] * 4, torch.Generator())
 
 
 def test_block_lengths_of_rows_must_fit(lm):
@@ -496,7 +496,7 @@ def test_of_several_drafts_the_surest_answer_is_kept(lm, rng):
     numbers = method.numbers("tiny", group=3, guide={"rows": 1, "drafts": 4})
     examples = rollouts.repeated(task.sample(2, "train", 0), numbers)
     with count_passes(lm) as spent:
-        kept = rollouts.roll_out(lm, task, method, numbers, examples, rng(0))
+        kept = rollouts.roll_out(Source(lm, task, task.reward, method, numbers), examples, rng(0))
     drafted = [0, 1, 2, 2, 2, 2, 3, 4, 5, 5, 5, 5]
     anchors = rollouts.anchors(lm.tokenizer, task, numbers, examples)[drafted]
     everything = guided_denoise(

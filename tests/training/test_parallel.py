@@ -24,11 +24,10 @@ from dllm_rl_lite.methods import METHODS
 from dllm_rl_lite.models import new_tiny_lm
 from dllm_rl_lite.processes import check_agreement, own_part
 from dllm_rl_lite.run import run
-from dllm_rl_lite.sampler import RunningConfidence, Schedule, denoise
+from dllm_rl_lite.sampler import RunningConfidence, Schedule, denoise, join_rollouts
 from dllm_rl_lite.tasks import load_task
 from dllm_rl_lite.train import train
 from dllm_rl_lite.training import TrainConfig, collect, complete_checkpoints, launch
-from dllm_rl_lite.training.calls import join_rollouts
 
 # Sums of float32 numbers in another order differ in the last bits, and Adam divides by the root of
 # a mean square that can be as small; over these few steps that came to 2e-6 in weights of size 1

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from updates import graded
 
 from dllm_rl_lite.methods import METHODS, part
-from dllm_rl_lite.models import new_tiny_lm
 from dllm_rl_lite.planning import plan
 from dllm_rl_lite.train import train
 from dllm_rl_lite.training import (
@@ -24,21 +24,8 @@ from dllm_rl_lite.training import (
 GRPO = METHODS["grpo"]
 
 
-def graded(completions, **columns):
-    """Siblings have rewards of their own: equal texts equal ones."""
-    return [(sum(map(ord, text)) % 7) / 7 for text in completions]
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("model")
-    lm = new_tiny_lm(hidden=32, layers=1, heads=2, feed_forward=32, max_length=512, seed=0)
-    lm.save_pretrained(folder)
-    return str(folder)
-
-
 @pytest.fixture
-def start(monkeypatch, model, tmp_path):
+def start(monkeypatch, model_folder, tmp_path):
     """Makes a method that differs from GRPO known as "toy", and a run of it."""
 
     def made(name="run", steps=3, numbers=None, **changes):
@@ -46,7 +33,7 @@ def start(monkeypatch, model, tmp_path):
         monkeypatch.setitem(METHODS, "toy", replace(GRPO, name="toy", tiny=tiny, **changes))
         return TrainConfig(
             method="toy",
-            model=model,
+            model=model_folder,
             preset="tiny",
             steps=steps,
             run_dir=str(tmp_path / name),
