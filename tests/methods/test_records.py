@@ -9,6 +9,7 @@ from dllm_rl_lite.methods import (
     CORE,
     FAMILY,
     METHODS,
+    NEWER,
     PATHS,
     PROBLEMS,
     STAGES,
@@ -74,6 +75,9 @@ CHANGED = {
     "rspo-forward": {"penalty"},
     "rspo-reverse": {"penalty"},
     "cpc-style": {"problems", "advantage", "token_credit"},
+    # newer
+    "d2-stepmerge": {"views"},
+    "spg": {"views", "advantage", "average"},
 }
 # The numbers of the tiny world that are not the parent's.
 NUMBERS = {
@@ -86,6 +90,7 @@ NUMBERS = {
     "rgr-style": {"verify"},
     "rspo": {"kl"},
     "cpc-style": {"prompts", "group"},
+    "d2-stepmerge": {"kl", "lr"},
 }
 PARENTS = {
     "grpo": "agrpo",
@@ -103,6 +108,8 @@ PARENTS = {
     "tgdpo-style": "dpo",
     "rspo-forward": "rspo",
     "rspo-reverse": "rspo",
+    "d2-stepmerge": "diffu-grpo",
+    "spg": "wd1",
 }
 # The function that says what is reconstructed. The window of mix-grpo-style and the loss of
 # tgdpo-style are the papers'; what is ours of them stands beside the record.
@@ -138,7 +145,7 @@ def test_a_record_changes_what_the_table_says(name):
 
 
 def test_every_record_is_in_one_family_and_in_the_table():
-    families = (CORE, FAMILY, PATHS, PROBLEMS, BUDGETS, STAGES)
+    families = (CORE, FAMILY, PATHS, PROBLEMS, BUDGETS, STAGES, NEWER)
     listed = [name for family in families for name in family]
     assert len(listed) == len(set(listed)) and set(listed) | {"merged-path"} == METHODS.keys()
     assert CHANGED.keys() | {"sft"} == set(listed) - CORE.keys()
