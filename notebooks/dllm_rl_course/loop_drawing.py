@@ -74,7 +74,7 @@ ANSWERS = {
     },
     "which_problem_next": {
         "seen": "part of a solved text",
-        "advantage": "minus a remembered mean, or left out",
+        "advantage": "minus a past mean, or left out",
     },
     "before_and_beside": {
         "blanks": "none: the text is given (SFT)",
