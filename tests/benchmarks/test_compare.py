@@ -101,6 +101,8 @@ def test_the_tiny_learning_rates_are_the_tuned_ones():
         "worlds tune",
         "worlds",
         "guards",
+        "stages tune",
+        "stages",
     ],
 )
 def test_the_recorded_table_is_complete(stage):
