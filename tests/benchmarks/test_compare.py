@@ -98,6 +98,7 @@ def test_the_tiny_learning_rates_are_the_tuned_ones():
         "merged",
         "family tune",
         "family",
+        "rates",
         "worlds tune",
         "worlds",
         "guards",
