@@ -1,7 +1,7 @@
 """The ledger of claims: `python benchmarks/claims.py` reads the records and writes
 notebooks/results/claims.csv, one row for each claim of the core methods' papers that can be put to
-this tiny world, and one for each other record of `METHODS`: does it learn more than its parent, at
-equal passes, on the task of its claim?
+this tiny world, and one for each other record of `METHODS`: does it learn more than its parent, or
+than the first of its family, at equal passes, on the task of its claim?
 
 A row names the setting, the effect with its 95 % interval, and a verdict by the same rule for all:
 "held" if the interval lies on the claimed side of the stated value, "not held" if it lies on the

@@ -163,18 +163,8 @@ def exact_elbo(
     Returns:
         float64 scalar, nats, differentiable.
     """
-    world = Enumeration(
-        lm,
-        prompt,
-        list(tokens[:, None]),
-        rule=Schedule(len(tokens), "random"),
-        block_length=block_length,
-        temperature=1.0,
-        anchor=anchor,
-    )
-    _check_cost(world, limit)
     elbo = torch.zeros((), dtype=torch.float64, device=lm.device)
-    for canvases, share in _all_orders(world):
+    for canvases, share in _all_orders(lm, prompt, tokens, block_length, anchor, limit):
         for column, position in enumerate(canvases.blank):
             elbo = elbo + share * canvases.logq[0, column, tokens[position]]
     return elbo
@@ -186,10 +176,8 @@ def exact_eubo(
     tokens: Tensor,
     beta: float,
     block_length: int | None = None,
-    temperature: float = 1.0,
     anchor: Tensor | None = None,
     limit: int = LIMIT,
-    verbose: bool | None = None,
 ) -> Tensor:
     """SPG's evidence upper bound of one text, without its constant: the sum over tokens of
     1 / beta log of the mean of p^beta, over all orders, p the token's probability when it is
@@ -200,8 +188,7 @@ def exact_eubo(
 
     Args:
         beta: > 0, the power.
-        lm, prompt, tokens, block_length, temperature, anchor, limit, verbose: as `exact_elbo`
-            takes them.
+        lm, prompt, tokens, block_length, anchor, limit: as `exact_elbo` takes them.
     Returns:
         float64 scalar, nats, differentiable.
     Raises:
@@ -214,27 +201,34 @@ def exact_eubo(
     """
     if beta <= 0:
         raise ValueError(f"beta must be above 0, got {beta}: at 0 the bound is `exact_elbo`")
-    world = Enumeration(
-        lm,
-        prompt,
-        list(tokens[:, None]),
-        rule=Schedule(len(tokens), "random"),
-        block_length=block_length,
-        temperature=temperature,
-        anchor=anchor,
-    )
-    _check_cost(world, limit, verbose)
     terms: dict[int, list[Tensor]] = {}  # position -> log of share times p^beta of each canvas
-    for canvases, share in _all_orders(world):
+    for canvases, share in _all_orders(lm, prompt, tokens, block_length, anchor, limit):
         for column, position in enumerate(canvases.blank):
             power = beta * canvases.logq[0, column, tokens[position]]
             terms.setdefault(position, []).append(power + math.log(share))
     return sum(torch.stack(found).logsumexp(0) for found in terms.values()) / beta
 
 
-def _all_orders(world: Enumeration) -> Iterator[tuple[CanvasSet, float]]:
+def _all_orders(
+    lm: MaskedDiffusionLM,
+    prompt: str | Tensor,
+    tokens: Tensor,
+    block_length: int | None,
+    anchor: Tensor | None,
+    limit: int,
+) -> Iterator[tuple[CanvasSet, float]]:
     """The canvases on the way to one text, and the share of all orders that write a given one of
     the blanks there next."""
+    world = Enumeration(
+        lm,
+        prompt,
+        list(tokens[:, None]),
+        rule=Schedule(len(tokens), "random"),
+        block_length=block_length,
+        temperature=1.0,
+        anchor=anchor,
+    )
+    _check_cost(world, limit)
     visits = {world.given: 1.0}  # share of the orders that pass through these written positions
     for canvases in world.forward(visits):
         share = visits.pop(canvases.written) / len(canvases.blank)
