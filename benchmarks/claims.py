@@ -31,6 +31,7 @@ from studies import (
     STAGES_APART,
     TUNE_TASK,
     WORLDS,
+    run_as,
 )
 from worlds import RESULTS
 
@@ -460,7 +461,7 @@ def relatives() -> list[Claim]:
             parent = METHODS[method].parent
             family = "budgets and mixtures" if method in BUDGETS else "problems and hints"
             if parent in methods and method not in CONTROLS:
-                found.append(relative(family, "problems", method, parent, task))
+                found.append(relative(family, "problems", run_as(method), run_as(parent), task))
     for method in STAGES:
         task = STAGES_APART.get(method, TUNE_TASK)
         found.append(relative("given texts and pairs", "stages", method, "grpo", task))

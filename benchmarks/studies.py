@@ -120,9 +120,29 @@ VARIANTS = {  # stage "flag": method -> name -> what differs from its tiny numbe
 }
 # Trees that halve where the texts of PATHS_TASK part: nothing is decided before its tenth step.
 LATE = {"dice": {"sizes": "8 8 8 8 8 8 8 8 8 4 2 1"}}
-VARIANTS |= {
-    method: {"plain": {}, "late": LATE} for method in ("spo-tree", "treepo", "branch-grpo")
+# Records of the stages "paths" and "problems" that do not run with their own numbers. Small
+# batches: with its own, a gated method on Sudoku makes seven batches of 24 000 passes, and
+# `spo-single`, whose texts share no canvases, two. So both make about as many as their neighbours.
+RUN_AS = {
+    "spo-tree": ("late", LATE),
+    "treepo": ("late", LATE),
+    "branch-grpo": ("late", LATE),
+    "spo-single": ("small batches", {"prompts": 32}),
+    "gated-grpo": ("small batches", {"prompts": 16}),
+    "grpo-lambda": ("small batches", {"prompts": 16}),
+    "pass-penalty": ("small batches", {"prompts": 16}),
+    "train-long-style": ("small batches", {"prompts": 16}),
 }
+VARIANTS |= {
+    method: {"plain": {}, variant: numbers} for method, (variant, numbers) in RUN_AS.items()
+}
+
+
+def run_as(method: str) -> str:
+    """What a record runs as in the stages "paths" and "problems": "method" or "method/variant"."""
+    return f"{method}/{RUN_AS[method][0]}" if method in RUN_AS else method
+
+
 # Variants of other stages than "flag".
 NOT_FLAGGED = {
     "ag-grpo": ("target only", "one token", "backwards", "3 drafts"),
@@ -230,8 +250,7 @@ AGAINST = ("ag-grpo", "ag-grpo/AF only")
 #   mix-grpo-style: fewer passes a batch, so more batches; within 5 points.
 #   tempflow-style: behind by at least 5 points: one step of twelve learns from a batch.
 PATHS_TASK = "chain"
-PATHS_RUN = [f"{method}/late" if "late" in VARIANTS.get(method, ()) else method for method in PATHS]
-PATHS_RUN.insert(0, "grpo")
+PATHS_RUN = [run_as(method) for method in ("grpo", *PATHS)]
 # Stage "problems": which problems, rows and hints, each record on the task of its claim and beside
 # its parent there. Learning rates are chosen apart for each task ("problems tune"). Written down
 # before the runs; the rule of "family" holds. Of fourteen comparisons less than one star is
@@ -245,7 +264,8 @@ PATHS_RUN.insert(0, "grpo")
 #     nothing on chain4: most of their working was bent.)
 #   rest-grpo: within 5 points, no star: it can only go back to what it has solved already.
 #   dcpo-smooth: within 5 points, no star; more of its credit is not 0.
-#   spo-single: within 8 points, no star: eight times the problems, each with a worse baseline.
+#   spo-single: within 8 points, no star: as many problems as its parent, an eighth of the texts
+#     and of the sharing, and a worse baseline for each.
 #   pass-penalty: behind by at least 10 points, with a star: short wrong texts cost nothing, so
 #     some of its seeds collapse.
 #   grpo-lambda: within 5 points, no star, no collapse, and fewer passes a text than gated-grpo.
@@ -268,7 +288,9 @@ PROBLEM_RUNS = {
     "chain2": ("grpo", "ada-grpo"),
     "chain2+sudoku4+countdown": ("grpo", "mt-grpo"),
 }
-PROBLEMS_LISTED = [(task, method) for task, methods in PROBLEM_RUNS.items() for method in methods]
+PROBLEMS_LISTED = [
+    (task, run_as(method)) for task, methods in PROBLEM_RUNS.items() for method in methods
+]
 # Stage "stages": what comes before and beside reinforcement, each against `grpo`, on TUNE_TASK;
 # `cpc-style` on STAGES_APART, whose problems can be asked in several orders, against `grpo` there
 # at the rate that it has on TUNE_TASK. Its own learning rates ("stages tune"), two updates a batch

@@ -8,7 +8,7 @@ import compare
 import pytest
 from compare import Job, jobs
 from dllm_rl_course.recorded_figures import comparison
-from studies import NEWER_RUN, PROBLEM_RUNS
+from studies import NEWER_RUN, PROBLEM_RUNS, run_as
 
 from dllm_rl_lite import show
 from dllm_rl_lite.evaluation import read_results, records, t_interval
@@ -202,7 +202,15 @@ def test_problems_are_run_on_the_task_of_their_claim(tmp_path, monkeypatch):
         best = 4e-4 if job.task == "chain2" else 2e-4
         accuracy = float(job.lr == best)
         rows.append(
-            row(job.method, job.stage, task=job.task, seed=job.seed, lr=job.lr, accuracy=accuracy)
+            row(
+                job.method,
+                job.stage,
+                variant=job.variant,
+                task=job.task,
+                seed=job.seed,
+                lr=job.lr,
+                accuracy=accuracy,
+            )
         )
     compare.append(tmp_path / "compare.csv", compare.COLUMNS, rows)
     rates = compare.tuned(tmp_path, "problems tune")
@@ -214,6 +222,18 @@ def test_problems_are_run_on_the_task_of_their_claim(tmp_path, monkeypatch):
     assert {j.lr for j in final if j.task == "chain2"} == {4e-4}
     assert {j.lr for j in final if j.task != "chain2"} == {2e-4}
     assert {"problems", "problems tune"} <= set(compare.COMPUTED)
+    # A record and its parent have batches of one size, but for the single stream of texts.
+    for task, method in listed:
+        _, variant = compare.label_of(run_as(method))
+        numbers = METHODS[method].numbers(
+            "tiny", **compare.VARIANTS.get(method, {}).get(variant, {})
+        )
+        if task == "sudoku4" and numbers.gate:
+            assert numbers.prompts == 16
+        elif method == "spo-single":
+            assert (numbers.prompts, numbers.group) == (32, 1)
+        else:
+            assert numbers.prompts == 32 and variant == "plain"
     # Every record has its parent beside it, and every one is run, the controls among them.
     for task, method in listed:
         if method not in CONTROLS:
