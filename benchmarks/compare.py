@@ -68,6 +68,7 @@ from studies import (
     LISTED,
     MERGED,
     METHODS_RUN,
+    NO_CURVES,
     NOT_FLAGGED,
     PROBLEMS,
     PUBLISHED,
@@ -358,7 +359,7 @@ def run_job(job: Job, threads: int, folder: Path) -> tuple[dict, list[dict], lis
         steps=1000,
         numbers={**changes, "lr": job.lr},
         **{"computed" if job.stage in COMPUTED else "forwards": job.budget},
-        eval_every=EVAL_EVERY.get(job.method, 3),
+        eval_every=0 if job.stage in NO_CURVES else EVAL_EVERY.get(job.method, 3),
         eval_problems=min(FEWER.get(task, PROBLEMS), 128),
         checkpoint_every=10,
     )
