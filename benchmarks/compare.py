@@ -349,6 +349,11 @@ def run_job(job: Job, threads: int, folder: Path) -> tuple[dict, list[dict], lis
     elif job.variant != "plain":
         changes = VARIANTS[job.method][job.variant]
     model, task = model_and_task(job.task)
+    eval_every = EVAL_EVERY.get(job.method, 3)
+    eval_problems = min(FEWER.get(task, PROBLEMS), 128)
+    if job.stage in NO_CURVES:
+        eval_every = 0
+        eval_problems = 1
     config = TrainConfig(
         method=job.method,
         model=model,
@@ -359,8 +364,8 @@ def run_job(job: Job, threads: int, folder: Path) -> tuple[dict, list[dict], lis
         steps=1000,
         numbers={**changes, "lr": job.lr},
         **{"computed" if job.stage in COMPUTED else "forwards": job.budget},
-        eval_every=0 if job.stage in NO_CURVES else EVAL_EVERY.get(job.method, 3),
-        eval_problems=min(FEWER.get(task, PROBLEMS), 128),
+        eval_every=eval_every,
+        eval_problems=eval_problems,
         checkpoint_every=10,
     )
     start = time.perf_counter()

@@ -61,7 +61,8 @@ SEEDS = {
 PROBLEMS = 180  # greedy, of the test split (of the validation split in stage "tune")
 FEWER = {"countdown": 58, "writers": 128}  # splits that do not hold as many
 EVAL_EVERY = {"sft": 30, "ton": 30}  # batches; others 3. Theirs are twenty times as cheap.
-# Stages whose runs are evaluated before and after training only: no figure shows their curves.
+# Stages whose runs are tested when they have ended, and not on the way: no figure shows their
+# curves.
 NO_CURVES = ("paths tune", "paths", "problems tune", "problems")
 VARIANTS = {  # stage "flag": method -> name -> what differs from its tiny numbers
     "diffu-grpo": {
