@@ -104,6 +104,8 @@ def test_the_tiny_learning_rates_are_the_tuned_ones():
         "guards",
         "stages tune",
         "stages",
+        "newer tune",
+        "newer",
     ],
 )
 def test_the_recorded_table_is_complete(stage):
