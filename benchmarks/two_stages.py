@@ -8,6 +8,7 @@ whose tuned learning rates it takes, with the same seeds. So `sft` alone and `gr
   sft 20, then grpo   20 batches of fine-tuning (a twentieth of the passes), then `grpo`
   sft 80, then grpo   80 batches (a fifth)
   ton 80, then grpo   the same after thought dropout
+  ton 80              its first stage alone, at a fifth of the passes: what `grpo` started from
 
 For each trained model one row per task and way of writing: `accuracy` over 180 test problems (19 of
 `chain1`: it has no more), `bare`, the share of texts without working, and the accuracy of either
@@ -82,6 +83,7 @@ RECIPES = {
     "sft 20, then grpo": [Stage("sft", 20), Stage("grpo")],
     "sft 80, then grpo": [Stage("sft", 80), Stage("grpo")],
     "ton 80, then grpo": [Stage("ton", 80), Stage("grpo")],
+    "ton 80": [Stage("ton", 80)],
 }
 
 
