@@ -8,7 +8,8 @@ whose tuned learning rates it takes, with the same seeds. So `sft` alone and `gr
   sft 20, then grpo   20 batches of fine-tuning (a twentieth of the passes), then `grpo`
   sft 80, then grpo   80 batches (a fifth)
   ton 80, then grpo   the same after thought dropout
-  ton 80              its first stage alone, at a fifth of the passes: what `grpo` started from
+  ton 80              its first stage alone, at a fifth of the passes: what `grpo` started from;
+                      and the texts of 48 groups of eight siblings (`mixed`: groups of both formats)
 
 For each trained model one row per task and way of writing: `accuracy` over 180 test problems (19 of
 `chain1`: it has no more), `bare`, the share of texts without working, and the accuracy of either
@@ -55,6 +56,7 @@ from result_tables import record
 from studies import BUDGET, SEEDS
 
 from dllm_rl_lite.evaluate import evaluate
+from dllm_rl_lite.evaluation import Report
 from dllm_rl_lite.models import MaskedDiffusionLM
 from dllm_rl_lite.sampler import Decoding, Schedule
 from dllm_rl_lite.tasks import load_task
@@ -68,6 +70,9 @@ KEY = ("recipe", "seed", "task", "texts")
 TASK = "chain2"
 TESTED = {"chain1": 19, "chain2": 180, "chain4": 180}  # problems of the test split
 TEXTS = ("greedy", "sampled", "left to right")
+GROUPS_OF = "ton 80"  # the recipe whose groups are looked at: what the `grpo` after it learns from
+GROUPS = 48
+SIBLINGS = 8
 
 
 @dataclass(frozen=True)
@@ -134,7 +139,20 @@ def shares(lm: MaskedDiffusionLM, task: str, texts: str) -> dict:
     if texts == "left to right":
         rule = Schedule(load_task(task).length, order="left_to_right")
     decoding = Decoding(rule=rule, temperature=0.0 if texts == "greedy" else 1.0)
-    report = evaluate(lm, task, decoding, TESTED[task])
+    return formats(evaluate(lm, task, decoding, TESTED[task]))
+
+
+def group_shares(lm: MaskedDiffusionLM) -> dict:
+    """The same of sampled siblings; `mixed` is the share of groups that hold both formats."""
+    report = evaluate(lm, TASK, Decoding(temperature=1.0), GROUPS, samples=SIBLINGS)
+    bare = [row["completion"].startswith("<answer>") for row in report.generations]
+    groups = [sum(bare[i : i + SIBLINGS]) for i in range(0, len(bare), SIBLINGS)]
+    mixed = sum(0 < count < SIBLINGS for count in groups) / len(groups)
+    return formats(report) | {"mixed": mixed}
+
+
+def formats(report: Report) -> dict:
+    """Of the texts of an evaluation."""
     written = pd.DataFrame(report.generations)
     bare = written["completion"].str.startswith("<answer>")
     right = written["reward"] == 1
@@ -178,6 +196,8 @@ def main(arguments: list[str] | None = None) -> None:
                 for task in TESTED
                 for texts in TEXTS
             ]
+            if recipe == GROUPS_OF:
+                rows.append(run | {"task": TASK, "texts": "groups"} | group_shares(lm))
             record(
                 [run | point for point in curve],
                 o.results / "two_stages_curves.csv",

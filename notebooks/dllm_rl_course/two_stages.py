@@ -129,10 +129,21 @@ def draw_bare(table: pd.DataFrame) -> plt.Figure:
     return fig
 
 
+def group_rows(table: pd.DataFrame) -> list[dict]:
+    """A row of text per seed: the groups that the second stage starts from, in %."""
+    rows = []
+    for _, run in table[table["texts"] == "groups"].sort_values("seed").iterrows():
+        row = {"seed": int(run["seed"])}
+        for column in ("bare", "right_bare", "right_worked", "mixed"):
+            row[column.replace("_", " ")] = f"{100 * run[column]:.0f}"
+        rows.append(row)
+    return rows
+
+
 def format_rows(table: pd.DataFrame) -> list[dict]:
     """A row of text per recipe, seed and way of writing, on `chain2`: which texts are bare, and how
     many of either kind are right, in %."""
-    own = table[(table["task"] == "chain2") & table["recipe"].str.startswith("ton")]
+    own = table[(table["task"] == "chain2") & table["recipe"].isin(["ton", "ton 80, then grpo"])]
     rows = []
     for _, run in own.sort_values(["recipe", "seed", "texts"]).iterrows():
         row = {"recipe": run["recipe"], "seed": int(run["seed"]), "texts": run["texts"]}

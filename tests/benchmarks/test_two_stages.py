@@ -45,6 +45,20 @@ def test_bare_texts_are_those_without_working(monkeypatch):
     assert asked == [(None, 0.0), (None, 1.0), ("left_to_right", 1.0)]
 
 
+def test_a_mixed_group_holds_both_formats(monkeypatch):
+    bare = ["<answer>1</answer>"]
+    worked = ["1=1<answer>1</answer>"]
+    texts = 8 * bare + 7 * bare + worked + 8 * worked + 4 * (bare + worked)
+
+    class Report:
+        generations = [{"completion": text, "reward": 1.0} for text in texts]
+
+    monkeypatch.setattr(two_stages, "evaluate", lambda *args, samples: Report)
+    found = two_stages.group_shares(None)
+    assert (found["mixed"], found["problems"]) == (0.5, 32)
+    assert found["bare"] == (8 + 7 + 4) / 32
+
+
 def test_the_record_is_complete():
     """Every recipe, seed, task and way of writing once, at one budget; `ton` alone is the run that
     the comparison recorded."""
@@ -56,12 +70,13 @@ def test_the_record_is_complete():
         for task in TESTED
         for texts in TEXTS
     }
+    wanted |= {(two_stages.GROUPS_OF, seed, TASK, "groups") for seed in range(5)}
     keys = list(table[list(two_stages.KEY)].itertuples(index=False, name=None))
     assert set(keys) == wanted and len(keys) == len(wanted)
     curves = pd.read_csv(RESULTS / "two_stages_curves.csv")
     spent = curves.groupby(["recipe", "seed"])["computed"].max()
     assert len(spent) == 5 * len(RECIPES)
-    assert (spent.drop("ton 80") >= two_stages.BUDGET["stages"]).all()
+    assert (spent.drop(two_stages.GROUPS_OF) >= two_stages.BUDGET["stages"]).all()
     compared = {
         run["seed"]: run["accuracy"]
         for run in records.results(RESULTS, "stages", task=TASK)
