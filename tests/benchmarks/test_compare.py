@@ -106,6 +106,8 @@ def test_the_tiny_learning_rates_are_the_tuned_ones():
         "stages",
         "newer tune",
         "newer",
+        "paths tune",
+        "paths",
     ],
 )
 def test_the_recorded_table_is_complete(stage):
