@@ -165,12 +165,18 @@ class Job:
 
 
 def jobs(
-    stage: str, methods: list[str], tasks: list[str], seeds: int, budget: int = 0
+    stage: str,
+    methods: list[str],
+    tasks: list[str],
+    seeds: int,
+    budget: int = 0,
+    only: list[str] | None = None,
 ) -> list[Job]:
     """The runs of a stage, seed by seed, so that an interrupted table is still balanced.
 
     Learning rates come from the finished "tune" rows, of "family" from those of "family tune".
     budget: in place of the stage's own (0).
+    only: runs on these tasks; None: on all.
     Raises ValueError for an unknown stage, method or task, or a method that is not tuned yet.
     """
     budget = budget or lookup("stage", stage, BUDGET)
@@ -195,6 +201,7 @@ def jobs(
             Job(stage, *label_of(label), task, TUNE_SEED, lr, budget)
             for lr in LEARNING_RATES
             for task, label, _ in LISTED[stage]
+            if only is None or task in only
         ]
     best = tuned(RESULTS, TUNED_IN.get(stage, "tune"))
     if "agrpo" in best:
@@ -202,6 +209,8 @@ def jobs(
     found = []
     for seed in range(seeds):
         for task, method, variant in runs_of_a_seed(stage, methods, tasks, seed):
+            if only is not None and task not in only:
+                continue
             lr = best.get(f"{method}/{variant}", best.get(method))
             lr = best.get(f"{method} on {task}", lr)
             if lr is None:
@@ -469,7 +478,7 @@ def main() -> None:
     )
     parser.add_argument("--stages", nargs="+", default=list(BUDGET), help="default: all")
     parser.add_argument("--methods", nargs="+", help="default: those of the table")
-    parser.add_argument("--tasks", nargs="+", help="default by stage: the table's own")
+    parser.add_argument("--tasks", nargs="+", help="only runs on these; default: the table's own")
     parser.add_argument("--seeds", type=int, default=0, help=f"default by stage: {SEEDS}")
     parser.add_argument(
         "--budget", type=int, default=0, help=f"forward passes a run; default by stage: {BUDGET}"
@@ -485,7 +494,8 @@ def main() -> None:
         for stage in a.stages:
             tasks = a.tasks or (SUMMIT_TASKS if stage == "summit" else TASKS)
             methods = a.methods or methods_of(stage)
-            todo = jobs(stage, methods, tasks, a.seeds or SEEDS.get(stage, 1), a.budget)
+            seeds = a.seeds or SEEDS.get(stage, 1)
+            todo = jobs(stage, methods, tasks, seeds, a.budget, only=a.tasks)
             start = time.perf_counter()
             n = 0
             if stage in DECODED_STAGES:

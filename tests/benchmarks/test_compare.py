@@ -226,6 +226,12 @@ def test_problems_are_run_on_the_task_of_their_claim(tmp_path, monkeypatch):
     assert {j.lr for j in final if j.task == "chain2"} == {4e-4}
     assert {j.lr for j in final if j.task != "chain2"} == {2e-4}
     assert {"problems", "problems tune"} <= set(compare.COMPUTED)
+    # One task at a time: what is not tuned elsewhere is not asked for.
+    monkeypatch.setattr(compare, "tuned", lambda path, stage: {"grpo": 2e-4, "ada-grpo": 4e-4})
+    only = jobs("problems", [], [], 5, only=["chain2"])
+    assert {(j.method, j.lr) for j in only} == {("grpo", 2e-4), ("ada-grpo", 4e-4)}
+    assert len(only) == 10 and {j.task for j in only} == {"chain2"}
+    assert len(jobs("problems tune", [], [], 1, only=["chain2"])) == 6
     # A record and its parent have batches of one size, but for the single stream of texts.
     for task, method in listed:
         _, variant = compare.label_of(run_as(method))
