@@ -41,7 +41,7 @@ Written after seed 0, whose sampled texts were bare in 88 of 100 and, if worked,
 7. From left to right, texts of `ton` are bare in 40 to 60 of 100 on `chain2`, for every seed, and
    worked ones are right in at least 85. The cause is the order: the surest tokens are decided
    first, those are end tokens of bare texts or of none, and two tokens a pass may disagree about
-   it (notebook 35 has the same for padding).
+   it (the chapter *Other bodies* has the same for padding).
 """
 
 import argparse
