@@ -61,8 +61,7 @@ from dllm_rl_lite.models import MaskedDiffusionLM
 from dllm_rl_lite.sampler import Decoding, Schedule
 from dllm_rl_lite.tasks import load_task
 from dllm_rl_lite.train import train
-from dllm_rl_lite.training import TrainConfig
-from dllm_rl_lite.training.checkpoint import complete_checkpoints
+from dllm_rl_lite.training import TrainConfig, complete_checkpoints
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "notebooks" / "results"
