@@ -23,6 +23,8 @@ from studies import (
     BUDGET,
     COMPUTED,
     FAMILY_VARIANT,
+    HARD_RUN,
+    HARD_TASK,
     MERGED,
     NEWER_CLAIMS,
     PATHS_RUN,
@@ -39,7 +41,7 @@ from dllm_rl_lite.evaluation import read_results, t_interval
 from dllm_rl_lite.evaluation.records import curves, results
 from dllm_rl_lite.methods import BUDGETS, FAMILY, METHODS, STAGES
 
-CONTROLS = ("dapo", "grpo-pool", "gated-grpo")  # of stage "problems": there to be compared with
+CONTROLS = ("dapo", "grpo-pool", "gated-grpo")  # of the problems: there to be compared with
 NOTHING = (math.nan, math.nan, 0)  # mean, half width, runs
 COMPARE = "python benchmarks/compare.py --stages"
 
@@ -432,6 +434,11 @@ def relative(
     )
 
 
+def problem_family(method: str) -> str:
+    """The family of a record of the stages "problems" and "hard problems"."""
+    return "budgets and mixtures" if method in BUDGETS else "problems and hints"
+
+
 def relatives() -> list[Claim]:
     """A row for each record beyond the claims of the core methods, family by family."""
     likelihood = "likelihoods and combinations"
@@ -459,9 +466,19 @@ def relatives() -> list[Claim]:
     for task, methods in PROBLEM_RUNS.items():
         for method in methods:
             parent = METHODS[method].parent
-            family = "budgets and mixtures" if method in BUDGETS else "problems and hints"
             if parent in methods and method not in CONTROLS:
-                found.append(relative(family, "problems", run_as(method), run_as(parent), task))
+                found.append(
+                    relative(
+                        problem_family(method), "problems", run_as(method), run_as(parent), task
+                    )
+                )
+    hard = {label.partition("/")[0]: label for label in HARD_RUN}
+    for method, label in hard.items():
+        parent = METHODS[method].parent
+        if parent in hard and method not in CONTROLS:
+            found.append(
+                relative(problem_family(method), "hard problems", label, hard[parent], HARD_TASK)
+            )
     for method in STAGES:
         task = STAGES_APART.get(method, TUNE_TASK)
         found.append(relative("given texts and pairs", "stages", method, "grpo", task))

@@ -26,8 +26,10 @@ compare_curves.csv. The stages:
   paths tune, paths
           relatives of GRPO by path credit and dice, on a longer task, passes computed
   problems tune, problems
-          relatives of GRPO by problems, rows, memory and hints, each on the task of its claim,
-          passes computed
+          relatives of GRPO by problems, budgets and mixtures, each on the task of its claim, passes
+          computed
+  hard problems tune, hard problems
+          filters, choice of rows, memory and hints, where half of the groups are all wrong
   stages tune, stages
           what comes before and beside reinforcement, passes computed
   newer tune, newer

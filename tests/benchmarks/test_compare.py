@@ -8,7 +8,7 @@ import compare
 import pytest
 from compare import Job, jobs
 from dllm_rl_course.recorded_figures import comparison
-from studies import NEWER_RUN, PROBLEM_RUNS, run_as
+from studies import HARD_RUN, NEWER_RUN, PROBLEM_RUNS, run_as
 
 from dllm_rl_lite import show
 from dllm_rl_lite.evaluation import read_results, records, t_interval
@@ -219,7 +219,7 @@ def test_problems_are_run_on_the_task_of_their_claim(tmp_path, monkeypatch):
     compare.append(tmp_path / "compare.csv", compare.COLUMNS, rows)
     rates = compare.tuned(tmp_path, "problems tune")
     assert rates["grpo on chain2"] == rates["ada-grpo"] == 4e-4
-    assert rates["grpo on sudoku4"] == rates["hints"] == 2e-4
+    assert rates["grpo on sudoku4"] == rates["rgr-style"] == 2e-4
     monkeypatch.setattr(compare, "RESULTS", tmp_path)
     final = jobs("problems", [], [], compare.SEEDS["problems"])
     assert len(final) == 5 * len(listed)
@@ -244,11 +244,35 @@ def test_problems_are_run_on_the_task_of_their_claim(tmp_path, monkeypatch):
             assert (numbers.prompts, numbers.group) == (32, 1)
         else:
             assert numbers.prompts == 32 and variant == "plain"
-    # Every record has its parent beside it, and every one is run, the controls among them.
     for task, method in listed:
         if method not in CONTROLS:
             assert (task, METHODS[method].parent) in listed
-    assert {method for _, method in listed} >= set(PROBLEMS) | set(BUDGETS)
+
+
+def test_hard_problems_are_run_on_one_task(monkeypatch):
+    """Each relative beside its parent, with batches of one size and, where problems come back, one
+    pool; with the other stage every record of problems and budgets is run."""
+    tune = jobs("hard problems tune", [], [], 1)
+    assert len(tune) == 3 * len(HARD_RUN) and {j.lr for j in tune} == set(compare.LEARNING_RATES)
+    best = dict.fromkeys(HARD_RUN, 1e-4)
+    monkeypatch.setattr(compare, "tuned", lambda path, stage: best if "hard" in stage else {})
+    final = jobs("hard problems", [], [], compare.SEEDS["hard problems"])
+    assert len(final) == 5 * len(HARD_RUN)
+    assert {j.task for j in (*tune, *final)} == {"chain4"}
+    assert {"hard problems", "hard problems tune"} <= set(compare.COMPUTED)
+    numbers = {}
+    for label in HARD_RUN:
+        method, variant = compare.label_of(label)
+        changes = compare.VARIANTS.get(method, {}).get(variant, {})
+        numbers[method] = METHODS[method].numbers("tiny", **changes)
+    for method, own in numbers.items():
+        assert (own.prompts, own.group, own.inner_updates) == (32, 8, 2)
+        if METHODS[method].parent == "grpo-pool" or method == "grpo-pool":
+            assert own.problems["pool"] == 256
+        if method not in CONTROLS:
+            assert METHODS[method].parent in numbers
+    elsewhere = {method for methods in PROBLEM_RUNS.values() for method in methods}
+    assert numbers.keys() | elsewhere >= set(PROBLEMS) | set(BUDGETS)
 
 
 def test_stages_are_run_beside_grpo_on_the_same_task(monkeypatch):
