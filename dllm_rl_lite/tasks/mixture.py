@@ -57,6 +57,8 @@ def mixture_task(name: str, parts: dict[str, GeneratedTask]) -> Mixture:
         values = [0.0] * len(prompts)
         for part in parts:
             rows = [i for i in range(len(prompts)) if task[i] == part]
+            if not rows:  # a reward cannot read the columns of no example
+                continue
             examples = [Example(prompts[i], answer[i], own[i]) for i in rows]
             texts = [completions[i] for i in rows]
             found = rewards_of(parts[part].reward, examples, texts)

@@ -23,6 +23,13 @@ def test_examples_keep_their_task():
     assert all(abs(seen[name] - 30) <= 4 * (90 * 2 / 9) ** 0.5 for name in NAMES)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_a_part_without_a_problem_in_the_batch_is_not_asked(name):
+    examples = TASK.sample_each({name: 2}, seed=0)
+    right = [TASK.demonstrate(example, random.Random(0), 0.0) for example in examples]
+    assert TASK.rewards_of(examples, [right[0], "wrong"]) == [1.0, 0.0]
+
+
 @pytest.mark.parametrize("split", SPLITS)
 def test_a_problem_stays_in_its_split(split):
     for example in TASK.sample(30, split, 1):
