@@ -30,6 +30,7 @@ from studies import (
     PATHS_RUN,
     PATHS_TASK,
     PROBLEM_RUNS,
+    PUBLISHED,
     STAGES_APART,
     TUNE_TASK,
     WORLDS,
@@ -402,9 +403,7 @@ CLAIMS = [
 ]
 
 
-def relative(
-    family: str, stage: str, label: str, parent: str, task: str, runs_named: str = ""
-) -> Claim:
+def relative(family: str, stage: str, label: str, parent: str, task: str) -> Claim:
     """The row of a record that is compared with its parent, in points of test accuracy.
 
     Args:
@@ -412,8 +411,7 @@ def relative(
         stage: of `compare.py`, where both are run.
         label: "method" or "method/variant".
         parent: likewise.
-        task: where; "": on all tasks of the stage.
-        runs_named: the tasks by name, where they are several.
+        task: where.
     """
     method, _, variant = label.partition("/")
     other, _, other_variant = parent.partition("/")
@@ -422,7 +420,7 @@ def relative(
     return Claim(
         f"learns more than {against}",
         method,
-        f"{task or runs_named}, {BUDGET[stage]:,} {counted}".replace(",0", " 0"),
+        f"{task}, {BUDGET[stage]:,} {counted}".replace(",0", " 0"),
         "points",
         "above",
         0.0,
@@ -443,8 +441,9 @@ def relatives() -> list[Claim]:
     """A row for each record beyond the claims of the core methods, family by family."""
     likelihood = "likelihoods and combinations"
     found = [
-        relative(likelihood, "final", method, "diffu-grpo", "", "chain2 and sudoku4")
-        for method in ("coupled-grpo", "gdpo", "gdsd", "agrpo", "mdpo")
+        relative(likelihood, "likelihoods", method, "diffu-grpo", TUNE_TASK)
+        for method in PUBLISHED
+        if method != "diffu-grpo"
     ]
     found.append(relative(likelihood, "merged", *reversed(MERGED), TUNE_TASK))
     for method in ("ag-agrpo", "ta-agrpo"):

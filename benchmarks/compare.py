@@ -11,6 +11,8 @@ compare_curves.csv. The stages:
           model can do with: its test accuracy under several decoders goes to compare_decoders.csv
   merged  merged-path, the exact gradient of the visited path, against agrpo at equal passes
           computed, five seeds
+  likelihoods
+          the published methods with five seeds at equal passes computed, on one task
   family tune, family
           GRPO's relatives, tuned and then run like that, four updates a batch, passes computed
   rates   GRPO as in stage "family", at the two learning rates that it was not tuned to

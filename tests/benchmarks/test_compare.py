@@ -108,6 +108,13 @@ def test_the_tiny_learning_rates_are_the_tuned_ones():
         "newer",
         "paths tune",
         "paths",
+        "problems tune",
+        "problems",
+        "hard problems tune",
+        "hard problems",
+        "likelihoods",
+        "timed tune",
+        "timed",
     ],
 )
 def test_the_recorded_table_is_complete(stage):
@@ -290,6 +297,17 @@ def test_stages_are_run_beside_grpo_on_the_same_task(monkeypatch):
     assert sorted(on_countdown) == [(m, seed) for m in ("cpc-style", "grpo") for seed in range(5)]
     assert {j.task for j in final} == {"chain2", "countdown"}
     assert {"stages", "stages tune"} <= set(compare.COMPUTED)
+
+
+def test_published_methods_are_run_with_five_seeds(monkeypatch):
+    """On one task, at the rates of the stage "tune", counted in passes computed."""
+    rates = {method: 2e-4 for method in compare.PUBLISHED} | {"wd1": 4e-4}
+    monkeypatch.setattr(compare, "tuned", lambda path, stage: rates if stage == "tune" else {})
+    found = jobs("likelihoods", [], [], compare.SEEDS["likelihoods"])
+    assert [j.method for j in found] == list(compare.PUBLISHED) * 5
+    assert all(j.lr == rates[j.method] and j.task == compare.TUNE_TASK for j in found)
+    assert {j.seed for j in found} == set(range(5))
+    assert "likelihoods" in compare.COMPUTED
 
 
 def test_newer_likelihoods_are_run_against_themselves(monkeypatch):
