@@ -31,7 +31,7 @@ compare_curves.csv. The stages:
           relatives of GRPO by problems, budgets and mixtures, each on the task of its claim, passes
           computed
   hard problems tune, hard problems
-          filters, choice of rows, memory and hints, where half of the groups are all wrong
+          filters, choice of rows, memory and hints, where most groups are all wrong
   stages tune, stages
           what comes before and beside reinforcement, passes computed
   newer tune, newer
@@ -436,6 +436,8 @@ def finish(
     and yield its row."""
     done = {tuple(r[k] for k in KEY) for r in results(path)}
     todo = [j for j in todo if tuple(asdict(j)[k] for k in KEY) not in done]
+    for task in dict.fromkeys(job.task for job in todo):
+        model_and_task(task)  # makes a base model that is not there, before the workers ask for it
     threads = max(1, (os.cpu_count() or 1) // workers)
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context) as pool:

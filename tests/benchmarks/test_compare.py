@@ -265,7 +265,7 @@ def test_hard_problems_are_run_on_one_task(monkeypatch):
     monkeypatch.setattr(compare, "tuned", lambda path, stage: best if "hard" in stage else {})
     final = jobs("hard problems", [], [], compare.SEEDS["hard problems"])
     assert len(final) == 5 * len(HARD_RUN)
-    assert {j.task for j in (*tune, *final)} == {"chain4"}
+    assert {j.task for j in (*tune, *final)} == {"writers 15/60"}
     assert {"hard problems", "hard problems tune"} <= set(compare.COMPUTED)
     numbers = {}
     for label in HARD_RUN:
