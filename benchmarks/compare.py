@@ -30,8 +30,9 @@ compare_curves.csv. The stages:
   problems tune, problems
           relatives of GRPO by problems, budgets and mixtures, each on the task of its claim, passes
           computed
-  hard problems tune, hard problems
-          filters, choice of rows, memory and hints, where most groups are all wrong
+  hard problems tune, hard problems, hard problems early
+          filters, choice of rows, memory and hints, where most groups are all wrong; "early": with
+          a third of the passes
   stages tune, stages
           what comes before and beside reinforcement, passes computed
   newer tune, newer

@@ -112,6 +112,7 @@ def test_the_tiny_learning_rates_are_the_tuned_ones():
         "problems",
         "hard problems tune",
         "hard problems",
+        "hard problems early",
         "likelihoods",
         "timed tune",
         "timed",
@@ -266,7 +267,10 @@ def test_hard_problems_are_run_on_one_task(monkeypatch):
     final = jobs("hard problems", [], [], compare.SEEDS["hard problems"])
     assert len(final) == 5 * len(HARD_RUN)
     assert {j.task for j in (*tune, *final)} == {"writers 15/60"}
-    assert {"hard problems", "hard problems tune"} <= set(compare.COMPUTED)
+    early = jobs("hard problems early", [], [], compare.SEEDS["hard problems early"])
+    assert [(j.method, j.seed, j.lr) for j in early] == [(j.method, j.seed, j.lr) for j in final]
+    stages = {"hard problems tune", "hard problems", "hard problems early"}
+    assert stages <= set(compare.COMPUTED)
     numbers = {}
     for label in HARD_RUN:
         method, variant = compare.label_of(label)
