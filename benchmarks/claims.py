@@ -434,7 +434,7 @@ def relative(family: str, stage: str, label: str, parent: str, task: str) -> Cla
 
 def problem_family(method: str) -> str:
     """The family of a record of the stages "problems" and "hard problems"."""
-    return "budgets and mixtures" if method in BUDGETS else "problems and hints"
+    return "hints and budgets" if method in BUDGETS else "problems and memory"
 
 
 def relatives() -> list[Claim]:

@@ -28,7 +28,7 @@ compare_curves.csv. The stages:
   paths tune, paths
           relatives of GRPO by path credit and dice, on a longer task, passes computed
   problems tune, problems
-          relatives of GRPO by problems, budgets and mixtures, each on the task of its claim, passes
+          relatives of GRPO by problems, memory and budgets, each on the task of its claim, passes
           computed
   hard problems tune, hard problems, hard problems early
           filters, choice of rows, memory and hints, where most groups are all wrong; "early": with

@@ -1,6 +1,6 @@
 """Base models of writers, and what answer-guided rollouts find in them: honesty and death.
 
-`python benchmarks/worlds.py` makes every base model of the stage "worlds" (in runs/worlds, a few
+`python benchmarks/worlds.py` makes every base model of the stage "worlds" (in runs/worlds, ten
 minutes each for the first lessons) and records what was measured before any training in
 notebooks/results/worlds.csv. Finished models and rows are not made again.
 
