@@ -1,7 +1,7 @@
 """Base models of writers, and what answer-guided rollouts find in them: honesty and death.
 
 `python benchmarks/worlds.py` makes every base model of the stage "worlds" (in runs/worlds, ten
-minutes each for the first lessons) and records what was measured before any training in
+minutes each for the first lessons of a task) and records what was measured before any training in
 notebooks/results/worlds.csv. Finished models and rows are not made again.
 
 Two writers show the task: a careful one, and a careless one who has the habit throughout. In the
