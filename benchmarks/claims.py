@@ -432,11 +432,6 @@ def relative(family: str, stage: str, label: str, parent: str, task: str) -> Cla
     )
 
 
-def problem_family(method: str) -> str:
-    """The family of a record of the stages "problems" and "hard problems"."""
-    return "hints and budgets" if method in BUDGETS else "problems and memory"
-
-
 def relatives() -> list[Claim]:
     """A row for each record beyond the claims of the core methods, family by family."""
     likelihood = "likelihoods and combinations"
@@ -462,22 +457,16 @@ def relatives() -> list[Claim]:
             )
     for label in PATHS_RUN[1:]:
         found.append(relative("credit along the path", "paths", label, "grpo", PATHS_TASK))
+    beside = [("hard problems", HARD_TASK, HARD_RUN)]
     for task, methods in PROBLEM_RUNS.items():
-        for method in methods:
+        beside.append(("problems", task, [run_as(method) for method in methods]))
+    for stage, task, labels in beside:
+        label_of = {label.partition("/")[0]: label for label in labels}
+        for method, label in label_of.items():
             parent = METHODS[method].parent
-            if parent in methods and method not in CONTROLS:
-                found.append(
-                    relative(
-                        problem_family(method), "problems", run_as(method), run_as(parent), task
-                    )
-                )
-    hard = {label.partition("/")[0]: label for label in HARD_RUN}
-    for method, label in hard.items():
-        parent = METHODS[method].parent
-        if parent in hard and method not in CONTROLS:
-            found.append(
-                relative(problem_family(method), "hard problems", label, hard[parent], HARD_TASK)
-            )
+            if parent in label_of and method not in CONTROLS:
+                family = "hints and budgets" if method in BUDGETS else "problems and memory"
+                found.append(relative(family, stage, label, label_of[parent], task))
     for method in STAGES:
         task = STAGES_APART.get(method, TUNE_TASK)
         found.append(relative("given texts and pairs", "stages", method, "grpo", task))
