@@ -45,7 +45,7 @@ def test_splits_are_disjoint_and_seeded(name):
     task = load_task(name)
     keys = {}
     for split in SPLITS:
-        n = 10 if name == "chain1" else 30
+        n = 10 if name == "chain1" or "worked" in name else 30  # few problems, or slow to make
         examples = task.sample(n, split, seed=1)
         assert examples == task.sample(n, split, seed=1) == load_task(name).sample(n, split, seed=1)
         assert examples != task.sample(n, split, seed=2)
