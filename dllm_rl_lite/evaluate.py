@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import json
 import os
 import statistics
 import sys
@@ -21,10 +20,11 @@ from pathlib import Path
 
 import torch
 
-from .evaluation import Report, differences, paired_comparison, read_run, rescored
+from .evaluation import Report, differences, paired_comparison, rescored
 from .evaluation.cards import card_settings, format_card, make_card
-from .evaluation.report import make_report, saved_lines
-from .files import locked, write_atomically
+from .evaluation.report import make_report
+from .evaluation.saved import append_rows, finished_rows
+from .files import locked
 from .models import MaskedDiffusionLM, decode, encode_prompts, load_lm, prompt_lengths
 from .models.cache import CACHES
 from .names import lookup
@@ -189,42 +189,6 @@ def solve(
             }
         )
     return rows
-
-
-def finished_rows(path: Path, made: dict, jobs: list[tuple[int, int]], batch: int) -> list[dict]:
-    """The finished rows of a locked save file, or a new file that holds the card. A last batch that
-    was cut off is dropped."""
-    rows = []
-    if path.exists():
-        found, rows = read_run(path, cut_off=True)
-    if not rows:  # nothing is lost
-        found = made
-    if changed := differences(found, made):
-        both = ", ".join(f"{k} {a!r} -> {b!r}" for k, (a, b) in changed.items())
-        raise ValueError(
-            f"{path} holds another evaluation ({both}): "
-            "choose another file, or delete it to start afresh"
-        )
-    if [(row.get("item"), row.get("sample")) for row in rows] != jobs[: len(rows)]:
-        raise ValueError(
-            f"{path} does not hold the texts of this evaluation in their order: "
-            "choose another file, or delete it to start afresh"
-        )
-    rows = rows if len(rows) == len(jobs) else rows[: len(rows) // batch * batch]
-    write_atomically(path, saved_lines(found, rows))
-    return rows
-
-
-def append_rows(path: Path, rows: list[dict]) -> None:
-    """Add finished texts to the save file."""
-    try:
-        with open(path, "a", encoding="utf-8") as file:
-            file.writelines(json.dumps(row) + "\n" for row in rows)
-    except OSError as error:
-        raise RuntimeError(
-            f"{path} cannot be written ({error.strerror}): make room, then the same call goes on "
-            "from the last whole batch"
-        ) from error
 
 
 @dataclass(frozen=True)

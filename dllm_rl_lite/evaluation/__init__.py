@@ -14,4 +14,5 @@ from .intervals import (
 )
 from .records import read_log, read_results
 from .report import Report
-from .rescoring import read_run, rescore, rescored
+from .rescoring import rescore, rescored
+from .saved import read_run

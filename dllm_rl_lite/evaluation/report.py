@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import statistics
 from dataclasses import asdict, dataclass, field, replace
@@ -13,6 +12,7 @@ from ..tasks import Example, Task
 from .cards import format_card
 from .intervals import accuracy_interval, pass_at
 from .rescoring import left_out, mean_reward, rewards_by_problem
+from .saved import saved_lines
 
 PASS_AT = (1, 2, 4, 8, 16, 32, 64, 128)  # the k of pass@k, as far as there are samples
 
@@ -76,11 +76,6 @@ class Report:
 
 def _percent(value: float, low: float, high: float) -> str:
     return f"{100 * value:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
-
-
-def saved_lines(card: dict, generations: list[dict]) -> str:
-    """A file of saved texts: the card, then one json line per text."""
-    return "".join(json.dumps(entry) + "\n" for entry in [{"protocol": card}, *generations])
 
 
 def make_report(task: Task, examples: list[Example], rows: list[dict], card: dict) -> Report:

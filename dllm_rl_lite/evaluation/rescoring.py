@@ -1,25 +1,17 @@
-"""Saved texts, read and scored again offline: this project's files and those of d1, by the rule of
-their task."""
+"""Saved texts scored again offline, this project's and those of d1, by the rule of their task."""
 
 from __future__ import annotations
 
-import codecs
-import json
 import os
 import statistics
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from ..tasks import Example, Task, load_task, rewards_of
-from ..tasks.published.rows import Row, column
 from .generations import read_generations
 from .intervals import accuracy_interval
-
-# Of every saved text, and what an evaluation adds.
-COLUMNS = {"task": str, "prompt": str, "completion": str, "answer": str, "columns": dict}
-ADDED = {"item": int, "sample": int, "reward": float, "forwards": int, "seconds": float}
+from .saved import numbered_lines, read_run
 
 
 def rewards_by_problem(rows: list[dict]) -> dict[str, float]:
@@ -51,53 +43,6 @@ def mean_reward(task: Task, rows: list[dict]) -> float:
 def _examples_and_texts(rows: list[dict]) -> tuple[list[Example], list[str]]:
     examples = [Example(row["prompt"], row["answer"], row["columns"]) for row in rows]
     return examples, [row["completion"] for row in rows]
-
-
-def read_run(path: str | os.PathLike, cut_off: bool = False) -> tuple[dict, list[dict]]:
-    """(protocol card, rows) of a file written by `evaluate(save=)` or `Report.save`.
-
-    Args:
-        path: the file.
-        cut_off: drop a last line that is not whole (the run was killed) instead of refusing it.
-    Raises:
-        ValueError: for anything that is not a saved text, naming the line.
-    """
-    card = {}
-    rows = []
-    lines = _lines(path)
-    for number, line in lines:
-        try:
-            found = json.loads(line.decode())
-            if not isinstance(found, dict):
-                raise TypeError(f"it should be an object, found {type(found).__name__}")
-            row = Row(found, "it")
-            if "protocol" in found:
-                card = column(row, "protocol", dict)
-                continue
-            kinds = COLUMNS | {name: kind for name, kind in ADDED.items() if name in found}
-            rows.append(found | {name: column(row, name, kind) for name, kind in kinds.items()})
-        except (ValueError, TypeError, RecursionError) as error:
-            ours = card or rows or line.startswith(b'{"protocol"')
-            if cut_off and ours and number == lines[-1][0]:
-                break
-            raise ValueError(
-                f"{path} line {number} is not a saved generation ({type(error).__name__}: {error})"
-            ) from error
-    tasks = sorted({row["task"] for row in rows})
-    if len(tasks) > 1:
-        raise ValueError(f"{path} must hold one task, found {tasks}")
-    return card, rows
-
-
-def _lines(path: str | os.PathLike) -> list[tuple[int, bytes]]:
-    """The lines that are not blank, and their numbers. They end at line feeds alone: a text may
-    hold what else Unicode counts as an end of a line."""
-    if not Path(path).is_file():
-        raise FileNotFoundError(
-            f"no saved generations at {path}: write them with evaluate(save=) or Report.save"
-        )
-    lines = Path(path).read_bytes().removeprefix(codecs.BOM_UTF8).split(b"\n")
-    return [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
 
 
 @dataclass(frozen=True)
@@ -147,7 +92,7 @@ def rescored(
         FileNotFoundError: for a missing file.
         ValueError: for a malformed row, naming the line, or if no task is named.
     """
-    first = b"".join(line for _, line in _lines(path)[:1])
+    first = b"".join(line for _, line in numbered_lines(path)[:1])
     own = b'"protocol"' in first or b'"completion"' in first  # else a file of d1's
     if not own and not task:
         raise ValueError(

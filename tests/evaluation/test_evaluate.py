@@ -21,6 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import dllm_rl_lite.evaluate as evaluation
+import dllm_rl_lite.evaluation.saved as saved
 from dllm_rl_lite.evaluate import RunOptions, ScoringOptions, evaluate, main
 from dllm_rl_lite.evaluation import (
     accuracy_interval,
@@ -355,7 +356,7 @@ def test_an_evaluation_that_fails_leaves_its_texts_and_the_next_goes_on(lm, tmp_
     def full(*arguments):
         calls.append(1)
         if len(calls) > 1:
-            monkeypatch.setattr(evaluation, "open", raise_full, raising=False)
+            monkeypatch.setattr(saved, "open", raise_full, raising=False)
         append(*arguments)
 
     def raise_full(*_, **__):
