@@ -122,7 +122,7 @@ class Numbers:
     published_quirks: bool = option(
         False,
         "do as the release did where that changed published results: `mask_seeds` and "
-        "`batch_divisors` of training/update.py",
+        "`batch_divisors` of training/scoring.py",
     )
 
     def __post_init__(self):

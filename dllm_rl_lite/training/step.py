@@ -40,7 +40,8 @@ from .calls import RolloutCall, Source, final_rewards, join_calls, rows_of
 from .config import TrainConfig, check_canvas
 from .experience import Batch, roll_out_problems, to_batch
 from .problems import Progress, choose_groups, next_problems
-from .update import UpdateBatch, accumulate_gradients, mask_seeds, score_views
+from .scoring import UpdateBatch, mask_seeds, score_views
+from .update import accumulate_gradients
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,10 @@ from dllm_rl_course.bodies import with_fewer_lines
 from dllm_rl_course.soft_masks import SoftMaskLM
 from exercise import said
 
-from dllm_rl_lite.models import build_tokenizer, decode, new_tiny_lm
+from dllm_rl_lite.models import build_tokenizer, decode, load_lm, new_tiny_lm
 from dllm_rl_lite.sampler import Schedule, denoise
+from dllm_rl_lite.train import train
+from dllm_rl_lite.training import TrainConfig
 from dllm_rl_lite.training.base_model import encode_completions
 
 TEXTS = ["6-4=2<answer>2</answer>", "7", "1+1=2,2-2=0<answer>0</answer>"]
@@ -40,6 +42,28 @@ def test_the_cycle_begins_anew_after_each_text_and_is_dropped_in_decoding(colour
         for place, token in enumerate(row[int(end) + 1 :]):
             assert token == cycle[place % colours]
     assert lm.backbone.lm_head.weight.shape[0] == 104 + colours == len(lm.tokenizer)
+
+
+def test_a_model_with_padding_tokens_is_trained_with_reward(tmp_path):
+    """Saved with its longer vocabulary it is a base model like another; the step moves it."""
+    lm = load_lm("tiny")
+    padding.add_padding_tokens(lm, 7)
+    lm.save_pretrained(tmp_path / "base")
+    numbers = {"prompts": 4, "group": 4}
+    config = TrainConfig(
+        method="grpo",
+        model=str(tmp_path / "base"),
+        preset="tiny",
+        task="chain2",
+        steps=1,
+        numbers=numbers,
+        eval_every=0,
+        run_dir=str(tmp_path / "run"),
+    )
+    trained = train(config, say=lambda line: None).lm
+    assert trained.backbone.lm_head.weight.shape[0] == 104 + 7
+    before = lm.state_dict()
+    assert any((before[k] != v).any() for k, v in trained.state_dict().items())
 
 
 def test_a_model_with_padding_tokens_keeps_what_it_knew():

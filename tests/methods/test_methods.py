@@ -35,7 +35,7 @@ from dllm_rl_lite.training import (
     scored_by_any,
     verify,
 )
-from dllm_rl_lite.training.update import batch_divisors
+from dllm_rl_lite.training.scoring import batch_divisors
 
 TEXTS = [name for name, m in OTHERS.items() if m.objective.level != "view"]
 N, L = 5, 6
